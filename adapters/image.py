@@ -1,0 +1,258 @@
+"""Images: pixels, patches or convolutional features beside 2-D positions.
+
+Shape legend: B batch, F image channels, H height, W width, C channels of the byte array, P position channels,
+M = grid height x grid width elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from perceiver_io.adapter import InputAdapter, check_finite
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.layers import Linear
+from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
+from perceiver_io.registry import register_adapter
+
+__all__ = ["ImageAdapter"]
+
+
+@register_adapter("image")
+class ImageAdapter(InputAdapter):
+    """Flattens images (B, F, H, W) of any height and width (Perceiver IO, section 4.3 and appendix on ImageNet).
+
+    Fourier positions follow the image's grid, learned positions are interpolated to it. A mask is (B, H, W),
+    True where a pixel is real; masked pixels are set to zero, and an element is real if any of its pixels is.
+
+    Args:
+        config: The settings.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        """Settings of the adapter.
+
+        Attributes:
+            size: Nominal height and width in pixels; fixes the table of learned positions and, by default, the
+                resolution of Fourier positions. Images may have other sizes at run time.
+            image_channels: F.
+            features: What the content of an element is: "pixels", one pixel's values; "patches", the values of a
+                patch; "conv1x1", a learned projection of one pixel; "conv", a 7x7 convolution of stride 2, batch
+                norm, ReLU and a 3x3 max-pool of stride 2.
+            patch_size: Side of a patch in pixels; divides height and width. For "patches" only.
+            feature_channels: Width of "conv1x1" (256 as published) and "conv" (64 as published) features.
+            position: "fourier", "learned", or "none".
+            num_bands: Frequencies per axis of Fourier positions.
+            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid's if
+                None.
+            include_coordinates: Whether Fourier positions begin with the raw coordinates.
+            position_channels: Width of learned positions.
+            position_projection: Width that positions are projected to; None leaves them as they are.
+            combine: Whether positions are put beside the content ("concat") or added to it ("add"); added, both
+                must be equally wide.
+        """
+
+        size: tuple[int, int]
+        image_channels: int = 3
+        features: Literal["pixels", "patches", "conv1x1", "conv"] = "pixels"
+        patch_size: int = 1
+        feature_channels: int | None = None
+        position: Literal["fourier", "learned", "none"] = "fourier"
+        num_bands: int = 64
+        max_resolution: tuple[int, int] | None = None
+        include_coordinates: bool = True
+        position_channels: int = 256
+        position_projection: int | None = None
+        combine: Literal["concat", "add"] = "concat"
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("image_channels", "patch_size", "num_bands", "position_channels"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"ImageAdapter.Config.{name} must be at least 1, got {getattr(self, name)}.")
+            if self.patch_size != 1 and self.features != "patches":
+                raise ValueError(
+                    f"patch_size {self.patch_size} goes with features='patches', got features={self.features!r}."
+                )
+            if self.feature_channels is not None and self.features not in ("conv1x1", "conv"):
+                raise ValueError(
+                    f"feature_channels goes with features='conv1x1' or 'conv', got features={self.features!r}."
+                )
+            self.grid(self.size)
+
+        def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+            """Returns the grid of elements of an image of this size.
+
+            Raises:
+                ValueError: The size is smaller than a patch, or no multiple of it.
+            """
+            height, width = size
+            if self.features == "conv":
+                return _halved(_halved(height)), _halved(_halved(width))
+            if min(height, width) < self.patch_size:
+                raise ValueError(
+                    f"The image of {height}x{width} pixels is smaller than a patch of {self.patch_size}x{self.patch_size}. "
+                    "Enlarge the image, or use a model with smaller patches."
+                )
+            if height % self.patch_size or width % self.patch_size:
+                raise ValueError(
+                    f"The image of {height}x{width} pixels cannot be cut in patches of {self.patch_size}x{self.patch_size}: "
+                    "resize, crop or pad it to a multiple of that."
+                )
+            return height // self.patch_size, width // self.patch_size
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.features, self.num_content_channels = _features(config)
+        self.position, num_position_channels = _position(config)
+        self.position_projection: nn.Module = nn.Identity()
+        if config.position_projection is not None and self.position is not None:
+            self.position_projection = Linear(num_position_channels, config.position_projection)
+            num_position_channels = config.position_projection
+        if config.combine == "add" and self.position is not None:
+            if num_position_channels != self.num_content_channels:
+                raise ValueError(
+                    f"Positions of {num_position_channels} channels cannot be added to features of "
+                    f"{self.num_content_channels}. Set position_projection={self.num_content_channels}, or "
+                    "combine='concat'."
+                )
+            self.num_channels = self.num_content_channels
+        else:
+            self.num_channels = self.num_content_channels + num_position_channels
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
+        """Flattens a batch of images.
+
+        Args:
+            x: (B, F, H, W) floating-point images.
+            mask: (B, H, W) bool, True where a pixel is real.
+
+        Returns:
+            The byte array: content first, then position.
+
+        Raises:
+            ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.
+        """
+        self._check(x, mask)
+        if mask is not None:
+            x = torch.where(mask[:, None], x, 0)
+        check_finite(x, name="The image batch")
+        grid = self.config.grid((x.shape[2], x.shape[3]))
+        values_BMC = rearrange(self.features(x), "b c h w -> b (h w) c")
+        if self.position is not None:
+            position_MP = self.position_projection(self.position(grid, like=values_BMC))
+            position_BMP = position_MP.expand(values_BMC.shape[0], -1, -1)
+            if self.config.combine == "add":
+                values_BMC = values_BMC + position_BMP
+            else:
+                values_BMC = torch.cat([values_BMC, position_BMP], dim=-1)
+        return ByteArray(
+            values=values_BMC,
+            mask=None if mask is None else self._element_mask(mask, grid),
+            grid=grid,
+            num_content_channels=self.num_content_channels,
+        )
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        expected = f"(batch, {self.config.image_channels}, height, width)"
+        if x.ndim != 4:
+            raise ValueError(f"Images must be {expected}, got {x.ndim} axes: {tuple(x.shape)}.")
+        if x.shape[1] != self.config.image_channels:
+            raise ValueError(
+                f"Images must have {self.config.image_channels} channels, {expected}, got {tuple(x.shape)}. Channels "
+                "come first."
+            )
+        if not x.is_floating_point():
+            raise ValueError(
+                f"Images must be floating point, got {x.dtype}. Convert and scale them, for example with the model's "
+                "image processor."
+            )
+        if 0 in x.shape:
+            raise ValueError(f"Images must have at least one sample and one pixel, got {tuple(x.shape)}.")
+        if mask is not None and (mask.shape != (x.shape[0], *x.shape[2:]) or mask.dtype != torch.bool):
+            raise ValueError(
+                f"The mask of images {tuple(x.shape)} must be bool {(x.shape[0], *x.shape[2:])}, got {mask.dtype} "
+                f"{tuple(mask.shape)}."
+            )
+
+    def _element_mask(self, mask_BHW: Tensor, grid: tuple[int, int]) -> Tensor:
+        pooled = nn.functional.adaptive_max_pool2d(mask_BHW[:, None].to(torch.float32), grid)
+        return pooled.flatten(1) > 0
+
+
+class SpaceToDepth(nn.Module):
+    """Moves the pixels of each patch to channels: (B, F, H, W) -> (B, patch * patch * F, H / patch, W / patch)."""
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, x_BFHW: Tensor) -> Tensor:
+        """Rearranges; the order of channels is that of the original release: row, column, image channel."""
+        return rearrange(x_BFHW, "b f (h p) (w q) -> b (p q f) h w", p=self.patch_size, q=self.patch_size)
+
+
+class DownsamplingConvolution(nn.Module):
+    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2, as the original release has it.
+
+    Both pad as TensorFlow's 'SAME': the odd pixel of padding goes to the right and the bottom.
+    """
+
+    def __init__(self, image_channels: int, num_channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(image_channels, num_channels, kernel_size=7, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(num_channels, eps=1e-5)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
+
+    def forward(self, x_BFHW: Tensor) -> Tensor:
+        """(B, F, H, W) -> (B, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2))."""
+        x_BCHW = self.norm(self.convolution(_pad_same(x_BFHW, kernel_size=7, stride=2))).relu()
+        # After the ReLU zeros are the least value, so that padding with them leaves every maximum as it is.
+        return self.pool(_pad_same(x_BCHW, kernel_size=3, stride=2))
+
+
+def _pad_same(x_BCHW: Tensor, *, kernel_size: int, stride: int) -> Tensor:
+    padding: list[int] = []
+    for size in reversed(x_BCHW.shape[2:]):
+        total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+        padding += [total // 2, total - total // 2]
+    return nn.functional.pad(x_BCHW, padding)
+
+
+def _halved(size: int) -> int:
+    return -(-size // 2)
+
+
+def _features(config: ImageAdapter.Config) -> tuple[nn.Module, int]:
+    if config.features == "pixels":
+        return nn.Identity(), config.image_channels
+    if config.features == "patches":
+        return SpaceToDepth(config.patch_size), config.image_channels * config.patch_size**2
+    if config.features == "conv1x1":
+        width = 256 if config.feature_channels is None else config.feature_channels
+        return nn.Conv2d(config.image_channels, width, kernel_size=1), width
+    width = 64 if config.feature_channels is None else config.feature_channels
+    return DownsamplingConvolution(config.image_channels, width), width
+
+
+def _position(config: ImageAdapter.Config) -> tuple[Callable[..., Tensor] | None, int]:
+    if config.position == "none":
+        return None, 0
+    grid = config.grid(config.size)
+    if config.position == "learned":
+        learned = LearnedPositionEncoding(grid=grid, num_channels=config.position_channels)
+        return learned, learned.num_channels
+    fourier = FourierPositionEncoding(
+        num_bands=config.num_bands,
+        max_resolution=config.max_resolution or grid,
+        include_coordinates=config.include_coordinates,
+    )
+    return fourier, fourier.num_channels

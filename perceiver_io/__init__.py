@@ -1,0 +1,44 @@
+"""Perceiver IO: any inputs, one encoder, any outputs.
+
+The core knows no modality and no task; adapters are in `perceiver_io.adapters`, tasks in `perceiver_io.tasks`.
+"""
+
+from transformers import AutoConfig, AutoModel
+
+from perceiver_io.adapter import InputAdapter
+from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import ClassificationDecoder, Decoder, Encoded, PooledClassificationDecoder
+from perceiver_io.encoder import Encoder, EncoderConfig
+from perceiver_io.loading import from_pretrained, load_model_plugins
+from perceiver_io.model import PerceiverIO, PerceiverIOOutput, PerceiverIOPreTrainedModel
+from perceiver_io.registry import register_adapter, register_decoder, register_task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionMap",
+    "ByteArray",
+    "ClassificationDecoder",
+    "ComponentConfig",
+    "Decoder",
+    "Encoded",
+    "Encoder",
+    "EncoderConfig",
+    "InputAdapter",
+    "PerceiverIO",
+    "PerceiverIOConfig",
+    "PerceiverIOOutput",
+    "PerceiverIOPreTrainedModel",
+    "PooledClassificationDecoder",
+    "from_pretrained",
+    "register_adapter",
+    "register_decoder",
+    "register_task",
+]
+
+AutoConfig.register(PerceiverIOConfig.model_type, PerceiverIOConfig)
+AutoModel.register(PerceiverIOConfig, PerceiverIO)
+load_model_plugins()

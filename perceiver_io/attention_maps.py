@@ -1,0 +1,133 @@
+"""What the encoder's cross-attends look at, and why: by content or by position.
+
+Shape legend: B batch, H heads, N latents, M elements, C channels of the byte array, D latent channels.
+
+The logits of a cross-attend are dot products of queries with keys, and a key is a linear function of the
+layer-normed element. Once an element's mean and variance are taken as they are, layer norm is affine in its
+channels. So each key is a sum of three: what the content channels give, what the position channels give, and
+what the biases give whatever the element; and so is each logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perceiver_io.attention import CrossAttention, attention_map
+from perceiver_io.byte_array import ByteArray, Segment
+from perceiver_io.encoder import Encoder
+
+__all__ = ["AttentionMap", "attention_maps", "logit_parts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionMap:
+    """Attention of one cross-attend. ``*grid`` is an input's grid, or its number of elements if it has none.
+
+    The three parts sum to the logits whose softmax over all real elements of all inputs are the weights.
+    Attention does not depend on what all elements share, so the bias part, and the mean of each of the other
+    two over the elements, change no weight.
+
+    Attributes:
+        weights: By input, (B, H, N, *grid); zero where an element is masked; they sum to 1 over all inputs.
+        content: By input, (B, H, N, *grid): the part of the logits that the content channels give.
+        position: By input, (B, H, N, *grid): the part that the position channels give, and an input's padding.
+        bias: (B, H, N): the part that the key projection's and layer norm's biases give.
+    """
+
+    weights: Mapping[str, Tensor]
+    content: Mapping[str, Tensor]
+    position: Mapping[str, Tensor]
+    bias: Tensor
+
+
+def attention_maps(
+    encoder: Encoder,
+    byte_array: ByteArray,
+    segments: Mapping[str, Segment],
+    *,
+    latents: Iterable[int] | None = None,
+) -> list[AttentionMap]:
+    """Runs an encoder and returns the map of each of its cross-attends, in order.
+
+    Args:
+        encoder: The encoder.
+        byte_array: What it encodes.
+        segments: Where each input lies in the byte array.
+        latents: Indices of the latents that are wanted; all if None.
+
+    Raises:
+        ValueError: A latent's index is out of range.
+    """
+    num_latents = encoder.latents.weight.shape[0]
+    indices = list(range(num_latents)) if latents is None else list(latents)
+    if out_of_range := [index for index in indices if not 0 <= index < num_latents]:
+        raise ValueError(f"The model has the latents 0 to {num_latents - 1}, got {out_of_range}.")
+    maps: list[AttentionMap] = []
+
+    def record(cross_attend: CrossAttention, latents_BND: Tensor) -> None:
+        maps.append(_map(cross_attend, latents_BND[:, indices], byte_array, segments))
+
+    encoder(byte_array, on_cross_attend=record)
+    return maps
+
+
+def logit_parts(
+    cross_attend: CrossAttention, latents_BND: Tensor, values_BMC: Tensor, is_content_MC: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Splits the logits of a cross-attend exactly.
+
+    Args:
+        cross_attend: The cross-attend.
+        latents_BND: The latents that go into it.
+        values_BMC: The elements that it attends to.
+        is_content_MC: (M, C) bool, True where a channel of an element is content.
+
+    Returns:
+        The content part and the position part, (B, H, N, M) each, and the bias part, (B, H, N, 1); they sum to
+        the logits.
+    """
+    norm, attention = cross_attend.input_norm, cross_attend.attention
+    variance_BM1, mean_BM1 = torch.var_mean(values_BMC, dim=-1, keepdim=True, correction=0)
+    scaled_BMC = (values_BMC - mean_BM1) * torch.rsqrt(variance_BM1 + norm.eps) * norm.weight
+    queries_BND = cross_attend.query_norm(latents_BND)
+    key_weight = attention.key.weight
+    content_BHNM, position_BHNM = (
+        attention.logits(queries_BND, torch.where(part_MC, scaled_BMC, 0) @ key_weight.T)
+        for part_MC in (is_content_MC, ~is_content_MC)
+    )
+    bias_1X = (norm.bias @ key_weight.T + attention.key.bias).unsqueeze(0)
+    return content_BHNM, position_BHNM, attention.logits(queries_BND, bias_1X)
+
+
+def _map(
+    cross_attend: CrossAttention, latents_BND: Tensor, byte_array: ByteArray, segments: Mapping[str, Segment]
+) -> AttentionMap:
+    content_BHNM, position_BHNM, bias_BHN1 = logit_parts(
+        cross_attend, latents_BND, byte_array.values, _is_content(byte_array, segments)
+    )
+    weights_BHNM = attention_map(content_BHNM + position_BHNM + bias_BHN1, byte_array.mask)
+
+    def by_input(x_BHNM: Tensor) -> dict[str, Tensor]:
+        return {
+            name: x_BHNM[..., part.start : part.start + part.length].unflatten(-1, part.grid or (part.length,))
+            for name, part in segments.items()
+        }
+
+    return AttentionMap(
+        weights=by_input(weights_BHNM),
+        content=by_input(content_BHNM),
+        position=by_input(position_BHNM),
+        bias=bias_BHN1.squeeze(-1),
+    )
+
+
+def _is_content(byte_array: ByteArray, segments: Mapping[str, Segment]) -> Tensor:
+    _, num_elements, num_channels = byte_array.values.shape
+    is_content_MC = torch.zeros(num_elements, num_channels, dtype=torch.bool, device=byte_array.values.device)
+    for part in segments.values():
+        is_content_MC[part.start : part.start + part.length, : part.num_content_channels] = True
+    return is_content_MC

@@ -1,0 +1,188 @@
+"""The configuration of a whole model: its inputs, its encoder, its outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from perceiver_io.component import ComponentConfig
+from perceiver_io.encoder import EncoderConfig
+from perceiver_io.registry import ADAPTERS, DECODERS, Registry
+
+__all__ = ["FORMAT_VERSION", "PerceiverIOConfig"]
+
+FORMAT_VERSION = 1
+
+_BASE_FIELDS = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+# What `PreTrainedConfig` writes besides its fields; none of it matters to a Perceiver.
+_BASE_EXTRAS = {"model_type", "output_attentions", "_name_or_path", "_attn_implementation", "_experts_implementation"}
+
+
+class PerceiverIOConfig(PreTrainedConfig):
+    """Configuration of a `PerceiverIO` model, for every task.
+
+    Args:
+        inputs: Adapter configuration of each input, by the input's name.
+        encoder: Settings of the encoder.
+        outputs: Decoder configuration of each output, by the output's name.
+        id2label: Class names by index, for classification tasks.
+        label2id: Indices by class name; follows from `id2label` if None.
+        adapters: Adapter classes by name that are not registered in this process.
+        decoders: Decoder classes by name that are not registered in this process.
+
+    Raises:
+        ValueError: A component's class is not registered, or there is no input or no output.
+    """
+
+    model_type = "perceiver_io"
+
+    def __init__(
+        self,
+        *,
+        inputs: Mapping[str, ComponentConfig],
+        encoder: EncoderConfig,
+        outputs: Mapping[str, ComponentConfig],
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        adapters: Mapping[str, type] | None = None,
+        decoders: Mapping[str, type] | None = None,
+    ) -> None:
+        if not inputs or not outputs:
+            raise ValueError(
+                f"A model needs at least one input and one output, got the inputs {sorted(inputs)} and the outputs "
+                f"{sorted(outputs)}."
+            )
+        for name in (*inputs, *outputs):
+            if not name.isidentifier():
+                raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!r}.")
+        if not isinstance(encoder, EncoderConfig):
+            raise ValueError(f"encoder must be an EncoderConfig, got {type(encoder).__name__}.")
+        self.format_version = FORMAT_VERSION
+        self._adapters = ADAPTERS.extended(adapters or {})
+        self._decoders = DECODERS.extended(decoders or {})
+        self.inputs = {name: inputs[name] for name in sorted(inputs)}
+        self.encoder = encoder
+        self.outputs = {name: outputs[name] for name in sorted(outputs)}
+        for registry, components in ((self._adapters, self.inputs), (self._decoders, self.outputs)):
+            for component in components.values():
+                registry.name_of(component)
+        for field in dataclasses.fields(PreTrainedConfig):
+            setattr(self, field.name, field.default)
+        self.id2label = None if id2label is None else {int(index): str(label) for index, label in id2label.items()}
+        if label2id is None and self.id2label is not None:
+            label2id = {label: index for index, label in self.id2label.items()}
+        self.label2id = None if label2id is None else dict(label2id)
+        self.__post_init__()
+        if id2label is None:  # the base class makes up two labels
+            self.id2label = self.label2id = None
+
+    def adapter_class(self, name: str) -> type:
+        """Returns the adapter class of an input."""
+        return self._adapters.class_of(self.inputs[name])
+
+    def decoder_class(self, name: str) -> type:
+        """Returns the decoder class of an output."""
+        return self._decoders.class_of(self.outputs[name])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON values; each component's dictionary names its class as `type`."""
+        components = ("inputs", "encoder", "outputs", "_adapters", "_decoders")
+        kept = {name: self.__dict__.pop(name) for name in components}
+        try:
+            values = super().to_dict()
+        finally:
+            self.__dict__.update(kept)
+        values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
+        values["encoder"] = self.encoder.to_dict()
+        values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PerceiverIOConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Builds a configuration from what `to_dict` returned, strictly.
+
+        Args:
+            config_dict: JSON values.
+            **kwargs: As `transformers.PreTrainedConfig.from_dict`; besides, `adapters` and `decoders` as this class
+                takes them.
+
+        Raises:
+            ValueError: A key or a component's `type` is unknown, or the format is newer than this version.
+        """
+        _check_keys(config_dict, model_type=cls.model_type)
+        adapters = kwargs.pop("adapters", None)
+        decoders = kwargs.pop("decoders", None)
+        return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
+        config = cls(
+            inputs=_from_dicts(ADAPTERS.extended(adapters or {}), config_dict["inputs"], where="inputs"),
+            encoder=EncoderConfig.from_dict(config_dict["encoder"]),
+            outputs=_from_dicts(DECODERS.extended(decoders or {}), config_dict["outputs"], where="outputs"),
+            id2label=config_dict.get("id2label"),
+            label2id=config_dict.get("label2id"),
+            adapters=adapters,
+            decoders=decoders,
+        )
+        for name in _BASE_FIELDS - {"id2label", "label2id"}:
+            if config_dict.get(name) is not None:
+                setattr(config, name, config_dict[name])
+        if isinstance(config.dtype, str):
+            config.dtype = getattr(torch, config.dtype)
+        unused = {}
+        for name, value in kwargs.items():
+            if name.startswith("_from"):  # telemetry of the auto classes
+                continue
+            if name in ("dtype", "torch_dtype"):
+                if value is not None and value != "auto":
+                    config.dtype = value
+            elif hasattr(config, name):
+                setattr(config, name, value)
+            else:
+                unused[name] = value
+        return (config, unused) if return_unused_kwargs else config
+
+
+def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
+    if config_dict.get("model_type", model_type) != model_type:
+        raise ValueError(
+            f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}."
+        )
+    version = config_dict.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"This configuration has the format version {version!r}; this version of perceiver_io reads 1 to "
+            f"{FORMAT_VERSION}. Upgrade with: pip install --upgrade perceiver-io-toolkit"
+        )
+    parts = {"inputs", "encoder", "outputs"}
+    if unknown := sorted(set(config_dict) - parts - {"format_version"} - _BASE_FIELDS - _BASE_EXTRAS):
+        raise ValueError(
+            f"The configuration has the unknown keys {unknown}. Known keys: {sorted(parts)}, 'format_version' and the "
+            "fields of transformers.PreTrainedConfig."
+        )
+    for part in sorted(parts):
+        if not isinstance(config_dict.get(part), Mapping):
+            raise ValueError(f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}.")
+
+
+def _to_dict(registry: Registry[Any], component: ComponentConfig) -> dict[str, Any]:
+    return {"type": registry.name_of(component), **component.to_dict()}
+
+
+def _from_dicts(registry: Registry[Any], components: Mapping[str, Any], *, where: str) -> dict[str, ComponentConfig]:
+    built = {}
+    for name, values in components.items():
+        if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):
+            raise ValueError(
+                f"{where}[{name!r}] must be an object whose 'type' names a registered {registry.kind}, got {values!r}."
+            )
+        fields = {key: value for key, value in values.items() if key != "type"}
+        built[name] = registry.get(values["type"]).Config.from_dict(fields)
+    return built

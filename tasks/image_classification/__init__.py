@@ -1,0 +1,16 @@
+"""Image classification: presets, the model class, its image processor.
+
+Importing this registers the model with the auto classes of `transformers`; data, training and pictures are
+imported where they are used.
+"""
+
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
+from perceiver_io.tasks.image_classification.presets import VARIANTS, config
+from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+
+__all__ = ["VARIANTS", "PerceiverIOForImageClassification", "PerceiverIOImageProcessor", "config"]
+
+AutoModelForImageClassification.register(PerceiverIOConfig, PerceiverIOForImageClassification)

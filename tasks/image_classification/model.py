@@ -1,0 +1,105 @@
+"""The image classifier with the argument and output names of `transformers`.
+
+Shape legend: B batch, F image channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+
+__all__ = ["IMAGE", "LABEL", "PerceiverIOForImageClassification"]
+
+IMAGE = "image"
+LABEL = "label"
+
+
+class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
+    """A Perceiver IO whose one input is an image and whose one output is a class.
+
+    Args:
+        config: A configuration with the input "image" and the output "label", such as `config` of this package
+            makes. Classes without names are called LABEL_0, LABEL_1, and so on.
+
+    Raises:
+        ValueError: The inputs or outputs are others, or there are not as many class names as classes.
+    """
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: PerceiverIOConfig) -> None:
+        if list(config.inputs) != [IMAGE] or list(config.outputs) != [LABEL]:
+            raise ValueError(
+                f"An image classifier has the input {IMAGE!r} and the output {LABEL!r}, got the inputs "
+                f"{list(config.inputs)} and the outputs {list(config.outputs)}."
+            )
+        num_classes = config.outputs[LABEL].num_classes
+        if config.id2label is None:
+            config.num_labels = num_classes
+        elif len(config.id2label) != num_classes:
+            raise ValueError(
+                f"The configuration names {len(config.id2label)} classes in id2label, its decoder has {num_classes}."
+            )
+        super().__init__(config)
+        self.perceiver = PerceiverIO(config)
+        self.num_labels = num_classes
+        self.post_init()
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, pixel_mask: Tensor | None = None
+    ) -> ImageClassifierOutput:
+        """Classifies images.
+
+        Args:
+            pixel_values: (B, F, H, W) images, as the image processor makes them.
+            labels: (B,) class indices, or (B, K) class probabilities; with them comes a loss.
+            pixel_mask: (B, H, W) bool, True where a pixel is real.
+
+        Returns:
+            `logits` (B, K), and with labels `loss`, the mean cross-entropy.
+
+        Raises:
+            ValueError: The images do not fit the adapter, or the labels do not fit the classes.
+        """
+        masks = None if pixel_mask is None else {IMAGE: pixel_mask}
+        logits_BK = self.perceiver({IMAGE: pixel_values}, masks)[LABEL]
+        loss = None
+        if labels is not None:
+            self._check_labels(labels, batch_size=logits_BK.shape[0])
+            loss = torch.nn.functional.cross_entropy(logits_BK, labels)
+        return ImageClassifierOutput(loss=loss, logits=logits_BK)
+
+    def attention_maps(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, latents: Iterable[int] | None = None
+    ) -> list[AttentionMap]:
+        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+
+        Args:
+            pixel_values: As `forward`.
+            pixel_mask: As `forward`.
+            latents: Indices of the latents that are wanted; all if None.
+        """
+        masks = None if pixel_mask is None else {IMAGE: pixel_mask}
+        return self.perceiver.attention_maps({IMAGE: pixel_values}, masks, latents=latents)
+
+    def _check_labels(self, labels: Tensor, *, batch_size: int) -> None:
+        soft = labels.is_floating_point()
+        expected = (batch_size, self.num_labels) if soft else (batch_size,)
+        if labels.shape != expected or not (soft or labels.dtype == torch.int64):
+            raise ValueError(
+                f"labels must be int64 class indices {(batch_size,)} or floating-point class probabilities "
+                f"{(batch_size, self.num_labels)}, got {labels.dtype} {tuple(labels.shape)}."
+            )
+        if soft or torch.compiler.is_compiling():
+            return
+        if ((labels < 0) | (labels >= self.num_labels)).any():
+            raise ValueError(
+                f"labels must be classes 0 to {self.num_labels - 1}, got {int(labels.min())} to {int(labels.max())}."
+            )
