@@ -17,15 +17,17 @@ __all__ = ["InputAdapter"]
 class InputAdapter(nn.Module, ABC):
     """Turns one raw input into a byte array.
 
-    A subclass has a `Config` dataclass beside it, is built from one (``Adapter(config)``), declares the width of
-    its byte array as `num_channels`, and is made known with `perceiver_io.register_adapter`.
+    A subclass has a `Config` dataclass beside it, is built from one (``Adapter(config)``), declares the channels of
+    its byte array, and is made known with `perceiver_io.register_adapter`.
 
     Attributes:
         num_channels: Channels of the byte array that `forward` returns.
+        num_content_channels: How many of these, the first, are content; the others are position.
     """
 
     Config: ClassVar[type[ComponentConfig]]
     num_channels: int
+    num_content_channels: int
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:

@@ -7,6 +7,7 @@ head, F value channels a head.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,6 +44,7 @@ class MultiHeadAttention(nn.Module):
         output_channels: Width of the result.
         dropout: Probability that an attention weight is dropped in training.
         query_gain: Factor on the initial query projection, and so on the initial logits.
+        input_shares: Each input channel's share of the initial variance of keys and values; see `Linear`.
     """
 
     def __init__(
@@ -56,16 +58,19 @@ class MultiHeadAttention(nn.Module):
         output_channels: int,
         dropout: float = 0.0,
         query_gain: float = 1.0,
+        input_shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if num_heads < 1:
+            raise ValueError(f"num_heads must be at least 1, got {num_heads}.")
         for name, width in (("qk_channels", qk_channels), ("v_channels", v_channels)):
-            if width % num_heads:
-                raise ValueError(f"{name} must be a multiple of the {num_heads} heads, got {width}.")
+            if width < 1 or width % num_heads:
+                raise ValueError(f"{name} must be a positive multiple of the {num_heads} heads, got {width}.")
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = Linear(query_channels, qk_channels, gain=query_gain)
-        self.key = Linear(input_channels, qk_channels)
-        self.value = Linear(input_channels, v_channels)
+        self.key = Linear(input_channels, qk_channels, input_shares=input_shares)
+        self.value = Linear(input_channels, v_channels, input_shares=input_shares)
         self.output = Linear(v_channels, output_channels)
 
     def forward(self, queries_BND: Tensor, inputs_BMC: Tensor, mask_BM: Tensor | None = None) -> Tensor:
@@ -144,6 +149,7 @@ class CrossAttention(GradientCheckpointingLayer):
         dropout: Probability that a channel of either residual branch is dropped in training.
         attention_dropout: Probability that an attention weight is dropped in training.
         query_gain: Factor on the initial query projection.
+        input_shares: Each input channel's share of the initial variance of keys and values.
         use_query_residual: Whether the queries are added to what they attended to.
     """
 
@@ -160,6 +166,7 @@ class CrossAttention(GradientCheckpointingLayer):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         query_gain: float = 1.0,
+        input_shares: Sequence[float] | None = None,
         use_query_residual: bool = True,
     ) -> None:
         super().__init__()
@@ -176,6 +183,7 @@ class CrossAttention(GradientCheckpointingLayer):
             output_channels=query_channels,
             dropout=attention_dropout,
             query_gain=query_gain,
+            input_shares=input_shares,
         )
         self.feed_forward_norm = nn.LayerNorm(query_channels)
         self.feed_forward = FeedForward(query_channels, widening_factor=widening_factor, activation=activation)

@@ -151,6 +151,8 @@ class PerceiverIOConfig(PreTrainedConfig):
 
 
 def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
+    if not isinstance(config_dict, Mapping):
+        raise ValueError(f"A configuration (config.json) must be an object, got {type(config_dict).__name__}.")
     if config_dict.get("model_type", model_type) != model_type:
         raise ValueError(
             f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}."

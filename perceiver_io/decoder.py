@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from perceiver_io.adapter import check_finite
 from perceiver_io.attention import Activation, CrossAttention
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
@@ -28,10 +29,22 @@ class Encoded:
     Attributes:
         latents: (B, N, D).
         byte_arrays: The byte array of each input that was there, for decoders whose queries are made of inputs.
+
+    Raises:
+        ValueError: The latents are not floating-point (B, N, D) with at least one sample, or hold NaN or infinities.
     """
 
     latents: Tensor
     byte_arrays: Mapping[str, ByteArray]
+
+    def __post_init__(self) -> None:
+        if self.latents.ndim != 3 or 0 in self.latents.shape or not self.latents.is_floating_point():
+            raise ValueError(
+                f"Latents must be floating point (B, N, D) with at least one sample, got {self.latents.dtype} "
+                f"{tuple(self.latents.shape)}."
+            )
+        # Inputs are checked before: if the latents are not finite, training has diverged.
+        check_finite(self.latents, name="The latent array")
 
 
 class Decoder(nn.Module, ABC):

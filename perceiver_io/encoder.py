@@ -5,7 +5,7 @@ Shape legend: B batch, M elements, C channels of the byte array, N latents, D la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,9 +48,11 @@ class EncoderConfig(ComponentConfig):
         dropout: Probability that a channel of a residual branch is dropped in training.
         attention_dropout: Probability that an attention weight is dropped in training.
         latent_std: Standard deviation of the initial latents.
-        cross_attention_query_gain: Factor on the initial query projection of the cross-attends. With the published
-            1, attention starts nearly uniform, every latent sees the mean of the input, and training sits on a
-            plateau; see docs/convergence.md for how the default was chosen.
+        cross_attention_init: How the keys and values of the cross-attends start. "fan_in" is as published: every
+            channel of the byte array has the same share of their variance, so that three content channels beside
+            258 of position have one percent, and training sits on a plateau until it has grown. "balanced" gives
+            the content one half and the position the other; see docs/convergence.md.
+        cross_attention_query_gain: Factor on the initial query projection of the cross-attends.
     """
 
     num_latents: int
@@ -73,7 +75,8 @@ class EncoderConfig(ComponentConfig):
     dropout: float = 0.0
     attention_dropout: float = 0.0
     latent_std: float = 0.02
-    cross_attention_query_gain: float = 4.0
+    cross_attention_init: Literal["balanced", "fan_in"] = "balanced"
+    cross_attention_query_gain: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,12 +109,16 @@ class Encoder(nn.Module):
     Args:
         config: The settings.
         input_channels: C.
+        content_channels: How many of the first channels are content, for each input that is packed in the byte array.
     """
 
     Config = EncoderConfig
 
-    def __init__(self, config: EncoderConfig, *, input_channels: int) -> None:
+    def __init__(self, config: EncoderConfig, *, input_channels: int, content_channels: Sequence[int]) -> None:
         super().__init__()
+        input_shares = None
+        if config.cross_attention_init == "balanced":
+            input_shares = _balanced_shares(input_channels, content_channels)
         self.latents = LearnedArray(config.num_latents, config.latent_channels, std=config.latent_std)
         self.cross_attends = nn.ModuleList(
             CrossAttention(
@@ -125,6 +132,7 @@ class Encoder(nn.Module):
                 dropout=config.dropout,
                 attention_dropout=config.attention_dropout,
                 query_gain=config.cross_attention_query_gain,
+                input_shares=input_shares,
                 use_query_residual=config.use_query_residual,
             )
             for _ in set(_shared_indices(config.num_cross_attends, config.share_cross_attends))
@@ -188,3 +196,15 @@ def _shared_indices(count: int, sharing: Sharing) -> list[int]:
     if sharing == "after_first":
         return [min(index, 1) for index in range(count)]
     return list(range(count))
+
+
+def _balanced_shares(num_channels: int, content_channels: Sequence[int]) -> list[float]:
+    """Shares of the variance that give content and position one half each, averaged over the inputs."""
+    shares = [0.0] * num_channels
+    for num_content in content_channels:
+        num_position = num_channels - num_content
+        groups = 2 if num_content and num_position else 1
+        for channel in range(num_channels):
+            group_size = num_content if channel < num_content else num_position
+            shares[channel] += 1 / (groups * group_size * len(content_channels))
+    return shares

@@ -115,7 +115,11 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             {name: config.adapter_class(name)(part) for name, part in config.inputs.items()}
         )
         self.packer = ByteArrayPacker({name: adapter.num_channels for name, adapter in self.adapters.items()})
-        self.encoder = Encoder(config.encoder, input_channels=self.packer.num_channels)
+        self.encoder = Encoder(
+            config.encoder,
+            input_channels=self.packer.num_channels,
+            content_channels=[adapter.num_content_channels for adapter in self.adapters.values()],
+        )
         self.decoders = nn.ModuleDict(
             {
                 name: config.decoder_class(name)(part, latent_channels=config.encoder.latent_channels)

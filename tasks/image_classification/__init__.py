@@ -14,3 +14,8 @@ from perceiver_io.tasks.image_classification.processor import PerceiverIOImagePr
 __all__ = ["VARIANTS", "PerceiverIOForImageClassification", "PerceiverIOImageProcessor", "config"]
 
 AutoModelForImageClassification.register(PerceiverIOConfig, PerceiverIOForImageClassification)
+# Both keys: with one alone, loading warns that the other backend is not there.
+AutoImageProcessor.register(
+    PerceiverIOConfig,
+    image_processor_classes={"torchvision": PerceiverIOImageProcessor, "pil": PerceiverIOImageProcessor},
+)

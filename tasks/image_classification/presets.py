@@ -42,7 +42,9 @@ def config(
         ValueError: The variant or a field is unknown, or `num_classes` and `class_names` disagree.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r} of the image classifier. Known: {', '.join(VARIANTS)}.")
+        raise ValueError(
+            f"There is no variant {variant!r} of the image classifier. Known: {', '.join(VARIANTS)}."
+        )
     if class_names is not None:
         if num_classes is not None and num_classes != len(class_names):
             raise ValueError(f"num_classes is {num_classes}, but class_names has {len(class_names)} names.")
@@ -62,8 +64,8 @@ def config(
 _Fields = dict[str, Any]
 _Parts = tuple[_Fields, _Fields, type[ClassificationDecoder] | type[PooledClassificationDecoder], _Fields]
 
-# As published: attention starts with unit logits, and GELU is the approximation of the original release.
-_PUBLISHED: _Fields = {"cross_attention_query_gain": 1.0, "activation": "gelu_tanh"}
+# As published: every channel starts alike, and GELU is the approximation of the original release.
+_PUBLISHED: _Fields = {"cross_attention_init": "fan_in", "activation": "gelu_tanh"}
 _IMAGENET_IO: _Fields = {
     "num_latents": 512,
     "latent_channels": 1024,
@@ -82,7 +84,12 @@ def _learned() -> _Parts:
         "position_channels": 256,
         "position_projection": 256,
     }
-    return adapter, {**_IMAGENET_IO}, ClassificationDecoder, {"use_query_residual": False, "activation": "gelu_tanh"}
+    return (
+        adapter,
+        {**_IMAGENET_IO},
+        ClassificationDecoder,
+        {"use_query_residual": False, "activation": "gelu_tanh"},
+    )
 
 
 def _fourier() -> _Parts:
