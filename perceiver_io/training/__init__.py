@@ -1,0 +1,10 @@
+"""What all tasks share of a training run. It knows no modality and no task.
+
+`perceiver_io.training.trainer` is not imported here: it needs `accelerate`, and takes seconds.
+"""
+
+from perceiver_io.training.recipe import TrainingRecipe, parse_recipe, read_recipe_file, recipe_parser
+from perceiver_io.training.run_folder import RunFolder
+from perceiver_io.training.task import Task
+
+__all__ = ["RunFolder", "Task", "TrainingRecipe", "parse_recipe", "read_recipe_file", "recipe_parser"]

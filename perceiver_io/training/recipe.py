@@ -1,0 +1,274 @@
+"""A training recipe: every setting of a run, from a YAML file, flags, or Python."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from transformers import HfArgumentParser
+
+__all__ = ["TrainingRecipe", "parse_recipe", "read_recipe_file", "recipe_parser"]
+
+RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+
+# What a call asks for, as opposed to what a run is made of: not written to recipe.yaml.
+_CALL_FIELDS = ("output_dir", "overwrite", "resume")
+# What may change between an interrupted run and its continuation: nothing that the weights depend on.
+_FREE_FIELDS = (*_CALL_FIELDS, "eval_batch_size", "num_workers", "save_total_limit", "log_every", "report_to")
+
+_POSITIVE = (
+    "num_epochs",
+    "max_steps",
+    "batch_size",
+    "eval_batch_size",
+    "learning_rate",
+    "save_total_limit",
+    "gradient_accumulation_steps",
+    "evaluate_every",
+)
+_NOT_NEGATIVE = ("seed", "weight_decay", "warmup_steps", "max_grad_norm", "num_workers", "log_every")
+_FRACTIONS = ("warmup_fraction", "cosine_fraction")
+_MOMENTA = ("beta1", "beta2")
+
+
+@dataclass(kw_only=True)
+class TrainingRecipe:
+    """What all tasks share of a training run; each task adds its own fields in a subclass.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    output_dir: str | None = field(default=None, metadata={"help": "The run folder to write."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace the run folder if there is one already."}
+    )
+    resume: bool = field(
+        default=False,
+        metadata={"help": "Go on with the interrupted run in the run folder, from its last checkpoint."},
+    )
+    seed: int = field(
+        default=0,
+        metadata={"help": "Seed of the initial weights, the order of the data, and its augmentation."},
+    )
+    num_epochs: int = field(default=30, metadata={"help": "How often training passes over the data."})
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Optimizer steps to train for; takes precedence over num_epochs."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Samples in a batch, per process."})
+    eval_batch_size: int = field(
+        default=256, metadata={"help": "Samples in a batch of an evaluation, per process."}
+    )
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Highest learning rate, reached after the warm-up."}
+    )
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "Weight decay; biases and normalisation layers are left out."}
+    )
+    optimizer: Literal["adamw", "lamb"] = field(
+        default="adamw", metadata={"help": "adamw, or lamb: what the Perceiver papers use on large batches."}
+    )
+    beta1: float = field(default=0.9, metadata={"help": "Decay of the optimizer's mean of gradients."})
+    beta2: float = field(
+        default=0.999, metadata={"help": "Decay of the optimizer's mean of squared gradients."}
+    )
+    schedule: Literal["cosine", "constant", "constant-then-cosine"] = field(
+        default="cosine", metadata={"help": "The learning rate's course after the warm-up."}
+    )
+    warmup_fraction: float = field(
+        default=0.05,
+        metadata={"help": "Fraction of all steps in which the learning rate rises linearly from 0."},
+    )
+    warmup_steps: int | None = field(
+        default=None, metadata={"help": "Steps of the warm-up; takes precedence over warmup_fraction."}
+    )
+    cosine_fraction: float = field(
+        default=0.5, metadata={"help": "Fraction of all steps that the cosine of constant-then-cosine takes."}
+    )
+    max_grad_norm: float = field(
+        default=1.0, metadata={"help": "Norm that gradients are clipped to; 0: not clipped."}
+    )
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Batches whose gradients make up one optimizer step."}
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Compute activations again in the backward pass, to save memory."}
+    )
+    precision: Literal["float32", "bf16"] = field(
+        default="float32", metadata={"help": "bf16: matrix products in bfloat16, weights in float32."}
+    )
+    compile: bool = field(default=False, metadata={"help": "Compile the model with torch.compile."})
+    device: Literal["auto", "cpu"] = field(
+        default="auto", metadata={"help": "auto: an accelerator if there is one; cpu: never."}
+    )
+    num_workers: int = field(
+        default=0, metadata={"help": "Processes that load data; 0: the training process does."}
+    )
+    best_metric: str = field(
+        default="loss",
+        metadata={"help": "Validation metric that chooses the checkpoint to keep; none: keep the last one."},
+    )
+    evaluate_every: int | None = field(
+        default=None,
+        metadata={"help": "Steps between evaluations, each with a checkpoint; by default an epoch."},
+    )
+    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints to keep, besides the best one."})
+    log_every: int = field(
+        default=50, metadata={"help": "Steps between logged training losses; 0: once an epoch."}
+    )
+    report_to: Literal["auto", "tensorboard", "none"] = field(
+        default="auto", metadata={"help": "auto: TensorBoard if it is installed."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks all values."""
+        hints = get_type_hints(type(self))
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            choices = _choices(hints[one.name])
+            if choices and value not in choices:
+                raise ValueError(f"{one.name} is {value!r}, expected one of {', '.join(map(str, choices))}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{one.name} is {value}, expected a finite number.")
+        self._check(_POSITIVE, lambda value: value > 0, "more than 0")
+        self._check(_NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
+        self._check(_FRACTIONS, lambda value: 0 <= value < 1, "a fraction: at least 0, less than 1")
+        self._check(_MOMENTA, lambda value: 0 <= value < 1, "at least 0, less than 1")
+        if self.overwrite and self.resume:
+            raise ValueError(
+                "overwrite and resume exclude each other: choose whether the run is replaced or continued."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what the run is made of: all fields but those that only say what a call does."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _CALL_FIELDS}
+
+    def to_yaml(self, *, task: str) -> str:
+        """Returns the settings as a recipe file of a task."""
+        return yaml.safe_dump({"task": task, **self.settings()}, sort_keys=False, allow_unicode=True)
+
+    def changes_from(self, earlier: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Returns the settings that the weights depend on and that differ, as (earlier, now) by name."""
+        return {
+            name: (earlier.get(name), value)
+            for name, value in self.settings().items()
+            if name not in _FREE_FIELDS and earlier.get(name) != value
+        }
+
+    def _check(self, names: Sequence[str], is_good: Any, expected: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not is_good(value):
+                raise ValueError(f"{name} is {value}, expected {expected}.")
+
+
+def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, Any]:
+    """Reads the settings of a recipe file, unchecked.
+
+    Args:
+        path: YAML file with one setting a line.
+        task: Task that the file must be for, if it names one.
+
+    Returns:
+        The settings by name; a line `task: …` is left out where `task` is given.
+
+    Raises:
+        ValueError: The file cannot be read, is no mapping in YAML, or is for another task.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"The recipe {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ValueError(
+            f"The recipe {path} must have lines like 'learning_rate: 0.001', got {content!r:.80}."
+        )
+    if task is not None and content.pop("task", task) != task:
+        raise ValueError(f"The recipe {path} is for another task than {task!r}: its first line says which.")
+    return content
+
+
+def recipe_parser(recipe_class: type[TrainingRecipe], **kwargs: Any) -> argparse.ArgumentParser:
+    """Returns a parser with a flag for each field of a recipe; bad input raises ValueError, it does not exit."""
+    return _Parser([recipe_class], allow_abbrev=False, **kwargs)  # type: ignore[list-item]
+
+
+def parse_recipe(
+    recipe_class: type[RecipeT],
+    flags: Sequence[str] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+) -> RecipeT:
+    """Builds a recipe from a file's values and from flags, which take precedence.
+
+    Args:
+        recipe_class: Class of the recipe.
+        flags: Arguments of a command line, for example `["--learning-rate", "1e-3"]`.
+        values: Values by field name, for example of `read_recipe_file`.
+        parser: What `recipe_parser` returned for the class, if it is there already.
+
+    Raises:
+        ValueError: A name is unknown, or a value is not of the field's type or range.
+    """
+    parser = parser or recipe_parser(recipe_class)
+    hints = get_type_hints(recipe_class)
+    names = [one.name for one in dataclasses.fields(recipe_class)]
+    as_flags: list[str] = []
+    chosen: dict[str, Any] = {}
+    for name, value in (values or {}).items():
+        if name not in names:
+            raise ValueError(
+                f"There is no setting {name!r} in a recipe of this task. Known: {', '.join(names)}."
+            )
+        if value is None:
+            if type(None) not in get_args(hints[name]):
+                raise ValueError(f"{name} has no value, expected {_describe(hints[name])}.")
+            chosen[name] = None
+        else:
+            as_flags += _as_flags(name, value)
+    # argparse fills in a default only where the namespace has no attribute: what is still unset was not said.
+    unset = object()
+    namespace = argparse.Namespace(**dict.fromkeys(names, unset))
+    for arguments in (as_flags, list(flags)):
+        parser.parse_args(arguments, namespace)
+        chosen |= {
+            name: value for name, value in vars(namespace).items() if value is not unset and name in names
+        }
+    return recipe_class(**chosen)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}.")
+
+
+def _as_flags(name: str, value: Any) -> list[str]:
+    if isinstance(value, (list, tuple)):
+        return [f"--{name}", *map(str, value)]
+    if isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r:.80}, expected one value or a list.")
+    return [f"--{name}={value}"]
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
+        nested = [choice for part in get_args(hint) for choice in _choices(part)]
+        return (*nested, None) if nested else ()
+    return ()
+
+
+def _describe(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))

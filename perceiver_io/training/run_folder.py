@@ -1,0 +1,232 @@
+"""The folder that a training run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from perceiver_io.extras import require
+from perceiver_io.training.recipe import TrainingRecipe, read_recipe_file
+
+__all__ = ["RunFolder"]
+
+_PARTIAL = ".partial-"
+
+
+class RunFolder:
+    """A run folder: the model, its processor, `recipe.yaml`, `metrics.json`, pictures, and `checkpoints/`.
+
+    Whatever is written appears whole under its name, or not at all.
+
+    Args:
+        path: The folder. It need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe; a folder is a run folder if it has one."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The results; written last, so that a run with this file is complete."""
+        return self.path / "metrics.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has been trained and evaluated to its end."""
+        return self.metrics_file.is_file()
+
+    def recipe(self) -> dict[str, Any]:
+        """Returns the settings that the run was trained with, `task` among them.
+
+        Raises:
+            ValueError: The folder does not exist or is no run folder.
+        """
+        if not self.path.is_dir():
+            raise ValueError(f"There is no folder {self.path}.")
+        if not self.recipe_file.is_file():
+            raise ValueError(
+                f"{self.path} is not a run folder: it has no recipe.yaml. Train one with: perceiver-io train"
+            )
+        return read_recipe_file(self.recipe_file)
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns the content of `metrics.json`.
+
+        Raises:
+            ValueError: The file is missing or damaged.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The results {self.metrics_file} cannot be read: {error}.") from error
+        return content
+
+    def check(self, recipe: TrainingRecipe) -> None:
+        """Refuses what a run would destroy or could not continue; changes nothing.
+
+        Raises:
+            ValueError: The folder is taken and the recipe neither resumes nor overwrites it, it is no run folder, or
+                the recipe is not the one that the run to resume was started with.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"The output folder {self.path} is a file. Choose another output folder.")
+        if recipe.resume:
+            earlier = self.recipe()
+            if changes := recipe.changes_from(earlier):
+                listed = ", ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
+                raise ValueError(
+                    f"The run {self.path} cannot be resumed with other settings ({listed}). Leave them as they were, "
+                    "or start another run."
+                )
+            return
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not recipe.overwrite:
+            raise ValueError(
+                f"The output folder {self.path} exists and is not empty. Choose another one, or pass --resume to go on "
+                "with the run in it or --overwrite to replace it."
+            )
+        if not self.recipe_file.is_file():
+            raise ValueError(
+                f"The output folder {self.path} is not overwritten: it has no recipe.yaml, so it was not written by a "
+                "training run. Choose another one, or remove it yourself."
+            )
+
+    def create(self, recipe: TrainingRecipe, *, task: str) -> None:
+        """Makes the folder ready for a run that `check` allowed; removes an earlier run if it is to be overwritten.
+
+        Args:
+            recipe: The resolved recipe.
+            task: Name of the task.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if recipe.overwrite and self.recipe_file.is_file():
+            shutil.rmtree(self.path)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for leftover in (*self.path.glob(f"{_PARTIAL}*"), *self.checkpoints.glob(f"{_PARTIAL}*")):
+            remove(leftover)
+        if not recipe.resume:
+            self.write_text("recipe.yaml", recipe.to_yaml(task=task))
+
+    @contextmanager
+    def created(self, recipe: TrainingRecipe, *, task: str, is_main_process: bool = True) -> Iterator[None]:
+        """Makes the folder ready for the block, which trains; only the main process writes.
+
+        If the block fails before there is a checkpoint, the new folder is removed again.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        # All processes must have looked at the folder before one of them writes to it.
+        processes = require("accelerate", extra="train").PartialState()
+        processes.wait_for_everyone()
+        if is_main_process:
+            self.create(recipe, task=task)
+        processes.wait_for_everyone()
+        try:
+            yield
+        except Exception:
+            if is_main_process and not recipe.resume and not any(self.checkpoints.glob("checkpoint-*")):
+                remove(self.path)
+            raise
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Gives a temporary path to write to, which becomes the file or folder `name` at the end of the block.
+
+        A folder's files are moved one by one into the run folder itself if the name is ".".
+
+        Raises:
+            OSError: It cannot be written. Nothing of it is left behind.
+        """
+        # The suffix stays last: writers choose the format by it.
+        partial = self.path / f"{_PARTIAL}{name if name != '.' else 'files'}"
+        remove(partial)
+        try:
+            yield partial
+            if name == ".":
+                for file in sorted(partial.iterdir()):
+                    os.replace(file, self.path / file.name)
+                partial.rmdir()
+            else:
+                os.replace(partial, self.path / name)
+        except BaseException as error:
+            remove(partial)
+            if isinstance(error, (OSError, SafetensorError)):
+                raise write_error(self.path, error) from error
+            raise
+
+    def write_text(self, name: str, content: str) -> None:
+        """Writes a text file."""
+        with self.writing(name) as path:
+            path.write_text(content, encoding="utf-8")
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Writes `metrics.json`, which marks the run as complete."""
+        self.write_text("metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+
+    def write_model(self, model: PreTrainedModel, processor: Any = None) -> None:
+        """Writes the model and its processor to the folder itself, for `from_pretrained`."""
+        with self.writing(".") as path:
+            path.mkdir()
+            with no_progress_bars():
+                model.save_pretrained(path)
+            if processor is not None:
+                processor.save_pretrained(path)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Silences the bars of `transformers`, one for each file it writes, within the block."""
+    were_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_enabled:
+            logging.enable_progress_bar()
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: Exception) -> OSError:
+    """Returns an error for a failed write that says what to do."""
+    number = getattr(error, "errno", None) or 0
+    reason = os.strerror(number) if number else str(error)
+    return OSError(
+        number,
+        f"Writing to {path} failed: {reason}. Nothing half-written is left; make room or choose another folder",
+    )

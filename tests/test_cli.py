@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import perceiver_io
+from perceiver_io.cli import main
+from perceiver_io.tasks.image_classification import pictures
+from perceiver_io.tasks.image_classification.task import ImageClassificationTask
+from perceiver_io.training.trainer import Trainer
+
+SETTINGS = (
+    "--variant tiny --image-size 8 --image_channels 1 --num-latents 4 --latent-channels 16 --num-blocks 2 "
+    "--num-self-attends-per-block 1 --augmentation none --num-epochs 1 --batch-size 8 --device cpu --report-to none"
+).split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (root / name).mkdir()
+        for index in range(20):
+            Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "noise"
+    assert (
+        main(
+            ["train", "image-classification", "--dataset", str(folder), "--output-dir", str(path), *SETTINGS]
+        )
+        == 0
+    )
+    return path
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than the training does here."""
+
+    def draw(*args: Any, **kwargs: Any) -> None:
+        next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
+
+    for name in ("draw_attention", "draw_confusion", "draw_learning_curve"):
+        monkeypatch.setattr(pictures, name, draw)
+
+
+def train(folder: Path, output: Path, *more: str) -> int:
+    flags = ["--dataset", str(folder), "--output-dir", str(output), *SETTINGS, *more]
+    return main(["train", "image-classification", *flags])
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that an error is."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith("perceiver-io: error: ")]
+    assert len(lines) == 1 and captured.err.rstrip().endswith(lines[0])
+    return lines[0].removeprefix("perceiver-io: error: ")
+
+
+def test_train_prints_the_test_accuracy(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(folder, tmp_path / "run") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("test accuracy ") and captured.out.count("\n") == 2
+    assert str(tmp_path / "run") in captured.out
+    assert "training: 100%" in captured.err
+    assert (tmp_path / "run" / "attention.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_json_is_all_that_stdout_gets(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(folder, tmp_path / "run", "--json") == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_recipe_file_with_overrides(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"task: image-classification\ndataset: {folder}\nlearning_rate: 1e-5\nmax_steps: 9\n")
+    flags = ["--config", str(file), "--output_dir", str(tmp_path / "run"), *SETTINGS, "--max-steps", "2"]
+    assert main(["train", "image-classification", *flags]) == 0
+    stored = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "learning_rate: 1.0e-05" in stored and "max_steps: 2" in stored
+    again = ["--config", str(tmp_path / "run" / "recipe.yaml"), "--output-dir", str(tmp_path / "again")]
+    assert main(["train", "image-classification", *again]) == 0
+    assert (tmp_path / "again" / "recipe.yaml").read_text() == stored
+
+
+def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run)]) == 0
+    assert capsys.readouterr().out.startswith("test accuracy ")
+    assert main(["evaluate", str(run), "--split", "validation", "--json"]) == 0
+    assert "validation_accuracy" in json.loads(capsys.readouterr().out)
+
+
+def test_predict(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(folder / "left" / "0.png"), str(folder / "right" / "1.png")]
+    assert main(["predict", str(run), *files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == files
+    assert main(["predict", str(run), *files, "--json", "--top-k", "1"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [len(one["labels"]) for one in results] == [1, 1]
+    assert 0.5 <= results[0]["labels"][0]["probability"] <= 1
+
+
+def test_predict_with_a_model_that_was_only_saved(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    arguments = ["predict", str(tmp_path), str(folder / "left" / "0.png")]
+    assert main(arguments) == 2
+    assert "no recipe.yaml" in error_line(capsys)
+    assert main([*arguments, "--task", "image-classification"]) == 0
+
+
+def test_attention(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "maps.png"
+    arguments = ["attention", str(run), str(folder / "left" / "0.png"), "-o", str(picture)]
+    assert main([*arguments, "--latents", "0,3"]) == 0
+    with Image.open(picture) as image:
+        assert image.width > 100
+    picture.unlink()
+    capsys.readouterr()
+    assert main([*arguments, "--latents", "0,4"]) == 2
+    assert "[4]" in error_line(capsys)
+    assert main([*arguments, "--latents", "a"]) == 2
+    assert not picture.exists()
+
+
+def test_info(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert perceiver_io.__version__ in text and "image-classification" in text and torch.__version__ in text
+    assert main(["info", "--json"]) == 0
+    assert "image" in json.loads(capsys.readouterr().out)["adapters"]
+    assert main(["info", str(run)]) == 0
+    assert "PerceiverIOForImageClassification" in capsys.readouterr().out
+    assert main(["info", str(run), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["encoder"]["num_latents"] == 4 and content["results"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["train", "image-classification", "--help"],
+        ["predict", "-h"],
+    ],
+)
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == (0 if arguments else 2)
+    captured = capsys.readouterr()
+    assert "perceiver-io" in captured.out + captured.err
+    if "image-classification" in arguments:
+        assert (
+            "--learning-rate" in captured.out
+            and "--dataset" in captured.out
+            and "--overwrite" in captured.out
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "Which task?"),
+        (["train", "juggling"], "no task 'juggling'. Known: image-classification"),
+        (["train", "image-classification"], "no output folder"),
+        (["train", "image-classification", "--output-dir", "x"], "no dataset"),
+        (["train", "image-classification", "--learning-rate", "fast"], "invalid float value: 'fast'"),
+        (["train", "image-classification", "--learning", "1"], "unrecognized arguments: --learning"),
+        (["train", "image-classification", "--config", "missing.yaml"], "missing.yaml cannot be read"),
+        (["train", "image-classification", "--resume", "--output-dir", "missing"], "There is no folder"),
+        (["evaluate", "missing"], "There is no folder"),
+        (["evaluate", "."], "not a run folder"),
+        (["predict", ".", "file.png", "--task", "image-classification"], "no preprocessor_config.json"),
+        (["info", "missing"], "There is no folder missing"),
+        (["info", "."], "no config.json"),
+        (["info", "--nonsense"], "Unknown arguments: --nonsense"),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in error_line(capsys)
+    assert os.listdir(tmp_path) == []
+
+
+def test_bad_files(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.png").write_text("not an image")
+    good = str(folder / "left" / "0.png")
+    (tmp_path / "cut.png").write_bytes(Path(good).read_bytes()[:60])
+    for name, message in (
+        ("text.png", "not an image"),
+        ("cut.png", "damaged"),
+        ("missing.png", "There is no file"),
+    ):
+        assert main(["predict", str(run), good, str(tmp_path / name)]) == 2
+        line = error_line(capsys)
+        assert name in line and message in line
+    assert main(["attention", str(run), good, "-o", str(tmp_path / "no" / "folder.png")]) == 2
+    assert "folder" in error_line(capsys)
+    assert main(["predict", str(run), good, "--top-k", "0"]) == 2
+    assert "top_k" in error_line(capsys)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_bad_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("left", "right"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in (folder / name).iterdir():
+            (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "data" / "left" / "3.png").write_text("oops")
+    assert train(tmp_path / "data", tmp_path / "run") == 2
+    assert "3.png" in error_line(capsys)
+    assert not (tmp_path / "run").exists()
+    assert train(tmp_path / "data", tmp_path / "run", "--skip-bad-files") == 0
+
+
+def test_damaged_models(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    arguments = ["predict", str(tmp_path), str(folder / "left" / "0.png")]
+    weights = (run / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert main(arguments) == 2
+    assert "truncated" in error_line(capsys)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    config = json.loads((run / "config.json").read_text())
+    for change in (
+        {"format_version": 99},
+        {"nonsense": 1},
+        {"encoder": {**config["encoder"], "num_latents": 5}},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+        assert main(arguments) == 2
+        assert error_line(capsys)
+
+
+def test_an_existing_folder_is_refused(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
+    assert train(folder, run) == 2
+    line = error_line(capsys)
+    assert "--overwrite" in line and "--resume" in line
+    assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_overwrite(folder: Path, tmp_path: Path) -> None:
+    assert train(folder, tmp_path / "run", "--max-steps", "1") == 0
+    assert train(folder, tmp_path / "run", "--max-steps", "2", "--overwrite") == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 2
+
+
+def test_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "missing", "--traceback"]) == 2
+    captured = capsys.readouterr().err
+    assert "Traceback" in captured and "perceiver-io: error: There is no folder" in captured
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_ctrl_c_says_how_to_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer.training_step
+
+    def press_ctrl_c(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", press_ctrl_c)
+        assert train(folder, tmp_path / "run") == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    command = captured.err.rstrip().rpartition("Go on with: perceiver-io ")[2]
+    # The run's own settings need not be said again.
+    assert command == f"train image-classification --output-dir {tmp_path / 'run'} --resume"
+    assert main([*command.split(), "--learning-rate", "0.3"]) == 2
+    assert "learning_rate 0.001 -> 0.3" in error_line(capsys)
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out.startswith("test accuracy")
+
+
+def test_a_missing_extra_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise ImportError(
+            'datasets is not installed. Install it with: pip install "perceiver-io-toolkit[train]"'
+        )
+
+    monkeypatch.setattr(ImageClassificationTask, "evaluate", missing)
+    assert main(["evaluate", str(run)]) == 2
+    assert "perceiver-io-toolkit[train]" in error_line(capsys)
