@@ -74,9 +74,17 @@ class ImageAdapter(InputAdapter):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            for name in ("image_channels", "patch_size", "num_bands", "position_channels"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"ImageAdapter.Config.{name} must be at least 1, got {getattr(self, name)}.")
+            for name in (
+                "image_channels",
+                "patch_size",
+                "feature_channels",
+                "num_bands",
+                "position_channels",
+                "position_projection",
+            ):
+                value = getattr(self, name)
+                if value is not None and value < 1:
+                    raise ValueError(f"ImageAdapter.Config.{name} must be at least 1, got {value}.")
             if self.patch_size != 1 and self.features != "patches":
                 raise ValueError(
                     f"patch_size {self.patch_size} goes with features='patches', got features={self.features!r}."
@@ -94,17 +102,17 @@ class ImageAdapter(InputAdapter):
                 ValueError: The size is smaller than a patch, or no multiple of it.
             """
             height, width = size
-            if self.features == "conv":
-                return _halved(_halved(height)), _halved(_halved(width))
             if min(height, width) < self.patch_size:
                 raise ValueError(
-                    f"The image of {height}x{width} pixels is smaller than a patch of {self.patch_size}x{self.patch_size}. "
-                    "Enlarge the image, or use a model with smaller patches."
+                    f"The image of {height}x{width} pixels is smaller than a patch of {self.patch_size}x"
+                    f"{self.patch_size}. Enlarge the image, or use a model with smaller patches."
                 )
+            if self.features == "conv":
+                return _halved(_halved(height)), _halved(_halved(width))
             if height % self.patch_size or width % self.patch_size:
                 raise ValueError(
-                    f"The image of {height}x{width} pixels cannot be cut in patches of {self.patch_size}x{self.patch_size}: "
-                    "resize, crop or pad it to a multiple of that."
+                    f"The image of {height}x{width} pixels cannot be cut in patches of {self.patch_size}x"
+                    f"{self.patch_size}: resize, crop or pad it to a multiple of that."
                 )
             return height // self.patch_size, width // self.patch_size
 

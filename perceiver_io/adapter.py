@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 
-__all__ = ["InputAdapter"]
+__all__ = ["InputAdapter", "check_finite"]
 
 
 class InputAdapter(nn.Module, ABC):

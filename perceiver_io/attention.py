@@ -186,7 +186,9 @@ class CrossAttention(GradientCheckpointingLayer):
             input_shares=input_shares,
         )
         self.feed_forward_norm = nn.LayerNorm(query_channels)
-        self.feed_forward = FeedForward(query_channels, widening_factor=widening_factor, activation=activation)
+        self.feed_forward = FeedForward(
+            query_channels, widening_factor=widening_factor, activation=activation
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries_BND: Tensor, inputs_BMC: Tensor, mask_BM: Tensor | None = None) -> Tensor:

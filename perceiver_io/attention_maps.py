@@ -113,7 +113,9 @@ def _map(
 
     def by_input(x_BHNM: Tensor) -> dict[str, Tensor]:
         return {
-            name: x_BHNM[..., part.start : part.start + part.length].unflatten(-1, part.grid or (part.length,))
+            name: x_BHNM[..., part.start : part.start + part.length].unflatten(
+                -1, part.grid or (part.length,)
+            )
             for name, part in segments.items()
         }
 

@@ -39,16 +39,22 @@ class ByteArray:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3:
-            raise ValueError(f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}.")
+            raise ValueError(
+                f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}."
+            )
         batch_size, num_elements, num_channels = self.values.shape
         if self.mask is not None and self.mask.shape != (batch_size, num_elements):
             raise ValueError(
                 f"A byte array's mask must be {(batch_size, num_elements)} (B, M), got {tuple(self.mask.shape)}."
             )
         if self.mask is not None and self.mask.dtype != torch.bool:
-            raise ValueError(f"A byte array's mask must be bool (True = a real element), got {self.mask.dtype}.")
+            raise ValueError(
+                f"A byte array's mask must be bool (True = a real element), got {self.mask.dtype}."
+            )
         if self.grid is not None and math.prod(self.grid) != num_elements:
-            raise ValueError(f"The grid {self.grid} has {math.prod(self.grid)} elements, the values {num_elements}.")
+            raise ValueError(
+                f"The grid {self.grid} has {math.prod(self.grid)} elements, the values {num_elements}."
+            )
         if not 0 <= self.num_content_channels <= num_channels:
             raise ValueError(
                 f"num_content_channels must be between 0 and {num_channels}, got {self.num_content_channels}."

@@ -34,7 +34,9 @@ class ComponentConfig:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             where = f"{type(self).__qualname__}.{field.name}"
-            object.__setattr__(self, field.name, _checked(getattr(self, field.name), hints[field.name], where))
+            object.__setattr__(
+                self, field.name, _checked(getattr(self, field.name), hints[field.name], where)
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values (tuples as lists)."""
@@ -110,4 +112,4 @@ def _match(value: Any, hint: Any) -> tuple[bool, Any]:
 def _hint_name(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(option) for option in typing.get_args(hint))
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -19,7 +19,13 @@ FORMAT_VERSION = 1
 
 _BASE_FIELDS = {field.name for field in dataclasses.fields(PreTrainedConfig)}
 # What `PreTrainedConfig` writes besides its fields; none of it matters to a Perceiver.
-_BASE_EXTRAS = {"model_type", "output_attentions", "_name_or_path", "_attn_implementation", "_experts_implementation"}
+_BASE_EXTRAS = {
+    "model_type",
+    "output_attentions",
+    "_name_or_path",
+    "_attn_implementation",
+    "_experts_implementation",
+}
 
 
 class PerceiverIOConfig(PreTrainedConfig):
@@ -72,7 +78,9 @@ class PerceiverIOConfig(PreTrainedConfig):
                 registry.name_of(component)
         for field in dataclasses.fields(PreTrainedConfig):
             setattr(self, field.name, field.default)
-        self.id2label = None if id2label is None else {int(index): str(label) for index, label in id2label.items()}
+        self.id2label = (
+            None if id2label is None else {int(index): str(label) for index, label in id2label.items()}
+        )
         if label2id is None and self.id2label is not None:
             label2id = {label: index for index, label in self.id2label.items()}
         self.label2id = None if label2id is None else dict(label2id)
@@ -96,6 +104,9 @@ class PerceiverIOConfig(PreTrainedConfig):
             values = super().to_dict()
         finally:
             self.__dict__.update(kept)
+        # Others leave their own marks on a configuration (a Trainer, `use_cache`): they are none of its settings.
+        settings = {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
+        values = {name: value for name, value in values.items() if name in settings}
         values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
         values["encoder"] = self.encoder.to_dict()
         values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
@@ -152,7 +163,9 @@ class PerceiverIOConfig(PreTrainedConfig):
 
 def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
     if not isinstance(config_dict, Mapping):
-        raise ValueError(f"A configuration (config.json) must be an object, got {type(config_dict).__name__}.")
+        raise ValueError(
+            f"A configuration (config.json) must be an object, got {type(config_dict).__name__}."
+        )
     if config_dict.get("model_type", model_type) != model_type:
         raise ValueError(
             f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}."
@@ -171,14 +184,18 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
         )
     for part in sorted(parts):
         if not isinstance(config_dict.get(part), Mapping):
-            raise ValueError(f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}.")
+            raise ValueError(
+                f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}."
+            )
 
 
 def _to_dict(registry: Registry[Any], component: ComponentConfig) -> dict[str, Any]:
     return {"type": registry.name_of(component), **component.to_dict()}
 
 
-def _from_dicts(registry: Registry[Any], components: Mapping[str, Any], *, where: str) -> dict[str, ComponentConfig]:
+def _from_dicts(
+    registry: Registry[Any], components: Mapping[str, Any], *, where: str
+) -> dict[str, ComponentConfig]:
     built = {}
     for name, values in components.items():
         if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -114,7 +114,9 @@ class Encoder(nn.Module):
 
     Config = EncoderConfig
 
-    def __init__(self, config: EncoderConfig, *, input_channels: int, content_channels: Sequence[int]) -> None:
+    def __init__(
+        self, config: EncoderConfig, *, input_channels: int, content_channels: Sequence[int]
+    ) -> None:
         super().__init__()
         input_shares = None
         if config.cross_attention_init == "balanced":
@@ -167,7 +169,10 @@ class Encoder(nn.Module):
         ]
 
     def forward(
-        self, byte_array: ByteArray, *, on_cross_attend: Callable[[CrossAttention, Tensor], None] | None = None
+        self,
+        byte_array: ByteArray,
+        *,
+        on_cross_attend: Callable[[CrossAttention, Tensor], None] | None = None,
     ) -> Tensor:
         """Encodes a byte array.
 
@@ -181,7 +186,7 @@ class Encoder(nn.Module):
         latents_BND = self.latents().to(byte_array.values.dtype).expand(byte_array.values.shape[0], -1, -1)
         for cross_attend_index, block_index in self._schedule:
             if cross_attend_index is not None:
-                cross_attend = self.cross_attends[cross_attend_index]
+                cross_attend = cast(CrossAttention, self.cross_attends[cross_attend_index])
                 if on_cross_attend is not None:
                     on_cross_attend(cross_attend, latents_BND)
                 latents_BND = cross_attend(latents_BND, byte_array.values, byte_array.mask)

@@ -31,7 +31,12 @@ class Linear(nn.Linear):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, gain: float = 1.0, input_shares: Sequence[float] | None = None
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        gain: float = 1.0,
+        input_shares: Sequence[float] | None = None,
     ) -> None:
         self.gain = gain
         self.input_shares = None if input_shares is None else tuple(input_shares)

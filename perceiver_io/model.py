@@ -5,11 +5,9 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,8 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
-from perceiver_io.byte_array import ByteArray, ByteArrayPacker, Segment
+from perceiver_io.byte_array import ByteArray, ByteArrayPacker
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Encoded
 from perceiver_io.encoder import Encoder
@@ -60,7 +59,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             reset()
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs
         cls: type[ModelT], pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
     ) -> ModelT:
         """Loads a model from a folder (or hub id) that holds config.json and model.safetensors, strictly.
@@ -74,7 +73,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: A tensor is missing, not expected, or of a wrong shape; a file cannot be read; the
                 configuration is not one of ours.
-            OSError: There is no such folder or id, or a file is missing in it.
+            OSError: There is no such folder or id, or a file is missing in it, or config.json is not valid JSON.
         """
         source = pretrained_model_name_or_path
         components = {name: kwargs.pop(name) for name in ("adapters", "decoders") if name in kwargs}
@@ -84,22 +83,22 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         keeps_mismatched = kwargs.setdefault("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # so that all that is wrong is reported at once, below
         kwargs.setdefault("use_safetensors", True)
+        loaded: Any
         try:
-            model, info = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+            loaded = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(
                 f"The weights in {source} cannot be read ({error}): the file is truncated or is no safetensors file. "
                 "Fetch or save it again."
             ) from error
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The config.json of {source} is not valid JSON ({error}).") from error
+        model, info = loaded
         problems = _loading_problems(info, report_mismatched=not keeps_mismatched)
         if problems:
             raise ValueError(
                 f"The weights in {source} do not fit {cls.__name__} as its config.json describes it:\n  "
                 + "\n  ".join(problems)
             )
-        return (model, info) if wants_info else model
+        return loaded if wants_info else model  # type: ignore[no-any-return]
 
 
 class PerceiverIO(PerceiverIOPreTrainedModel):
@@ -111,14 +110,15 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         super().__init__(config)
-        self.adapters = nn.ModuleDict(
-            {name: config.adapter_class(name)(part) for name, part in config.inputs.items()}
-        )
-        self.packer = ByteArrayPacker({name: adapter.num_channels for name, adapter in self.adapters.items()})
+        adapters: dict[str, InputAdapter] = {
+            name: config.adapter_class(name)(part) for name, part in config.inputs.items()
+        }
+        self.adapters = nn.ModuleDict(adapters)
+        self.packer = ByteArrayPacker({name: adapter.num_channels for name, adapter in adapters.items()})
         self.encoder = Encoder(
             config.encoder,
             input_channels=self.packer.num_channels,
-            content_channels=[adapter.num_content_channels for adapter in self.adapters.values()],
+            content_channels=[adapter.num_content_channels for adapter in adapters.values()],
         )
         self.decoders = nn.ModuleDict(
             {
@@ -212,7 +212,9 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         finally:
             self.train(training)
 
-    def _adapt(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None) -> dict[str, ByteArray]:
+    def _adapt(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
+    ) -> dict[str, ByteArray]:
         masks = {} if masks is None else masks
         if unknown := sorted(set(inputs) - set(self.adapters)):
             raise ValueError(f"The model has no inputs {unknown}; it has {list(self.adapters)}.")
@@ -220,11 +222,22 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             raise ValueError(f"There are masks for {unknown}, but inputs only for {sorted(inputs)}.")
         if not inputs:
             raise ValueError(f"At least one of the inputs {list(self.adapters)} is needed, got none.")
+        dtype = self.encoder.latents.weight.dtype
+        for name, x in inputs.items():
+            if not isinstance(x, Tensor):
+                raise ValueError(f"The input {name!r} must be a tensor, got {type(x).__name__}.")
+            if x.is_floating_point() and x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+                raise ValueError(
+                    f"The input {name!r} is {x.dtype}, but the model is {dtype}: convert one to the other with "
+                    "`.to(dtype)`, or run the model under torch.autocast."
+                )
         sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"All inputs of a batch must have the same batch size, got {sizes}.")
         return {
-            name: adapter(inputs[name], masks.get(name)) for name, adapter in self.adapters.items() if name in inputs
+            name: adapter(inputs[name], masks.get(name))
+            for name, adapter in self.adapters.items()
+            if name in inputs
         }
 
 

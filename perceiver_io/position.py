@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,9 @@ def fourier_features(
         (..., P) features: coordinates, sines (axis by axis), cosines; P = A (2 K + 1), or 2 A K without coordinates.
     """
     bands = [
-        torch.linspace(1.0, resolution / 2, num_bands, dtype=coordinates_MA.dtype, device=coordinates_MA.device)
+        torch.linspace(
+            1.0, resolution / 2, num_bands, dtype=coordinates_MA.dtype, device=coordinates_MA.device
+        )
         for resolution in max_resolution
     ]
     phases_MAK = math.pi * coordinates_MA.unsqueeze(-1) * torch.stack(bands)
@@ -73,7 +76,9 @@ class FourierPositionEncoding(nn.Module):
         include_coordinates: Whether the raw coordinates are kept beside the sines and cosines.
     """
 
-    def __init__(self, *, num_bands: int, max_resolution: Sequence[int], include_coordinates: bool = True) -> None:
+    def __init__(
+        self, *, num_bands: int, max_resolution: Sequence[int], include_coordinates: bool = True
+    ) -> None:
         super().__init__()
         if num_bands < 1:
             raise ValueError(f"num_bands must be at least 1, got {num_bands}.")
@@ -108,7 +113,7 @@ class LearnedPositionEncoding(nn.Module):
         num_channels: P.
     """
 
-    _MODES = {1: "linear", 2: "bicubic", 3: "trilinear"}
+    _MODES: ClassVar[dict[int, str]] = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
     def __init__(self, *, grid: Sequence[int], num_channels: int) -> None:
         super().__init__()

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-__all__ = ["ADAPTERS", "DECODERS", "TASKS", "Registry", "register_adapter", "register_decoder", "register_task"]
+__all__ = [
+    "ADAPTERS",
+    "DECODERS",
+    "TASKS",
+    "Registry",
+    "register_adapter",
+    "register_decoder",
+    "register_task",
+]
 
 ClassT = TypeVar("ClassT", bound=type)
 
@@ -38,7 +46,10 @@ class Registry(Generic[ClassT]):
         def decorate(cls: ClassT) -> ClassT:
             known = self._classes.get(name)
             # A module that is run again (a notebook cell, importlib.reload) replaces its own classes.
-            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            if known is not None and (known.__module__, known.__qualname__) != (
+                cls.__module__,
+                cls.__qualname__,
+            ):
                 raise ValueError(
                     f"The {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}. "
                     f"Register {cls.__qualname__} under another name."

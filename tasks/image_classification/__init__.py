@@ -5,6 +5,7 @@ imported where they are used.
 """
 
 from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.utils.import_utils import is_vision_available
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
@@ -14,8 +15,9 @@ from perceiver_io.tasks.image_classification.processor import PerceiverIOImagePr
 __all__ = ["VARIANTS", "PerceiverIOForImageClassification", "PerceiverIOImageProcessor", "config"]
 
 AutoModelForImageClassification.register(PerceiverIOConfig, PerceiverIOForImageClassification)
-# Both keys: with one alone, loading warns that the other backend is not there.
-AutoImageProcessor.register(
-    PerceiverIOConfig,
-    image_processor_classes={"torchvision": PerceiverIOImageProcessor, "pil": PerceiverIOImageProcessor},
-)
+if is_vision_available():  # Pillow comes with an extra
+    # Both keys: with one alone, loading warns that the other backend is not there.
+    AutoImageProcessor.register(
+        PerceiverIOConfig,
+        image_processor_classes={"torchvision": PerceiverIOImageProcessor, "pil": PerceiverIOImageProcessor},
+    )

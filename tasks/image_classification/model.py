@@ -40,7 +40,12 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
                 f"An image classifier has the input {IMAGE!r} and the output {LABEL!r}, got the inputs "
                 f"{list(config.inputs)} and the outputs {list(config.outputs)}."
             )
-        num_classes = config.outputs[LABEL].num_classes
+        num_classes = getattr(config.outputs[LABEL], "num_classes", None)
+        if num_classes is None:
+            raise ValueError(
+                f"The output {LABEL!r} of an image classifier needs a decoder whose configuration has num_classes, got "
+                f"{type(config.outputs[LABEL]).__qualname__}."
+            )
         if config.id2label is None:
             config.num_labels = num_classes
         elif len(config.id2label) != num_classes:

@@ -59,7 +59,7 @@ def test_published_widths_and_settings(variant: str, byte_array: int) -> None:
     assert (encoder.dropout, encoder.attention_dropout, encoder.latent_std) == (0.0, 0.0, 0.02)
     if variant == "perceiver":
         assert (encoder.num_cross_attends, encoder.share_cross_attends) == (8, "after_first")
-        assert isinstance(decoder, PooledClassificationDecoder)
+        assert decoder == PooledClassificationDecoder.Config(num_classes=1000, use_layer_norm=False)
     else:
         assert encoder.num_cross_attends == 1
         assert decoder.use_query_residual == (variant != "learned")

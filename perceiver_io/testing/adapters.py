@@ -1,0 +1,250 @@
+"""The contract of input adapters, as checks that raise an AssertionError which says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perceiver_io.adapter import InputAdapter
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import PooledClassificationDecoder
+from perceiver_io.encoder import Encoder
+from perceiver_io.model import PerceiverIO
+from perceiver_io.testing import common
+
+__all__ = ["ADAPTER_CHECKS", "AdapterCase", "check_adapter"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdapterCase:
+    """An adapter, with an input to try it on. Small ones: the numerical gradients take a while.
+
+    Attributes:
+        adapter_class: The class.
+        config: Its configuration.
+        x: A valid raw input of at least two samples.
+        mask: A mask for `x`, as the adapter documents it, that masks at least one whole element of the byte array.
+        masked_variant: `x` with other values wherever the mask is False; NaN are allowed there. Made of `x` if
+            None, which needs a floating-point `x` whose first axes are the mask's, or (B, C, …) where the mask
+            is (B, …).
+    """
+
+    adapter_class: type[InputAdapter]
+    config: ComponentConfig
+    x: Tensor
+    mask: Tensor
+    masked_variant: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.shape[0] < 2:
+            raise ValueError(f"A case needs at least two samples, got x of {tuple(self.x.shape)}.")
+        if self.mask.dtype != torch.bool or bool(self.mask.all()):
+            raise ValueError("A case needs a bool mask that is False somewhere.")
+
+    def build(self) -> InputAdapter:
+        """Returns a new adapter, the same one each time."""
+        with common.seeded():
+            return self.adapter_class(self.config)
+
+
+def check_channels(case: AdapterCase) -> None:
+    """What comes out is a well-formed byte array as wide as declared, on the input's device."""
+    adapter = case.build()
+    for mask in (None, case.mask):
+        byte_array = adapter(case.x, mask)
+        assert isinstance(byte_array, ByteArray), (
+            f"forward returns {type(byte_array).__name__}, expected a ByteArray."
+        )
+        values = byte_array.values
+        assert values.shape[0] == case.x.shape[0], (
+            f"The input has {case.x.shape[0]} samples, the byte array {values.shape[0]}."
+        )
+        assert values.shape[2] == adapter.num_channels, (
+            f"num_channels is {adapter.num_channels}, the byte array has {values.shape[2]} channels."
+        )
+        assert byte_array.num_content_channels == adapter.num_content_channels, (
+            f"num_content_channels is {adapter.num_content_channels}, the byte array says "
+            f"{byte_array.num_content_channels}."
+        )
+        assert values.shape[1] > 0, "The byte array has no elements."
+        assert values.is_floating_point(), f"The byte array is {values.dtype}, expected floating point."
+        assert values.isfinite().all(), "The byte array of a valid input holds NaN or infinities."
+        assert values.device == case.x.device, (
+            f"The input is on {case.x.device}, the byte array on {values.device}."
+        )
+        assert byte_array.grid is None or math.prod(byte_array.grid) == values.shape[1], (
+            f"The grid {byte_array.grid} does not have {values.shape[1]} elements."
+        )
+
+
+def check_samples(case: AdapterCase) -> None:
+    """Samples do not see each other (outside of training)."""
+    adapter = case.build().eval()
+    together = adapter(case.x, case.mask)
+    for index in range(case.x.shape[0]):
+        alone = adapter(case.x[index : index + 1], case.mask[index : index + 1])
+        torch.testing.assert_close(
+            together.values[index],
+            alone.values[0],
+            msg=lambda message: f"A sample alone gives another byte array than in its batch: {message}",
+        )
+
+
+def check_mask(case: AdapterCase) -> None:
+    """What is masked changes nothing, and a mask that masks nothing is no mask."""
+    adapter = case.build()
+    variant = _masked_variant(case)
+    with common.seeded():
+        encoder = Encoder(
+            common.tiny_encoder(),
+            input_channels=adapter.num_channels,
+            content_channels=[adapter.num_content_channels],
+        )
+    mask_BM = adapter(case.x, case.mask).mask
+    assert mask_BM is not None, "The byte array of a masked input has no mask."
+    assert not mask_BM.all(), "No element of the byte array is masked; mask a whole element in the case."
+    try:
+        adapter(variant, case.mask)
+    except ValueError as error:
+        raise AssertionError(f"Masked values are refused: {error}") from error
+    for training in (False, True):
+        adapter.train(training)
+        with torch.no_grad():
+            _assert_same(
+                _encode(adapter, encoder, case.x, case.mask),
+                _encode(adapter, encoder, variant, case.mask),
+                f"Masked values change the latents (training={training}): is what is masked set to a constant, and is "
+                "the byte array's mask False there?",
+            )
+            _assert_same(
+                _encode(adapter, encoder, case.x, torch.ones_like(case.mask)),
+                _encode(adapter, encoder, case.x, None),
+                f"A mask that is True everywhere gives other latents than no mask (training={training}).",
+            )
+
+
+def check_gradients(case: AdapterCase) -> None:
+    """Every parameter gets a finite gradient."""
+    adapter = case.build().train()
+    with common.seeded():
+        common.check_gradients(adapter, adapter(case.x).values)
+
+
+def check_numerical_gradients(case: AdapterCase) -> None:
+    """Gradients by parameters, and by a floating-point input, are right in float64."""
+    floating = case.x.is_floating_point()
+    common.check_numerical_gradients(
+        case.build().double().eval(),
+        x=case.x.double() if floating else None,
+        arguments=lambda x: (case.x if x is None else x,),
+        result=lambda byte_array: byte_array.values,
+    )
+
+
+def check_twin(case: AdapterCase) -> None:
+    """A model with this adapter is bit-equal after saving and loading."""
+    adapters = {"component_under_test": case.adapter_class}
+    with common.seeded():
+        model = PerceiverIO(
+            PerceiverIOConfig(
+                inputs={"x": case.config},
+                encoder=common.tiny_encoder(),
+                outputs={"y": PooledClassificationDecoder.Config(num_classes=2)},
+                adapters=adapters,
+            )
+        )
+    common.check_twin(model, lambda model: model({"x": case.x})["y"], adapters=adapters, decoders={})
+
+
+def check_config(case: AdapterCase) -> None:
+    """The configuration is frozen, keyword-only, survives JSON and refuses unknown keys; constructors name all."""
+    common.check_config(case.config)
+    common.check_constructor(case.adapter_class)
+
+
+def check_bad_input(case: AdapterCase) -> None:
+    """An empty batch, a wrong rank, a wrong type, NaN, infinities and masks that do not fit: a ValueError each."""
+    adapter, x, mask = case.build(), case.x, case.mask
+    floating = x.is_floating_point()
+    bad: dict[str, tuple[Tensor, Tensor | None]] = {
+        "An empty batch": (x[:0], None),
+        "An input without its batch axis": (x[0], None),
+        "An input with an axis too many": (x.unsqueeze(0), None),
+        f"An input of {torch.int64 if floating else torch.float32}": (
+            x.to(torch.int64 if floating else x.float().dtype),
+            None,
+        ),
+        "A mask of fewer samples": (x, mask[1:]),
+        "A floating-point mask": (x, mask.float()),
+    }
+    if floating:
+        for value in (math.nan, math.inf):
+            spoilt = x.clone()
+            spoilt.view(-1)[-1] = value
+            bad[f"An input with {value}"] = (spoilt, None)
+    for what, arguments in bad.items():
+        common.check_refused(what, lambda arguments=arguments: adapter(*arguments))  # type: ignore[misc]
+
+
+ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
+    "channels": check_channels,
+    "samples": check_samples,
+    "mask": check_mask,
+    "gradients": check_gradients,
+    "numerical_gradients": check_numerical_gradients,
+    "twin": check_twin,
+    "config": check_config,
+    "bad_input": check_bad_input,
+}
+
+
+def check_adapter(case: AdapterCase) -> None:
+    """Runs every check of `ADAPTER_CHECKS`.
+
+    Raises:
+        AssertionError: The adapter breaks the contract.
+    """
+    for check in ADAPTER_CHECKS.values():
+        check(case)
+
+
+def _masked_variant(case: AdapterCase) -> Tensor:
+    x, mask, variant = case.x, case.mask, case.masked_variant
+    if variant is None:
+        shape = (*mask.shape, *[1] * (x.ndim - mask.ndim))
+        if x.shape[: mask.ndim] != mask.shape:
+            shape = (mask.shape[0], 1, *mask.shape[1:])
+        variant = torch.where(mask.reshape(shape), x, math.nan if x.is_floating_point() else 0)
+    assert not torch.equal(variant, x), "masked_variant is x; change what is masked."
+    return variant
+
+
+def _encode(adapter: InputAdapter, encoder: Encoder, x: Tensor, mask: Tensor | None) -> Tensor:
+    with common.seeded():
+        byte_array = adapter(x, mask)
+        values = byte_array.values
+        # One element that is always real, because a sample that is wholly masked has no attention.
+        anchored = dataclasses.replace(
+            byte_array,
+            values=torch.cat(
+                [values, torch.linspace(-1, 1, values.shape[2]).expand(values.shape[0], 1, -1)], dim=1
+            ),
+            mask=None
+            if byte_array.mask is None
+            else torch.nn.functional.pad(byte_array.mask, (0, 1), value=True),
+            grid=None,
+        )
+        return encoder(anchored)
+
+
+def _assert_same(first: Tensor, second: Tensor, message: str) -> None:
+    torch.testing.assert_close(
+        first, second, rtol=1e-5, atol=1e-6, equal_nan=False, msg=lambda details: f"{message} {details}"
+    )

@@ -1,0 +1,176 @@
+"""The contract of decoders, as checks that raise an AssertionError which says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.model import PerceiverIO
+from perceiver_io.testing import common
+from perceiver_io.testing.elements import ElementsAdapter
+
+__all__ = ["DECODER_CHECKS", "DecoderCase", "check_decoder"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DecoderCase:
+    """A decoder, with an encoded batch to try it on.
+
+    Attributes:
+        decoder_class: The class.
+        config: Its configuration.
+        encoded: A batch of at least two samples in float32, with the byte arrays that the decoder needs, if any.
+        output_shape: Shape of what is decoded, without the batch axis.
+    """
+
+    decoder_class: type[Decoder]
+    config: ComponentConfig
+    encoded: Encoded
+    output_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.encoded.latents.shape[0] < 2:
+            raise ValueError(
+                f"A case needs at least two samples, got latents {tuple(self.encoded.latents.shape)}."
+            )
+
+    def build(self) -> Decoder:
+        """Returns a new decoder, the same one each time."""
+        with common.seeded():
+            return self.decoder_class(self.config, latent_channels=self.encoded.latents.shape[-1])
+
+
+def check_shape(case: DecoderCase) -> None:
+    """What comes out has the shape that was announced, and is finite."""
+    output = case.build()(case.encoded)
+    expected = (case.encoded.latents.shape[0], *case.output_shape)
+    assert output.shape == expected, f"The output is {tuple(output.shape)}, expected {expected}."
+    assert output.is_floating_point(), f"The output is {output.dtype}, expected floating point."
+    assert output.isfinite().all(), "The output holds NaN or infinities."
+
+
+def check_samples(case: DecoderCase) -> None:
+    """Samples do not see each other (outside of training)."""
+    decoder = case.build().eval()
+    together = decoder(case.encoded)
+    for index in range(together.shape[0]):
+        torch.testing.assert_close(
+            together[index],
+            decoder(_samples(case.encoded, slice(index, index + 1)))[0],
+            msg=lambda message: f"A sample alone is decoded otherwise than in its batch: {message}",
+        )
+
+
+def check_gradients(case: DecoderCase) -> None:
+    """Every parameter gets a finite gradient, and so does every latent."""
+    decoder = case.build().train()
+    latents = case.encoded.latents.detach().clone().requires_grad_()
+    with common.seeded():
+        common.check_gradients(decoder, decoder(dataclasses.replace(case.encoded, latents=latents)))
+    reached = latents.grad is not None and bool((latents.grad != 0).any(dim=-1).all())
+    assert reached, "Some latents have no influence on the output."
+
+
+def check_numerical_gradients(case: DecoderCase) -> None:
+    """Gradients by parameters and latents are right in float64."""
+    byte_arrays = {
+        name: dataclasses.replace(byte_array, values=byte_array.values.double())
+        for name, byte_array in case.encoded.byte_arrays.items()
+    }
+    common.check_numerical_gradients(
+        case.build().double().eval(),
+        x=case.encoded.latents.double(),
+        arguments=lambda latents: (Encoded(latents=latents, byte_arrays=byte_arrays),),
+        result=lambda output: output,
+    )
+
+
+def check_twin(case: DecoderCase) -> None:
+    """A model with this decoder is bit-equal after saving and loading."""
+    adapters: dict[str, type] = {"elements_under_test": ElementsAdapter}
+    decoders: dict[str, type] = {"component_under_test": case.decoder_class}
+    inputs: dict[str, ComponentConfig] = {
+        name: ElementsAdapter.Config(
+            num_channels=byte_array.values.shape[-1], num_content_channels=byte_array.num_content_channels
+        )
+        for name, byte_array in case.encoded.byte_arrays.items()
+    }
+    with common.seeded():
+        model = PerceiverIO(
+            PerceiverIOConfig(
+                inputs=inputs or {"x": ElementsAdapter.Config(num_channels=2)},
+                encoder=common.tiny_encoder(latent_channels=case.encoded.latents.shape[-1]),
+                outputs={"y": case.config},
+                adapters=adapters,
+                decoders=decoders,
+            )
+        )
+    common.check_twin(
+        model, lambda model: model.decode(case.encoded)["y"], adapters=adapters, decoders=decoders
+    )
+
+
+def check_config(case: DecoderCase) -> None:
+    """The configuration is frozen, keyword-only, survives JSON and refuses unknown keys; constructors name all."""
+    common.check_config(case.config)
+    common.check_constructor(case.decoder_class)
+
+
+def check_bad_input(case: DecoderCase) -> None:
+    """Latents of an empty batch, a wrong rank or type, or with NaN: a ValueError each, before anything is decoded."""
+    decoder, latents = case.build(), case.encoded.latents
+    spoilt = latents.clone()
+    spoilt[-1, -1, -1] = math.nan
+    bad = {
+        "An empty batch": latents[:0],
+        "Latents without their batch axis": latents[0],
+        "Latents with an axis too many": latents.unsqueeze(0),
+        "Latents of int64": latents.to(torch.int64),
+        "Latents with NaN": spoilt,
+    }
+    for what, wrong in bad.items():
+        common.check_refused(
+            what,
+            lambda wrong=wrong: decoder(Encoded(latents=wrong, byte_arrays=case.encoded.byte_arrays)),  # type: ignore[misc]
+        )
+
+
+DECODER_CHECKS: dict[str, Callable[[DecoderCase], None]] = {
+    "shape": check_shape,
+    "samples": check_samples,
+    "gradients": check_gradients,
+    "numerical_gradients": check_numerical_gradients,
+    "twin": check_twin,
+    "config": check_config,
+    "bad_input": check_bad_input,
+}
+
+
+def check_decoder(case: DecoderCase) -> None:
+    """Runs every check of `DECODER_CHECKS`.
+
+    Raises:
+        AssertionError: The decoder breaks the contract.
+    """
+    for check in DECODER_CHECKS.values():
+        check(case)
+
+
+def _samples(encoded: Encoded, samples: slice) -> Encoded:
+    def part(byte_array: ByteArray) -> ByteArray:
+        mask: Tensor | None = None if byte_array.mask is None else byte_array.mask[samples]
+        return dataclasses.replace(byte_array, values=byte_array.values[samples], mask=mask)
+
+    return Encoded(
+        latents=encoded.latents[samples],
+        byte_arrays={name: part(byte_array) for name, byte_array in encoded.byte_arrays.items()},
+    )

@@ -1,0 +1,243 @@
+"""The image adapter: content, positions, sizes, masks, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perceiver_io import ByteArray
+from perceiver_io.adapters.image import DownsamplingConvolution, ImageAdapter
+from perceiver_io.position import fourier_features, grid_coordinates
+
+
+def adapter(**fields: Any) -> ImageAdapter:
+    return ImageAdapter(ImageAdapter.Config(**{"size": (4, 6), "num_bands": 3} | fields)).eval()
+
+
+def content(byte_array: ByteArray) -> torch.Tensor:
+    return byte_array.values[..., : byte_array.num_content_channels]
+
+
+def position(byte_array: ByteArray) -> torch.Tensor:
+    return byte_array.values[..., byte_array.num_content_channels :]
+
+
+@pytest.mark.parametrize("image_channels", [1, 3, 5])
+def test_pixels_in_row_major_order(image_channels: int) -> None:
+    image = torch.randn(2, image_channels, 4, 6)
+    byte_array = adapter(image_channels=image_channels)(image)
+    assert byte_array.grid == (4, 6)
+    assert byte_array.num_content_channels == image_channels
+    assert byte_array.mask is None
+    for row in range(4):
+        for column in range(6):
+            assert torch.equal(content(byte_array)[:, row * 6 + column], image[:, :, row, column])
+
+
+@settings(max_examples=20)
+@given(patch=st.integers(1, 4), rows=st.integers(1, 4), columns=st.integers(1, 4), channels=st.integers(1, 3))
+def test_patches_are_rows_columns_then_channels(patch: int, rows: int, columns: int, channels: int) -> None:
+    size = (rows * patch, columns * patch)
+    image = torch.arange(channels * size[0] * size[1], dtype=torch.float32).reshape(1, channels, *size)
+    byte_array = adapter(size=size, image_channels=channels, features="patches", patch_size=patch)(image)
+    assert byte_array.grid == (rows, columns)
+    assert byte_array.num_content_channels == channels * patch**2
+    for row in range(rows):
+        for column in range(columns):
+            pixels = image[0, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+            expected = torch.stack([pixels[:, p, q] for p in range(patch) for q in range(patch)]).flatten()
+            assert torch.equal(content(byte_array)[0, row * columns + column], expected)
+
+
+def test_conv1x1_is_a_linear_layer_by_pixel() -> None:
+    module = adapter(features="conv1x1", feature_channels=7)
+    image = torch.randn(2, 3, 4, 6)
+    byte_array = module(image)
+    weight, bias = module.features.weight[:, :, 0, 0], module.features.bias
+    expected = image.permute(0, 2, 3, 1).reshape(2, 24, 3) @ weight.T + bias
+    torch.testing.assert_close(content(byte_array), expected)
+
+
+@pytest.mark.parametrize("features", ["conv1x1", "conv"])
+def test_default_feature_channels_are_as_published(features: Any) -> None:
+    assert adapter(features=features).num_content_channels == {"conv1x1": 256, "conv": 64}[features]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6), (1, 1), (33, 30)])
+def test_downsampling_pads_as_same(size: tuple[int, int]) -> None:
+    """Each output is the maximum over a window of convolutions that are centred as TensorFlow centres them."""
+    module = DownsamplingConvolution(2, 3)
+    with torch.no_grad():
+        for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean):
+            tensor.copy_(torch.randn(3))
+    module.eval()
+    image = torch.randn(1, 2, *size)
+    halved = [-(-side // 2) for side in size]
+    quartered = [-(-side // 2) for side in halved]
+
+    def offset(side: int, kernel: int) -> int:
+        return max((-(-side // 2) - 1) * 2 + kernel - side, 0) // 2
+
+    canvas = torch.zeros(1, 2, size[0] + 20, size[1] + 20)
+    canvas[:, :, 10 : 10 + size[0], 10 : 10 + size[1]] = image
+    convolved = torch.zeros(3, *halved)
+    for row in range(halved[0]):
+        for column in range(halved[1]):
+            top = 10 + 2 * row - offset(size[0], 7)
+            left = 10 + 2 * column - offset(size[1], 7)
+            window = canvas[0, :, top : top + 7, left : left + 7]
+            convolved[:, row, column] = (module.convolution.weight * window).sum((1, 2, 3))
+    normed = (convolved - module.norm.running_mean[:, None, None]) / (1 + 1e-5) ** 0.5
+    activated = (normed * module.norm.weight[:, None, None] + module.norm.bias[:, None, None]).clamp(min=0)
+    expected = torch.zeros(3, *quartered)
+    for row in range(quartered[0]):
+        for column in range(quartered[1]):
+            top = 2 * row - offset(halved[0], 3)
+            left = 2 * column - offset(halved[1], 3)
+            window = activated[:, max(top, 0) : top + 3, max(left, 0) : left + 3]
+            expected[:, row, column] = window.amax((1, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(module(image)[0], expected, atol=1e-5, rtol=1e-5)
+    assert ImageAdapter.Config(size=size, features="conv").grid(size) == tuple(quartered)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (3, 9)])
+def test_fourier_positions_follow_the_grid_at_fixed_frequencies(size: tuple[int, int]) -> None:
+    byte_array = adapter()(torch.randn(2, 3, *size))
+    assert byte_array.grid == size
+    expected = fourier_features(grid_coordinates(size), num_bands=3, max_resolution=(4, 6))
+    torch.testing.assert_close(position(byte_array), expected.expand(2, -1, -1))
+
+
+def test_max_resolution_is_the_nominal_grids_unless_given() -> None:
+    patches = {"size": (8, 8), "features": "patches", "patch_size": 2}
+    image = torch.randn(1, 3, 8, 8)
+    given_grid = adapter(**patches, max_resolution=(4, 4))(image)
+    assert torch.equal(adapter(**patches)(image).values, given_grid.values)
+    given_other = adapter(**patches, max_resolution=(8, 8))(image)
+    assert not torch.equal(position(given_other), position(given_grid))
+    assert adapter(include_coordinates=False).num_channels == adapter().num_channels - 2
+
+
+@pytest.mark.parametrize("features", ["pixels", "patches", "conv"])
+def test_learned_positions_are_interpolated_to_other_sizes(features: Any) -> None:
+    fields = {"features": features, "patch_size": 2 if features == "patches" else 1}
+    module = adapter(size=(16, 12), position="learned", position_channels=5, **fields)
+    nominal, other = module(torch.randn(1, 3, 16, 12)), module(torch.randn(1, 3, 20, 24))
+    assert torch.equal(position(nominal)[0], module.position.table())
+    table = module.position.table().T.reshape(1, 5, *nominal.grid)
+    expected = torch.nn.functional.interpolate(table, size=other.grid, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(position(other), expected.flatten(2).transpose(1, 2))
+
+
+def test_positions_are_projected_and_added() -> None:
+    image = torch.randn(2, 3, 4, 6)
+    projected = adapter(position_projection=5)
+    torch.manual_seed(1)
+    added = adapter(position_projection=3, combine="add")
+    expected = added.position_projection(adapter()(image).values[..., 3:])
+    torch.testing.assert_close(added(image).values, image.flatten(2).transpose(1, 2) + expected)
+    assert (projected.num_channels, added.num_channels) == (8, 3)
+    assert added(image).num_content_channels == 3
+
+
+def test_no_positions() -> None:
+    byte_array = adapter(position="none", position_projection=9)(torch.randn(2, 3, 4, 6))
+    assert byte_array.values.shape == (2, 24, 3)
+
+
+def test_an_element_is_real_if_any_of_its_pixels_is() -> None:
+    mask = torch.zeros(1, 4, 6, dtype=torch.bool)
+    mask[0, 1, 2] = mask[0, 3, 5] = True
+    module = adapter(features="patches", patch_size=2)
+    image = torch.randn(1, 3, 4, 6)
+    byte_array = module(image, mask)
+    assert byte_array.mask is not None
+    assert byte_array.mask.tolist() == [[False, True, False, False, False, True]]
+    half_real = content(byte_array)[0, 1].reshape(2, 2, 3)
+    assert torch.equal(half_real[1, 0], image[0, :, 1, 2])
+    assert not half_real[0].any() and not half_real[1, 1].any()
+
+
+@pytest.mark.parametrize("size", [(9, 10), (32, 32)])
+def test_mask_of_conv_features_has_their_grid(size: tuple[int, int]) -> None:
+    mask = torch.zeros(1, *size, dtype=torch.bool)
+    mask[0, 0, 0] = True
+    byte_array = adapter(features="conv", feature_channels=4)(torch.randn(1, 3, *size), mask)
+    assert byte_array.mask is not None
+    assert byte_array.mask[0].nonzero().tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(3, 4, 6), r"must be \(batch, 3, height, width\), got 3 axes"),
+        (torch.zeros(1, 1, 3, 4, 6), "got 5 axes"),
+        (torch.zeros(2, 4, 6, 3), r"must have 3 channels.*got \(2, 4, 6, 3\)\. Channels come first"),
+        (torch.zeros(2, 1, 4, 6), r"must have 3 channels.*got \(2, 1, 4, 6\)"),
+        (torch.zeros(2, 3, 4, 6, dtype=torch.uint8), "must be floating point, got torch.uint8"),
+        (torch.zeros(2, 3, 4, 6, dtype=torch.bool), "must be floating point, got torch.bool"),
+        (torch.zeros(0, 3, 4, 6), r"at least one sample and one pixel, got \(0, 3, 4, 6\)"),
+        (torch.zeros(2, 3, 0, 6), "at least one sample and one pixel"),
+        (torch.full((1, 3, 4, 6), torch.nan), "72 values that are NaN or infinite"),
+        (torch.full((1, 3, 4, 6), -torch.inf), "72 values that are NaN or infinite"),
+    ],
+)
+def test_bad_images_are_refused(x: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter()(x)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((2, 8), "2x8 pixels is smaller than a patch of 4x4"),
+        ((8, 10), "8x10 pixels cannot be cut in patches of 4x4"),
+    ],
+)
+def test_images_that_patches_do_not_fit_are_refused(size: tuple[int, int], message: str) -> None:
+    module = adapter(size=(8, 8), features="patches", patch_size=4)
+    with pytest.raises(ValueError, match=message):
+        module(torch.zeros(1, 3, *size))
+    with pytest.raises(ValueError, match=message):
+        ImageAdapter.Config(size=size, features="patches", patch_size=4)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [torch.ones(2, 4, 5).bool(), torch.ones(1, 4, 6).bool(), torch.ones(2, 24).bool(), torch.ones(2, 4, 6)],
+)
+def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"must be bool \(2, 4, 6\), got"):
+        adapter()(torch.zeros(2, 3, 4, 6), mask)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_channels": 0}, "image_channels must be at least 1, got 0"),
+        ({"patch_size": 2}, "patch_size 2 goes with features='patches', got features='pixels'"),
+        ({"feature_channels": 8}, "feature_channels goes with features='conv1x1' or 'conv'"),
+        ({"features": "conv", "feature_channels": 0}, "feature_channels must be at least 1, got 0"),
+        ({"position_projection": 0}, "position_projection must be at least 1, got 0"),
+        ({"size": (0, 4)}, "0x4 pixels"),
+        ({"size": (0, 4), "features": "conv"}, "0x4 pixels"),
+        (
+            {"features": "resnet"},
+            "features must be one of 'pixels', 'patches', 'conv1x1', 'conv', got 'resnet'",
+        ),
+        ({"size": 4}, "size must be .*int.*, got 4"),
+    ],
+)
+def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter(**fields)
+
+
+def test_adding_positions_of_another_width_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"14 channels cannot be added to features of 3\. Set position_projection=3"
+    ):
+        adapter(combine="add")

@@ -1,0 +1,213 @@
+"""The documentation: its code runs, its commands and settings exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from perceiver_io.cli import _parser, main
+from perceiver_io.registry import TASKS
+from perceiver_io.tasks import image_classification as ic
+from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
+from perceiver_io.testing import ADAPTER_CHECKS
+from perceiver_io.training import parse_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+EXAMPLE = DOCS / "examples" / "my_adapter.py"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="docs/ is not beside tests/")
+
+PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
+# What a page includes from a file is written "{ .python }": it runs with the file, and the formatter leaves it alone.
+LANGUAGES = {"bash", "python", "{ .python }", "text", "toml", "yaml"}
+RECIPE_FIELDS = {field.name for field in dataclasses.fields(ImageClassificationRecipe)}
+# Flags that the texts mention of other programs.
+FOREIGN_FLAGS = {"--upgrade-package", "--nproc-per-node"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """Language and content of each fenced block."""
+    fenced = re.findall(
+        r"^```([^\n]*)\n(.*?)^```[ ]*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    yield from ((language.strip(), content) for language, content in fenced)
+
+
+def prose(path: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```[ ]*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """The arguments of each `perceiver-io` command in a page's blocks, however it is started."""
+    for language, content in blocks(path):
+        if language != "bash":
+            continue
+        for line in content.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            for start in ("perceiver-io", "perceiver_io.cli"):
+                if start in words:
+                    yield words[words.index(start) + 1 :]
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of a page's headings, as mkdocs makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the documentation's commands could have been typed: runs/digits and digit.png."""
+    root = tmp_path_factory.mktemp("docs")
+    settings = (
+        "--dataset digits --max-steps 3 --num-latents 4 --latent-channels 16 --device cpu --report-to none"
+    )
+    output = ["--output-dir", str(root / "runs" / "digits")]
+    assert main(["train", "image-classification", *settings.split(), *output]) == 0
+    Image.new("L", (8, 8)).save(root / "digit.png")
+    return root
+
+
+@pytest.mark.slow
+def test_example_runs() -> None:
+    # One thread: on a busy machine many threads wait for each other in models as small as this one.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLE)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    percentages = [int(number) for number in re.findall(r"(\d+)%", result.stdout)]
+    before, after = percentages
+    assert before < 60 and after > 90, result.stdout
+    assert "the contract holds" in result.stdout and "the same logits" in result.stdout
+
+
+def test_page_shows_the_whole_example() -> None:
+    page = (DOCS / "write-an-adapter.md").read_text(encoding="utf-8")
+    source = EXAMPLE.read_text(encoding="utf-8")
+    sections = re.findall(r"\[start:(\w+)\]", source)
+    assert sections == re.findall(r'--8<-- "examples/my_adapter\.py:(\w+)"', page)
+    outside = re.sub(r"# --8<-- \[start:(\w+)\].*?# --8<-- \[end:\1\]", "", source, flags=re.DOTALL)
+    without_docstring = outside.split('"""')[2]
+    assert not without_docstring.strip(), f"This part of the example is on no page: {without_docstring}"
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=name_of)
+def test_python_blocks_run(path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page, one after the other, in one namespace."""
+    monkeypatch.chdir(trained)
+    namespace: dict[str, Any] = {"__name__": "__docs__"}
+    for number, (language, content) in enumerate(blocks(path), start=1):
+        if language == "python":
+            exec(compile(content, f"{path.name}, block {number}", "exec"), namespace)
+    if "test_contract" in namespace:  # pytest would call it
+        for check in ADAPTER_CHECKS.values():
+            namespace["test_contract"](check)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_blocks_say_their_language(path: Path) -> None:
+    assert {language for language, _ in blocks(path)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_commands_exist(path: Path) -> None:
+    for arguments in commands(path):
+        options, rest = _parser().parse_known_args(arguments)
+        if options.command != "train":
+            assert not rest, arguments
+        elif not options.help:
+            assert options.task in TASKS.names()
+            parse_recipe(TASKS.get(options.task).recipe_class, rest)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_flags_exist(path: Path) -> None:
+    commands_of_ours = _parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    known = {
+        flag
+        for command in commands_of_ours.values()  # type: ignore[union-attr]
+        for action in command._actions
+        for flag in action.option_strings
+    }
+    known |= {f"--{name}" for field in RECIPE_FIELDS for name in (field, field.replace("_", "-"))}
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8")))
+    assert mentioned - FOREIGN_FLAGS <= known
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_recipes_in_yaml_are_valid(path: Path) -> None:
+    for language, content in blocks(path):
+        if language == "yaml":
+            values = yaml.safe_load(content)
+            task = TASKS.get(values.pop("task"))
+            parse_recipe(task.recipe_class, values=values)
+
+
+def test_every_setting_is_documented_and_exists() -> None:
+    page = (DOCS / "image-classification.md").read_text(encoding="utf-8")
+    section = page[page.index("\n## Recipes") : page.index("\n## The run folder")]
+    rows = re.findall(r"^\| ([^|]*) \|", section, flags=re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    presets = {"none", "digits", "natural"}
+    assert set(names) - presets == RECIPE_FIELDS
+
+
+def test_preset_table_has_the_right_sizes() -> None:
+    page = (DOCS / "image-classification.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \|.*?\| ([\d,]{6,}) \|", page, flags=re.MULTILINE))
+    special = {
+        "tiny": {"size": (8, 8), "image_channels": 1, "num_classes": 10},
+        "small": {"size": (64, 64), "num_classes": 10},
+    }
+    with torch.device("meta"):
+        counts = {
+            variant: ic.PerceiverIOForImageClassification(
+                ic.config(variant=variant, **special.get(variant, {}))
+            ).num_parameters()
+            for variant in ic.VARIANTS
+        }
+    assert {variant: int(number.replace(",", "")) for variant, number in table.items()} == counts
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_files_that_are_named_exist(path: Path) -> None:
+    folders = ("perceiver_io", "adapters", "tasks", "tests", "docs", "benchmarks")
+    for name in re.findall(rf"`((?:{'|'.join(folders)})/[\w/.-]*)`", prose(path)):
+        assert (ROOT / name).exists(), name
+
+
+def test_readme_names_its_commands() -> None:
+    lines = [line for language, content in blocks(ROOT / "README.md") for line in content.splitlines()]
+    assert "make demo" in lines and "make test" in lines
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150

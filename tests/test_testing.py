@@ -1,0 +1,399 @@
+"""The contract suite catches what it says it catches: each broken component fails one check, by name."""
+
+import ast
+import inspect
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import perceiver_io.testing
+from perceiver_io import ByteArray, ClassificationDecoder, ComponentConfig, Decoder, Encoded, InputAdapter
+from perceiver_io.testing import (
+    ADAPTER_CHECKS,
+    DECODER_CHECKS,
+    AdapterCase,
+    DecoderCase,
+    ElementsAdapter,
+    check_adapter,
+    check_decoder,
+)
+
+
+class Projection(InputAdapter):
+    """A sound adapter, to be broken one way at a time."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        width: int = 4
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.num_channels = self.num_content_channels = config.width
+        self.elements = ElementsAdapter(ElementsAdapter.Config(num_channels=3))
+        self.layer = nn.Linear(3, config.width)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        elements = self.elements(x, mask)
+        values = self.layer(elements.values)
+        return ByteArray(values=values, mask=elements.mask, num_content_channels=values.shape[-1])
+
+
+class WrongWidth(Projection):
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__(config)
+        self.num_channels += 1
+
+
+class WrongContent(Projection):
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__(config)
+        self.num_content_channels -= 1
+
+
+class ReturnsTensor(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
+        return super().forward(x, mask).values
+
+
+class MixesSamples(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x - x.mean(dim=0, keepdim=True), mask)
+
+
+class DropsMask(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        super().forward(x, mask)
+        return super().forward(x)
+
+
+class LeaksMasked(Projection):
+    """Gives the right mask, after a mean that saw what is masked."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        super().forward(x, mask)
+        array = super().forward(x.nan_to_num() + x.nan_to_num().mean(dim=1, keepdim=True))
+        return ByteArray(values=array.values, mask=mask, num_content_channels=array.num_content_channels)
+
+
+class RefusesMaskedNaN(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        super().forward(x)
+        return super().forward(x, mask)
+
+
+class MaskChangesValues(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x if mask is None else x + 1, mask)
+
+
+class UnusedParameter(Projection):
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__(config)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+
+class InfiniteGradient(Projection):
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__(config)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x + self.scale.sqrt(), mask)
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * ctx.saved_tensors[0]  # should be twice that
+
+
+class WrongGradient(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(Squared.apply(x), mask)
+
+
+class HiddenState(Projection):
+    """State that neither the configuration nor the weights hold."""
+
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__(config)
+        self.shift = random.random()
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x + self.shift, mask)
+
+
+class TakesAnything(Projection):
+    def __init__(self, config: Projection.Config, **settings: Any) -> None:
+        super().__init__(config)
+
+
+class TakesNaN(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x.nan_to_num(nan=0.0), mask)
+
+
+class TakesIntegers(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x if x.is_floating_point() else x.to(torch.float32), mask)
+
+
+class TakesAnyMask(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x, None if mask is None else mask.bool())
+
+
+class TakesAnEmptyBatch(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        if x.shape[0] == 0:
+            return ByteArray(values=x.new_zeros(0, 5, 4), num_content_channels=4)
+        return super().forward(x, mask)
+
+
+class RaisesIndexErrors(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        if x.ndim != 3:
+            raise IndexError("no such axis")
+        return super().forward(x, mask)
+
+
+def adapter_case(adapter_class: type[InputAdapter], config: ComponentConfig | None = None) -> AdapterCase:
+    mask = torch.tensor([[True, True, False, True, True], [False, True, True, True, False]])
+    return AdapterCase(
+        adapter_class=adapter_class, config=config or Projection.Config(), x=torch.randn(2, 5, 3), mask=mask
+    )
+
+
+def test_a_sound_adapter_passes() -> None:
+    check_adapter(adapter_case(Projection))
+
+
+@pytest.mark.parametrize(
+    ("adapter_class", "check", "message"),
+    [
+        (WrongWidth, "channels", "num_channels is 5, the byte array has 4"),
+        (WrongContent, "channels", "num_content_channels is 3, the byte array says 4"),
+        (ReturnsTensor, "channels", "returns Tensor, expected a ByteArray"),
+        (MixesSamples, "samples", "A sample alone gives another byte array"),
+        (DropsMask, "mask", "The byte array of a masked input has no mask"),
+        (LeaksMasked, "mask", "Masked values change the latents"),
+        (RefusesMaskedNaN, "mask", "Masked values are refused: .* NaN"),
+        (MaskChangesValues, "mask", "A mask that is True everywhere gives other latents"),
+        (UnusedParameter, "gradients", r"get no gradient: \['unused'\]"),
+        (InfiniteGradient, "gradients", r"not finite: \['scale'\]"),
+        (WrongGradient, "numerical_gradients", "differ in float64"),
+        (HiddenState, "twin", "computes something else"),
+        (TakesAnything, "config", r"takes \*args or \*\*kwargs"),
+        (TakesNaN, "bad_input", "An input with nan is accepted"),
+        (TakesIntegers, "bad_input", "An input of torch.int64 is accepted"),
+        (TakesAnyMask, "bad_input", "A floating-point mask is accepted"),
+        (TakesAnEmptyBatch, "bad_input", "An empty batch is accepted"),
+        (RaisesIndexErrors, "bad_input", r"gives IndexError.* must be a ValueError"),
+    ],
+)
+def test_broken_adapters_fail(adapter_class: type[InputAdapter], check: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        ADAPTER_CHECKS[check](adapter_case(adapter_class))
+    with pytest.raises(AssertionError):
+        check_adapter(adapter_case(adapter_class))
+
+
+@dataclass(kw_only=True)
+class Thawed:
+    width: int = 4
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"width": self.width}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetful(Projection.Config):
+    def to_dict(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lenient(Projection.Config):
+    @classmethod
+    def from_dict(cls, values: Any) -> Any:
+        return cls(width=values["width"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curt(Projection.Config):
+    @classmethod
+    def from_dict(cls, values: Any) -> Any:
+        if set(values) != {"width"}:
+            raise ValueError("no_such_key is unknown")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Positional(Projection.Config):
+    height: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotJson(Projection.Config):
+    def to_dict(self) -> dict[str, Any]:
+        return {"width": math.nan}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Thawed(), "Thawed can be changed after it was made"),
+        (Forgetful(width=5), "Forgetful is not what it was after JSON"),
+        (Lenient(), "takes the unknown key 'no_such_key'"),
+        (Curt(), r"refuses an unknown key without naming \['width'\]"),
+        (Positional(), r"takes \['height'\] by position"),
+        (NotJson(), "cannot be written as JSON"),
+    ],
+)
+def test_broken_configurations_fail(config: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        ADAPTER_CHECKS["config"](adapter_case(Projection, config))
+
+
+class Head(Decoder):
+    """A sound decoder, to be broken one way at a time."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        width: int = 4
+
+    def __init__(self, config: Config, *, latent_channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(latent_channels, config.width)
+
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        return self.layer(encoded.latents.mean(dim=1))
+
+
+class UsesByteArray(Head):
+    """Takes its queries from an input, and so needs the input's byte array."""
+
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        values = encoded.byte_arrays["image"].values
+        return torch.cat([super().forward(encoded), values.mean(dim=1)], dim=-1)
+
+
+class MixesDecodedSamples(Head):
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        output = super().forward(encoded)
+        return output - output.mean(dim=0)
+
+
+class UsesOneLatent(Head):
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        return self.layer(encoded.latents[:, 0])
+
+
+class UnusedHead(Head):
+    def __init__(self, config: Head.Config, *, latent_channels: int) -> None:
+        super().__init__(config, latent_channels=latent_channels)
+        self.unused = nn.Linear(2, 2)
+
+
+class WrongHeadGradient(Head):
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        return Squared.apply(super().forward(encoded))
+
+
+class HiddenHeadState(Head):
+    def __init__(self, config: Head.Config, *, latent_channels: int) -> None:
+        super().__init__(config, latent_channels=latent_channels)
+        self.shift = random.random()
+
+    def forward(self, encoded: Encoded) -> torch.Tensor:
+        return super().forward(encoded) + self.shift
+
+
+def decoder_case(decoder_class: type[Decoder], output_shape: tuple[int, ...] = (4,)) -> DecoderCase:
+    image = ByteArray(values=torch.randn(2, 6, 5), grid=(2, 3), num_content_channels=3)
+    return DecoderCase(
+        decoder_class=decoder_class,
+        config=Head.Config(),
+        encoded=Encoded(latents=torch.randn(2, 3, 8), byte_arrays={"image": image}),
+        output_shape=output_shape,
+    )
+
+
+def test_sound_decoders_pass() -> None:
+    check_decoder(decoder_case(Head))
+    check_decoder(decoder_case(UsesByteArray, output_shape=(9,)))
+
+
+@pytest.mark.parametrize(
+    ("case", "check", "message"),
+    [
+        (lambda: decoder_case(Head, output_shape=(5,)), "shape", r"output is \(2, 4\), expected \(2, 5\)"),
+        (lambda: decoder_case(MixesDecodedSamples), "samples", "decoded otherwise than in its batch"),
+        (lambda: decoder_case(UsesOneLatent), "gradients", "Some latents have no influence"),
+        (
+            lambda: decoder_case(UnusedHead),
+            "gradients",
+            r"get no gradient: \['unused.weight', 'unused.bias'\]",
+        ),
+        (lambda: decoder_case(WrongHeadGradient), "numerical_gradients", "differ in float64"),
+        (lambda: decoder_case(HiddenHeadState), "twin", "computes something else"),
+    ],
+)
+def test_broken_decoders_fail(case: Callable[[], DecoderCase], check: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        DECODER_CHECKS[check](case())
+    with pytest.raises(AssertionError):
+        check_decoder(case())
+
+
+def test_useless_cases_are_refused() -> None:
+    mask = torch.tensor([[True, False], [True, True]])
+    fields = {"adapter_class": Projection, "config": Projection.Config()}
+    with pytest.raises(ValueError, match="at least two samples"):
+        AdapterCase(x=torch.randn(1, 2, 3), mask=mask[:1], **fields)
+    with pytest.raises(ValueError, match="False somewhere"):
+        AdapterCase(x=torch.randn(2, 2, 3), mask=mask | True, **fields)
+    with pytest.raises(AssertionError, match="masked_variant is x"):
+        x = torch.randn(2, 2, 3)
+        ADAPTER_CHECKS["mask"](AdapterCase(x=x, mask=mask, masked_variant=x.clone(), **fields))
+    with pytest.raises(ValueError, match="at least two samples"):
+        DecoderCase(
+            decoder_class=ClassificationDecoder,
+            config=ClassificationDecoder.Config(num_classes=2),
+            encoded=Encoded(latents=torch.zeros(1, 2, 3), byte_arrays={}),
+            output_shape=(2,),
+        )
+
+
+def test_checks_leave_the_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    case = adapter_case(Projection)
+    torch.set_rng_state(before)
+    check_adapter(case)
+    check_decoder_state = torch.get_rng_state()
+    assert torch.equal(before, check_decoder_state)
+
+
+def test_no_test_framework_is_needed() -> None:
+    package = Path(inspect.getfile(perceiver_io.testing)).parent
+    imported = set()
+    for source in package.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    assert {"torch", "perceiver_io"} <= imported
+    assert not imported & {"pytest", "hypothesis"}
