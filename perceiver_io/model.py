@@ -98,7 +98,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 f"The weights in {source} do not fit {cls.__name__} as its config.json describes it:\n  "
                 + "\n  ".join(problems)
             )
-        return loaded if wants_info else model  # type: ignore[no-any-return]
+        return loaded if wants_info else model
 
 
 class PerceiverIO(PerceiverIOPreTrainedModel):
