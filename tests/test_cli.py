@@ -13,7 +13,7 @@ from PIL import Image
 
 import perceiver_io
 from perceiver_io.cli import main
-from perceiver_io.tasks.image_classification import pictures
+from perceiver_io.tasks.image_classification import attention_picture, pictures
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 from perceiver_io.training.trainer import Trainer
 
@@ -53,7 +53,8 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(*args: Any, **kwargs: Any) -> None:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
-    for name in ("draw_attention", "draw_confusion", "draw_learning_curve"):
+    monkeypatch.setattr(attention_picture, "draw_attention", draw)
+    for name in ("draw_confusion", "draw_learning_curve"):
         monkeypatch.setattr(pictures, name, draw)
 
 

@@ -31,6 +31,7 @@ _POSITIVE = (
     "save_total_limit",
     "gradient_accumulation_steps",
     "evaluate_every",
+    "num_threads",
 )
 _NOT_NEGATIVE = ("seed", "weight_decay", "warmup_steps", "max_grad_norm", "num_workers", "log_every")
 _FRACTIONS = ("warmup_fraction", "cosine_fraction")
@@ -109,6 +110,13 @@ class TrainingRecipe:
     )
     num_workers: int = field(
         default=0, metadata={"help": "Processes that load data; 0: the training process does."}
+    )
+    num_threads: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processor threads for the training's tensor operations; by default PyTorch's choice. One is as "
+            "fast for small models, and leaves the other processors to the data."
+        },
     )
     best_metric: str = field(
         default="loss",

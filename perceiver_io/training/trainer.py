@@ -111,7 +111,7 @@ class Trainer(transformers.Trainer):
             # Renamed within transformers 5.
             name = "activation_checkpointing_enable"
             getattr(self.model, name if hasattr(self.model, name) else "gradient_checkpointing_enable")()
-        with self.interrupts:
+        with self.interrupts, _threads(self.recipe.num_threads):
             if checkpoint is not None and state is not None and state.global_step >= state.max_steps:
                 # Stopped between the last step and the results. The Trainer would train a step too many.
                 self.state = state
@@ -307,6 +307,17 @@ def _reading(checkpoint: str | None) -> Iterator[None]:
         yield
     except Exception as error:
         raise damaged(Path(checkpoint or "?"), error) from error
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Lets tensor operations use so many processor threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _best_checkpoint(state: TrainerState, folder: str | None) -> str | None:

@@ -1,75 +1,46 @@
-"""Pictures of a classifier: what it attends to, what it confuses, how it learned.
+"""Pictures of a training run: what the classifier confuses, and how it learned.
 
 Each picture has a function that makes the figure and one that writes it. They use the object interface of
 matplotlib, so they need no display and change no state of a program that draws with pyplot.
 
-Shape legend: N latents, L drawn latents, G grid height, g grid width, H image height, W image width, K classes.
+Shape legend: K classes.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.extras import require
-from perceiver_io.tasks.image_classification.model import IMAGE
+from perceiver_io.tasks.image_classification.figures import (
+    INK,
+    MUTED,
+    RULE,
+    new_figure,
+    shortened,
+    write_figure,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
-    from PIL.Image import Image
-
-    ImageLike = Image | NDArray[np.uint8]
 
 __all__ = [
-    "attention_figure",
     "confusion_figure",
-    "draw_attention",
     "draw_confusion",
     "draw_learning_curve",
-    "interesting_latents",
+    "has_losses",
     "learning_curve_figure",
 ]
 
-_DPI = 110
-_NUM_DEFAULT_LATENTS = 4
 _MAX_CLASSES_WITH_COUNTS = 30
 _MAX_CLASSES_WITH_NAMES = 60
-_MAX_NAME_LENGTH = 24
 
-_INK, _MUTED, _RULE = "#1f2430", "#6b7280", "#d5d9e0"
 _TRAINING, _VALIDATION = "#8a94a6", "#c2410c"
-
-
-def draw_attention(
-    image: ImageLike,
-    maps: Sequence[AttentionMap],
-    path: str | os.PathLike[str],
-    *,
-    latents: Iterable[int] | None = None,
-    title: str | None = None,
-) -> None:
-    """Writes the picture that `attention_figure` makes; its arguments and errors are the same.
-
-    Args:
-        image: The image as the model saw it.
-        maps: Its attention maps.
-        path: File to write, whole or not at all; its suffix says the format.
-        latents: Indices of the latents to draw.
-        title: Heading.
-    """
-    _write(attention_figure(image, maps, latents=latents, title=title), path)
 
 
 def draw_confusion(
@@ -82,7 +53,7 @@ def draw_confusion(
         class_names: Names of the K classes.
         path: File to write, whole or not at all; its suffix says the format.
     """
-    _write(confusion_figure(confusion, class_names), path)
+    write_figure(confusion_figure(confusion, class_names), path)
 
 
 def draw_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -92,221 +63,7 @@ def draw_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.Pat
         history: What `transformers.Trainer` logged (``trainer.state.log_history``).
         path: File to write, whole or not at all; its suffix says the format.
     """
-    _write(learning_curve_figure(history), path)
-
-
-def interesting_latents(maps: Sequence[AttentionMap], count: int) -> list[int]:
-    """Returns the latents that look at the least of the image in the last cross-attend, the sharpest first.
-
-    How much a latent looks at is the entropy of its weights, averaged over heads.
-
-    Args:
-        maps: Attention maps of one image.
-        count: How many latents; all of them, if there are not as many.
-    """
-    weights_NGg = _by_latent(maps[-1].weights[IMAGE])
-    entropy_N = torch.special.entr(weights_NGg).sum(dim=(-2, -1))
-    return entropy_N.argsort(stable=True)[:count].tolist()
-
-
-def attention_figure(
-    image: ImageLike,
-    maps: Sequence[AttentionMap],
-    *,
-    latents: Iterable[int] | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Makes a figure of the first, second and last cross-attend of one image.
-
-    Each has three rows: the weights over the image, and the two parts that their logits consist of, content
-    and position. Columns are the mean over all latents and then single latents; heads are averaged. What a part
-    adds to all elements alike changes no weight, so its mean over the elements is taken off; the two parts
-    of a column share one colour scale. Every panel's ``get_array()`` is on the grid of the map.
-
-    Args:
-        image: The image as the model saw it, (H, W) or (H, W, 3) uint8, or a PIL image.
-        maps: What `PerceiverIOForImageClassification.attention_maps` returns for this image alone, for all latents.
-        latents: Indices of the latents to draw; by default the four of `interesting_latents`.
-        title: Heading.
-
-    Raises:
-        ValueError: The image is not one, the maps are none or of several images, or a latent is out of range.
-        ImportError: matplotlib is not installed.
-    """
-    pixels = _pixels(image)
-    num_latents = _check_maps(maps)
-    shown = interesting_latents(maps, _NUM_DEFAULT_LATENTS) if latents is None else list(latents)
-    if out_of_range := [index for index in shown if not 0 <= index < num_latents]:
-        raise ValueError(
-            f"The maps are of {num_latents} latents, got the latents {out_of_range} to draw. Choose from 0 to "
-            f"{num_latents - 1}, and compute the maps for all latents of the model."
-        )
-    chosen_maps = sorted({0, min(1, len(maps) - 1), len(maps) - 1})
-    grid = maps[0].weights[IMAGE].shape[-2:]
-    sheet = _AttentionSheet(
-        pixels, grid, num_groups=len(chosen_maps), num_columns=1 + len(shown), title=title
-    )
-    for group, index in enumerate(chosen_maps):
-        name = "Cross-attend" if len(maps) == 1 else f"Cross-attend {index + 1} of {len(maps)}"
-        sheet.draw_group(group, name, maps[index], shown)
-    return sheet.figure
-
-
-class _AttentionSheet:
-    """Places and draws the panels of an attention figure; lengths are in inches, from the top left."""
-
-    _panel_pixels = 143
-    _max_panel_pixels = 250
-    _left, _right, _bottom = 0.2, 0.2, 0.55
-    _min_width = 4.2
-    _row_label = 0.55
-    _gap, _bar, _bar_gap, _bar_labels = 0.14, 0.07, 0.06, 0.3
-    _group_gap = 0.3
-
-    def __init__(
-        self,
-        pixels: NDArray[np.uint8],
-        grid: tuple[int, ...],
-        *,
-        num_groups: int,
-        num_columns: int,
-        title: str | None,
-    ) -> None:
-        height, width = pixels.shape[:2]
-        longer = max(height, width)
-        # Whole pixels per element, and no element lost, as far as there is room.
-        num_pixels = max(grid) * max(1, round(self._panel_pixels / max(grid)))
-        self.num_pixels = min(num_pixels, self._max_panel_pixels)
-        # A panel keeps the image's shape, but a thin strip still has room for its labels.
-        self.image_width = self.num_pixels / _DPI
-        self.panel_width = self.image_width * max(width / longer, 0.6)
-        self.panel_height = self.image_width * max(height / longer, 0.35)
-        self.pixels = pixels
-        self.top = 0.62 if title else 0.35
-        bar_height = self._bar_gap + self._bar + self._bar_labels
-        self.group_height = 3 * self.panel_height + 2 * bar_height + self._gap + self._group_gap
-        self.columns_left = self._left + self.image_width + self._row_label
-        columns_width = num_columns * (self.panel_width + self._gap) - self._gap
-        self.width = max(self.columns_left + columns_width + self._right, self._min_width)
-        self.height = self.top + num_groups * self.group_height - self._group_gap + self._bottom
-        self.figure: Figure = _new_figure(self.width, self.height)
-        if title:
-            size = min(12, 110 * (self.width - self._left - self._right) / len(title))
-            self._text(self._left, 0.26, title, size=size, weight="bold")
-        notes = (
-            "weights = softmax(content + position + a constant), averaged over heads",
-            "content and position: around their means, on one scale per column",
-        )
-        for line, note in enumerate(notes):
-            self._text(self._left, self.height - 0.32 + 0.14 * line, note, size=7, color=_MUTED)
-
-    def draw_group(self, group: int, name: str, attention_map: AttentionMap, latents: Sequence[int]) -> None:
-        top = self.top + group * self.group_height
-        self._reference_image(top, name)
-        rows = [
-            _by_latent(part[IMAGE])
-            for part in (attention_map.weights, attention_map.content, attention_map.position)
-        ]
-        seen_Gg = (rows[0] > 0).any(dim=0).numpy()
-        columns = [("mean of latents", [x_NGg.mean(dim=0) for x_NGg in rows])]
-        columns += [(f"latent {index}", [x_NGg[index] for x_NGg in rows]) for index in latents]
-        for column, (label, (weights_Gg, content_Gg, position_Gg)) in enumerate(columns):
-            left = self.columns_left + column * (self.panel_width + self._gap)
-            # A masked element has logits that never counted.
-            parts = [_centred(part.numpy(), seen_Gg) for part in (content_Gg, position_Gg)]
-            self._column(left, top, name, label, weights_Gg.numpy(), parts, first=column == 0)
-
-    def _column(
-        self,
-        left: float,
-        top: float,
-        name: str,
-        label: str,
-        weights_Gg: NDArray[np.float32],
-        parts: Sequence[NDArray[np.float32]],
-        *,
-        first: bool,
-    ) -> None:
-        weights_axes = self._panel(
-            left, top, f"{name}: {label}: weights", row_label="weights" if first else None
-        )
-        weights_axes.set_title(label, fontsize=8, color=_INK, pad=4)
-        self._imshow(weights_axes, _backdrop(self.pixels), cmap="gray", limits=(0, 255))
-        highest, highest_label = _weight_scale(weights_Gg)
-        drawn = self._imshow(weights_axes, weights_Gg, cmap=_overlay_colormap(), limits=(0, highest))
-        bottom = top + self.panel_height
-        self._colour_bar(left, bottom, drawn, {0: "0", highest: highest_label}, backdrop=True)
-
-        bottom += self._bar_gap + self._bar + self._bar_labels
-        limit = max(float(np.abs(part).max()) for part in parts) or 1.0
-        for row_label, part in zip(("content", "position"), parts, strict=True):
-            axes = self._panel(
-                left, bottom, f"{name}: {label}: {row_label}", row_label=row_label if first else None
-            )
-            drawn = self._imshow(axes, part, cmap="RdBu_r", limits=(-limit, limit))
-            bottom += self.panel_height + self._gap
-        bottom -= self._gap
-        self._colour_bar(left, bottom, drawn, {-limit: f"−{limit:.2g}", 0: "0", limit: f"+{limit:.2g}"})
-
-    def _reference_image(self, top: float, name: str) -> None:
-        axes = self._axes(self._left, top, self.image_width, self.panel_height, label=f"{name}: image")
-        axes.set_anchor("NW")
-        self._imshow(axes, self.pixels, cmap="gray", limits=(0, 255))
-        axes.set_title(name, fontsize=8.5, fontweight="bold", color=_INK, loc="left", pad=4)
-
-    def _panel(self, left: float, top: float, label: str, *, row_label: str | None) -> Axes:
-        axes = self._axes(left, top, self.panel_width, self.panel_height, label=label)
-        if row_label:
-            axes.set_ylabel(row_label, fontsize=8, color=_INK, labelpad=5)
-        return axes
-
-    def _axes(self, left: float, top: float, width: float, height: float, *, label: str) -> Axes:
-        bounds = (
-            left / self.width,
-            1 - (top + height) / self.height,
-            width / self.width,
-            height / self.height,
-        )
-        axes = self.figure.add_axes(bounds, label=label)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color=_RULE, linewidth=0.6)
-        return axes
-
-    def _imshow(
-        self, axes: Axes, values: NDArray[Any], *, cmap: Colormap | str | None, limits: tuple[float, float]
-    ) -> Any:
-        height, width = self.pixels.shape[:2]
-        low, high = limits
-        return axes.imshow(
-            values,
-            cmap=cmap,
-            vmin=low,
-            vmax=high,
-            # The image's, whatever the grid: every element covers the pixels that it stands for.
-            extent=(0, width, height, 0),
-            # Matplotlib's own choice averages where there are more values than pixels of the picture.
-            interpolation="nearest" if max(values.shape[:2]) <= self.num_pixels else None,
-        )
-
-    def _colour_bar(
-        self, left: float, top: float, drawn: Any, ticks: Mapping[float, str], *, backdrop: bool = False
-    ) -> None:
-        axes = self._axes(left, top + self._bar_gap, self.panel_width, self._bar, label="<colorbar>")
-        if backdrop:
-            axes.set_facecolor("#4d4d4d")
-        bar = self.figure.colorbar(drawn, cax=axes, orientation="horizontal")
-        bar.set_ticks(list(ticks), labels=list(ticks.values()))
-        bar.outline.set(edgecolor=_RULE, linewidth=0.6)
-        axes.tick_params(labelsize=6.5, length=2, width=0.5, pad=1.5, color=_MUTED, labelcolor=_MUTED)
-        first, *_, last = axes.get_xticklabels()
-        first.set_horizontalalignment("left")
-        last.set_horizontalalignment("right")
-
-    def _text(self, left: float, top: float, text: str, **style: Any) -> None:
-        style = {"color": _INK, "verticalalignment": "center", "parse_math": False, **style}
-        self.figure.text(left / self.width, 1 - top / self.height, text, **style)
+    write_figure(learning_curve_figure(history), path)
 
 
 def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
@@ -336,14 +93,14 @@ def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[
     shares = confusion / np.maximum(totals, 1)
     correct, total = int(np.trace(confusion)), int(confusion.sum())
 
-    names = [_shortened(name) for name in class_names]
+    names = [shortened(name) for name in class_names]
     cell = 0.42 if num_classes <= _MAX_CLASSES_WITH_COUNTS else 0.16
     side = min(max(cell * num_classes, 2.6), 13.0)
     with_names = num_classes <= _MAX_CLASSES_WITH_NAMES
     label_length = 0.085 * max(map(len, names)) if with_names else 0.3
     left, bottom, top, right = 0.55 + label_length, 0.5 + label_length, 0.55, 1.0
     width, height = left + side + right, bottom + side + top
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height), label="confusion")
     colors = require("matplotlib.colors", extra="train")
     # The square root shows an error in a hundred beside ninety-nine hits.
@@ -354,24 +111,24 @@ def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[
         f"Accuracy {100 * correct / total:.2f} % ({correct:,} of {total:,})",
         fontsize=11,
         fontweight="bold",
-        color=_INK,
+        color=INK,
         pad=10,
     )
-    axes.set_xlabel("predicted", color=_INK)
-    axes.set_ylabel("true", color=_INK)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
     if with_names:
         longest = max(map(len, names))
         rotation = 90 if longest > 3 else 0
         axes.set_xticks(range(num_classes), names, rotation=rotation, parse_math=False)
         axes.set_yticks(range(num_classes), names, parse_math=False)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_INK)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
     for spine in axes.spines.values():
-        spine.set(color=_RULE)
+        spine.set(color=RULE)
     if num_classes <= _MAX_CLASSES_WITH_COUNTS:
         for row, column in zip(
             *np.nonzero(confusion + np.eye(num_classes, dtype=confusion.dtype)), strict=True
         ):
-            color = "white" if shares[row, column] > 0.4 else _INK
+            color = "white" if shares[row, column] > 0.4 else INK
             count = str(confusion[row, column])
             size = min(8, 44 / len(count))
             axes.text(column, row, count, ha="center", va="center", fontsize=size, color=color)
@@ -379,10 +136,20 @@ def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[
     bar_axes = figure.add_axes(((left + side + 0.15) / width, bottom / height, 0.14 / width, side / height))
     bar = figure.colorbar(drawn, cax=bar_axes)
     bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", "1 %", "10 %", "25 %", "50 %", "100 %"])
-    bar.set_label("share of the true class", fontsize=8, color=_INK)
-    bar.outline.set_edgecolor(_RULE)
-    bar_axes.tick_params(labelsize=7, length=2, color=_MUTED, labelcolor=_MUTED)
+    bar.set_label("share of the true class", fontsize=8, color=INK)
+    bar.outline.set_edgecolor(RULE)
+    bar_axes.tick_params(labelsize=7, length=2, color=MUTED, labelcolor=MUTED)
     return figure
+
+
+def has_losses(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns whether a loss was logged, so that there is a learning curve to draw.
+
+    Args:
+        history: What `transformers.Trainer` logged (``trainer.state.log_history``).
+    """
+    unit = _unit(history)
+    return any(_curve(history, key, unit)[0] for key in ("loss", "eval_loss"))
 
 
 def learning_curve_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -395,22 +162,22 @@ def learning_curve_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         ValueError: No loss was logged.
         ImportError: matplotlib is not installed.
     """
-    unit = "epoch" if all("epoch" in entry for entry in history) else "step"
+    unit = _unit(history)
     training, validation, accuracy = (
         _curve(history, key, unit) for key in ("loss", "eval_loss", "eval_accuracy")
     )
-    if not (training[0] or validation[0]):
+    if not has_losses(history):
         raise ValueError(
             "There is no learning curve to draw: nothing was logged with a loss. Log at least once during the training."
         )
     num_panels = 2 if accuracy[0] else 1
-    figure = _new_figure(0.7 + 4.0 * num_panels, 3.2)
+    figure = new_figure(0.7 + 4.0 * num_panels, 3.2)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     panels = figure.subplots(1, num_panels, squeeze=False)[0]
 
     panels[0].plot(*training, color=_TRAINING, linewidth=1.3, label="training", **_marker(training))
     panels[0].plot(*validation, color=_VALIDATION, linewidth=1.6, label="validation", **_marker(validation))
-    panels[0].set_title("Loss", loc="left", fontsize=10, fontweight="bold", color=_INK)
+    panels[0].set_title("Loss", loc="left", fontsize=10, fontweight="bold", color=INK)
     losses = [loss for loss in training[1] + validation[1] if math.isfinite(loss)]
     if losses and min(losses) > 0 and max(losses) > 10 * min(losses):
         ticker = require("matplotlib.ticker", extra="train")
@@ -419,117 +186,29 @@ def learning_curve_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         panels[0].yaxis.set_major_formatter(lambda loss, _: f"{loss:g}")
         panels[0].yaxis.set_minor_formatter(ticker.NullFormatter())
     if training[0] and validation[0]:
-        panels[0].legend(frameon=False, fontsize=8, labelcolor=_INK)
+        panels[0].legend(frameon=False, fontsize=8, labelcolor=INK)
 
     if accuracy[0]:
         best_x, best = max(zip(*accuracy, strict=True), key=lambda point: point[1])
         panels[1].plot(*accuracy, color=_VALIDATION, linewidth=1.6, **_marker(accuracy))
         panels[1].plot([best_x], [best], "o", color=_VALIDATION, markersize=6, markeredgecolor="white")
-        panels[1].set_title("Validation accuracy", loc="left", fontsize=10, fontweight="bold", color=_INK)
+        panels[1].set_title("Validation accuracy", loc="left", fontsize=10, fontweight="bold", color=INK)
         panels[1].set_title(
-            f"best {100 * best:.2f} % at {unit} {best_x:g}", loc="right", fontsize=8, color=_MUTED
+            f"best {100 * best:.2f} % at {unit} {best_x:g}", loc="right", fontsize=8, color=MUTED
         )
         panels[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
     for axes in panels:
-        axes.set_xlabel(unit, fontsize=9, color=_INK)
-        axes.grid(color=_RULE, linewidth=0.6)
+        axes.set_xlabel(unit, fontsize=9, color=INK)
+        axes.grid(color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.tick_params(which="both", labelsize=8, color=_RULE, labelcolor=_MUTED)
+        axes.tick_params(which="both", labelsize=8, color=RULE, labelcolor=MUTED)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_RULE)
+        axes.spines[["left", "bottom"]].set_color(RULE)
     return figure
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure: Figure = require("matplotlib.figure", extra="train").Figure(
-        figsize=(width, height), dpi=_DPI, facecolor="white"
-    )
-    return figure
-
-
-def _write(figure: Figure, path: str | os.PathLike[str]) -> None:
-    path = Path(path)
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:].lower() or "png")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content.getvalue())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-
-
-def _pixels(image: ImageLike) -> NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
-        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
-        raise ValueError(
-            f"An image to draw on is a PIL image or a uint8 array (H, W) or (H, W, 3), got {pixels.dtype} "
-            f"{pixels.shape}."
-        )
-    return pixels
-
-
-def _check_maps(maps: Sequence[AttentionMap]) -> int:
-    if not maps:
-        raise ValueError("There is no attention to draw: got no maps, expected one per cross-attend.")
-    shapes = {tuple(attention_map.weights[IMAGE].shape) for attention_map in maps}
-    if any(len(shape) != 5 or shape[0] != 1 or 0 in shape for shape in shapes):
-        raise ValueError(
-            "Attention is drawn for one image at a time: expected maps of the shape (1, heads, latents, grid height, "
-            f"grid width), got {sorted(shapes)}."
-        )
-    if not all(attention_map.weights[IMAGE].isfinite().all() for attention_map in maps):
-        raise ValueError(
-            "The attention maps hold values that are not finite: the model's weights are broken."
-        )
-    return min(shape[2] for shape in shapes)
-
-
-def _by_latent(part_BHNGg: torch.Tensor) -> torch.Tensor:
-    return part_BHNGg.detach()[0].float().mean(dim=0).cpu()
-
-
-def _centred(part_Gg: NDArray[np.float32], seen_Gg: NDArray[np.bool_]) -> NDArray[np.float32]:
-    seen = np.ma.masked_array(part_Gg, mask=~seen_Gg)
-    return seen - seen.mean()
-
-
-def _backdrop(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image in dark greys, so that colours stand out on it wherever it is white."""
-    grey = pixels if pixels.ndim == 2 else pixels @ np.array([0.299, 0.587, 0.114])
-    return np.round(30 + 110 * (grey / 255)).astype(np.uint8)
-
-
-def _overlay_colormap() -> Colormap:
-    """Inferno's upper part, fading out towards zero: the image shows where no weight is."""
-    colors = require("matplotlib.colors", extra="train")
-    inferno = require("matplotlib", extra="train").colormaps["inferno"]
-    rgba = inferno(np.linspace(0.3, 1, 256))
-    rgba[:, 3] = np.linspace(0, 1, 256) ** 0.6
-    colormap: Colormap = colors.ListedColormap(rgba, name="attention")
-    return colormap
-
-
-def _weight_scale(weights_Gg: NDArray[np.float32]) -> tuple[float, str]:
-    """The highest weight on the colour scale, and what to call it.
-
-    On large grids it leaves out the largest half percent of weights, or one bright element would black out the
-    rest; but never shows as bright what is less than even attention.
-    """
-    largest = float(weights_Gg.max())
-    high = float(np.quantile(weights_Gg, 0.995, method="higher"))
-    high = min(max(high, 1 / weights_Gg.size), largest)
-    label = f"{100 * high:.2g} %" if high < 0.995 else "100 %"
-    return high, label if high == largest else f"≥ {label}"
-
-
-def _shortened(name: str) -> str:
-    name = " ".join(str(name).split())
-    return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"
+def _unit(history: Sequence[Mapping[str, Any]]) -> str:
+    return "epoch" if all("epoch" in entry for entry in history) else "step"
 
 
 def _curve(history: Sequence[Mapping[str, Any]], key: str, unit: str) -> tuple[list[float], list[float]]:

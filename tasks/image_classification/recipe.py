@@ -12,7 +12,7 @@ from perceiver_io.training import TrainingRecipe
 
 __all__ = ["ImageClassificationRecipe"]
 
-_IMAGE_FIELDS = ("features", "patch_size", "num_bands")
+_IMAGE_FIELDS = ("features", "patch_size", "position", "num_bands")
 _ENCODER_FIELDS = (
     "num_latents",
     "latent_channels",
@@ -20,8 +20,11 @@ _ENCODER_FIELDS = (
     "num_blocks",
     "num_self_attends_per_block",
     "share_blocks",
+    "num_cross_attention_heads",
     "num_self_attention_heads",
+    "cross_attention_qk_channels",
     "dropout",
+    "cross_attention_init",
     "cross_attention_query_gain",
 )
 _AUGMENTATION_FIELDS = tuple(one.name for one in dataclasses.fields(Augmentation))
@@ -87,6 +90,7 @@ class ImageClassificationRecipe(TrainingRecipe):
     )
     features: str | None = _model_field("What the model sees of an image: pixels, patches, conv1x1 or conv")
     patch_size: int | None = _model_field("Side of a patch, with the features patches")
+    position: str | None = _model_field("Positions of the image's elements: fourier, learned or none")
     num_bands: int | None = _model_field("Frequencies of Fourier positions")
     num_latents: int | None = _model_field("Number of latents")
     latent_channels: int | None = _model_field("Width of a latent")
@@ -94,8 +98,13 @@ class ImageClassificationRecipe(TrainingRecipe):
     num_blocks: int | None = _model_field("Blocks of self-attentions")
     num_self_attends_per_block: int | None = _model_field("Self-attentions in a block")
     share_blocks: str | None = _model_field("Blocks that share weights: none, all or after_first")
+    num_cross_attention_heads: int | None = _model_field("Heads of a cross-attend")
     num_self_attention_heads: int | None = _model_field("Heads of a self-attention")
+    cross_attention_qk_channels: int | None = _model_field("Width of a cross-attend's queries, keys and values")
     dropout: float | None = _model_field("Probability that a channel is dropped")
+    cross_attention_init: str | None = _model_field(
+        "How cross-attends start: balanced, or fan_in as published"
+    )
     cross_attention_query_gain: float | None = _model_field(
         "Gain of the initial query projection; 1 as published"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +12,25 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.extras import require
 from perceiver_io.registry import register_task
 from perceiver_io.tasks.image_classification.augmentation import Collator, eval_transform, train_transform
+from perceiver_io.tasks.image_classification.building import (
+    build_classifier,
+    class_names_of,
+    load_classifier,
+)
 from perceiver_io.tasks.image_classification.data import ImageClassificationData, load_data
-from perceiver_io.tasks.image_classification.metrics import compute_metrics, confusion, per_class_report
-from perceiver_io.tasks.image_classification.model import LABEL, PerceiverIOForImageClassification
-from perceiver_io.tasks.image_classification.presets import config
+from perceiver_io.tasks.image_classification.metrics import compute_metrics
+from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
+from perceiver_io.tasks.image_classification.results import (
+    describe_results,
+    evaluation_results,
+    training_results,
+)
 from perceiver_io.training import RunFolder, Task, TrainingRecipe, parse_recipe
-from perceiver_io.training.run_folder import no_progress_bars
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,7 +91,7 @@ class ImageClassificationTask(Task):
             )
         # The model's initial weights come first out of the seed.
         transformers.set_seed(recipe.seed)
-        model, processor = _build(recipe, data.class_names)
+        model, processor = build_classifier(recipe, data.class_names)
         augmentation = recipe.augmentation_settings()
         collate_eval = Collator(len(data.class_names), augmentation, train=False)
         with run.created(recipe, task=self.name, is_main_process=args.should_save):
@@ -108,8 +114,8 @@ class ImageClassificationTask(Task):
                 for name in ("loss", "accuracy", "top5_accuracy")
                 if f"test_{name}" in outcome.metrics
             }
-            metrics = _results(test, outcome.label_ids, outcome.predictions, data.class_names)
-            metrics |= _training_results(trainer, recipe, model.num_parameters())
+            metrics = evaluation_results(test, outcome.label_ids, outcome.predictions, data.class_names)
+            metrics |= training_results(trainer, recipe, model.num_parameters())
             if args.should_save:
                 self._write(run, trainer, processor, data, metrics)
         return metrics
@@ -126,17 +132,17 @@ class ImageClassificationTask(Task):
         """
         stored = {name: value for name, value in run.recipe().items() if name != "task"}
         recipe = parse_recipe(ImageClassificationRecipe, values=stored)
-        model, processor = _load(run)
+        model, processor = load_classifier(run)
         data = _load_data(recipe)
         rows = {"train": data.train, "validation": data.validation, "test": data.test}.get(split)
         if rows is None:
             raise ValueError(
                 f"The run has no images in the split {split!r}. Choose from test, validation, train."
             )
-        if list(data.class_names) != _class_names(model):
+        if list(data.class_names) != class_names_of(model):
             raise ValueError(
                 f"The dataset {recipe.dataset} has the classes {list(data.class_names)}, the model "
-                f"{_class_names(model)}: the data changed since the training."
+                f"{class_names_of(model)}: the data changed since the training."
             )
         rows = rows.with_transform(eval_transform(processor))
         collate = Collator(len(data.class_names), recipe.augmentation_settings(), train=False)
@@ -154,7 +160,9 @@ class ImageClassificationTask(Task):
             "loss": torch.nn.functional.cross_entropy(all_logits, all_labels).item(),
             **compute_metrics(prediction),
         }
-        return _results(scores, all_labels.numpy(), all_logits.numpy(), data.class_names, split=split)
+        return evaluation_results(
+            scores, all_labels.numpy(), all_logits.numpy(), data.class_names, split=split
+        )
 
     def predict(self, run: RunFolder, files: Sequence[str | Path], *, top_k: int = 5) -> list[dict[str, Any]]:
         """Classifies image files.
@@ -172,8 +180,8 @@ class ImageClassificationTask(Task):
         """
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected 1 or more.")
-        model, processor = _load(run)
-        names = _class_names(model)
+        model, processor = load_classifier(run)
+        names = class_names_of(model)
         results = []
         for start in range(0, len(files), _PREDICTION_BATCH):
             part = files[start : start + _PREDICTION_BATCH]
@@ -197,19 +205,12 @@ class ImageClassificationTask(Task):
             output: The picture to write; its suffix says the format.
             latents: Latents to draw; by default those that look at the least of the image.
         """
-        model, processor = _load(run)
+        model, processor = load_classifier(run)
         _draw_attention(model, processor, _open(file), output, latents=latents, title=Path(file).name)
 
     def describe_metrics(self, metrics: dict[str, Any]) -> str:
-        """Returns one line of what matters most, and one for each class."""
-        split = metrics["split"]
-        lines = [
-            f"{split} accuracy {metrics[f'{split}_accuracy']:.2%} of {metrics[f'{split}_images']} images"
-        ]
-        lines[0] += f", loss {metrics[f'{split}_loss']:.4f}"
-        if "train_seconds" in metrics:
-            lines[0] += f"; trained in {metrics['train_seconds']:.1f} s, {metrics['parameters']:,} parameters"
-        return "\n".join(lines)
+        """Returns one line: what matters most."""
+        return describe_results(metrics)
 
     def describe_prediction(self, prediction: dict[str, Any]) -> str:
         """Returns one line: the file, and its classes with probabilities."""
@@ -231,8 +232,11 @@ class ImageClassificationTask(Task):
         counts = np.asarray(metrics["confusion"])
         with run.writing("confusion.png") as path:
             pictures.draw_confusion(counts, data.class_names, path)
-        with run.writing("learning_curve.png") as path:
-            pictures.draw_learning_curve(metrics["history"], path)
+        if pictures.has_losses(metrics["history"]):
+            with run.writing("learning_curve.png") as path:
+                pictures.draw_learning_curve(metrics["history"], path)
+        else:
+            logger.warning("No loss was logged, so there is no learning curve. Lower log_every to get one.")
         first = data.test[0]
         title = f"A test image of the class {data.class_names[first['label']]}"
         with run.writing("attention.png") as path:
@@ -271,86 +275,6 @@ def _load_data(recipe: ImageClassificationRecipe) -> ImageClassificationData:
     )
 
 
-def _build(
-    recipe: ImageClassificationRecipe, class_names: Sequence[str]
-) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
-    if recipe.pretrained is not None:
-        return _fine_tuned(recipe, class_names)
-    assert recipe.image_size is not None and recipe.image_channels is not None and recipe.variant is not None
-    size = (recipe.image_size[0], recipe.image_size[1])
-    model_config = config(
-        class_names=class_names,
-        size=size,
-        image_channels=recipe.image_channels,
-        variant=recipe.variant,
-        image=recipe.image_settings(),
-        encoder=recipe.encoder_settings(),
-    )
-    processor = PerceiverIOImageProcessor(size=size, num_channels=recipe.image_channels)
-    return PerceiverIOForImageClassification(model_config), processor
-
-
-def _fine_tuned(
-    recipe: ImageClassificationRecipe, class_names: Sequence[str]
-) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
-    """Loads a model and gives it a new last layer if it has other classes."""
-    folder = RunFolder(recipe.pretrained or "")
-    processor = _load_processor(folder)
-    if recipe.image_size is not None:
-        settings = {**processor.to_dict(), "size": recipe.image_size}
-        processor = PerceiverIOImageProcessor.from_dict(settings)
-    old = PerceiverIOConfig.from_pretrained(folder)
-    if LABEL not in old.outputs:
-        raise ValueError(
-            f"The model in {folder} is no image classifier: its outputs are {list(old.outputs)}."
-        )
-    label = {**old.outputs[LABEL].to_dict(), "num_classes": len(class_names)}
-    new = PerceiverIOConfig(
-        inputs=old.inputs,
-        encoder=old.encoder,
-        outputs={LABEL: type(old.outputs[LABEL]).from_dict(label)},
-        id2label=dict(enumerate(class_names)),
-    )
-    loaded: Any
-    with no_progress_bars():
-        loaded = PerceiverIOForImageClassification.from_pretrained(
-            folder, config=new, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    model, info = loaded
-    names = [name for name, *_ in info["mismatched_keys"]]
-    if wrong := [name for name in names if f".decoders.{LABEL}." not in name]:
-        raise ValueError(f"The weights in {folder} do not fit its config.json: {wrong} have other shapes.")
-    if names:
-        logger.warning("The classes differ from those of %s: the last layer is trained anew.", folder)
-    return model, processor
-
-
-def _load(run: RunFolder) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
-    if not run.path.is_dir():
-        raise ValueError(f"There is no folder {run}.")
-    if run.recipe_file.is_file() and not (run.path / "config.json").is_file():
-        raise ValueError(
-            f"The run {run} has no model yet: its training was interrupted. Go on with --resume."
-        )
-    processor = _load_processor(run)
-    with no_progress_bars():
-        model = PerceiverIOForImageClassification.from_pretrained(run.path).eval()
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    return model, processor
-
-
-def _load_processor(run: RunFolder) -> PerceiverIOImageProcessor:
-    if not (run.path / "preprocessor_config.json").is_file():
-        raise ValueError(f"{run} holds no trained classifier: it has no preprocessor_config.json.")
-    return PerceiverIOImageProcessor.from_pretrained(run.path)
-
-
-def _class_names(model: PerceiverIOForImageClassification) -> list[str]:
-    names: Any = model.config.id2label
-    return [names[index] for index in range(model.num_labels)]
-
-
 def _open(file: str | Path) -> Image:
     pil = require("PIL.Image", extra="image")
     try:
@@ -378,52 +302,9 @@ def _draw_attention(
     latents: Sequence[int] | None = None,
     title: str | None = None,
 ) -> None:
-    from perceiver_io.tasks.image_classification import pictures
+    from perceiver_io.tasks.image_classification import attention_picture
 
     pixels_1CHW = processor.to_uint8(image)
     maps = model.attention_maps(processor.normalize_pixels(pixels_1CHW).to(model.device))
     seen = pixels_1CHW[0].permute(1, 2, 0).squeeze(-1).numpy()
-    pictures.draw_attention(seen, maps, output, latents=latents, title=title)
-
-
-def _results(
-    scores: Mapping[str, float], labels: Any, logits: Any, class_names: Sequence[str], *, split: str = "test"
-) -> dict[str, Any]:
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    predictions = logits.argmax(axis=-1)
-    return {
-        "split": split,
-        **{f"{split}_{name}": float(value) for name, value in scores.items()},
-        f"{split}_images": len(labels),
-        "per_class": per_class_report(labels, predictions, class_names),
-        "confusion": confusion(labels, predictions, len(class_names)).tolist(),
-    }
-
-
-def _training_results(
-    trainer: Trainer, recipe: ImageClassificationRecipe, num_parameters: int
-) -> dict[str, Any]:
-    import perceiver_io
-
-    state = trainer.state
-    unwanted = ("runtime", "per_second", "flos")
-    return {
-        "train_seconds": trainer.train_seconds,
-        "steps": state.global_step,
-        "best_step": state.best_global_step,
-        "best_metric": {"name": trainer.args.metric_for_best_model, "value": state.best_metric},
-        "parameters": num_parameters,
-        "seed": recipe.seed,
-        "processes": trainer.args.world_size,
-        "device": str(trainer.args.device),
-        "versions": {
-            "perceiver_io": perceiver_io.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "history": [
-            {name: value for name, value in entry.items() if not name.endswith(unwanted)}
-            for entry in state.log_history
-        ],
-    }
+    attention_picture.draw_attention(seen, maps, output, latents=latents, title=title)

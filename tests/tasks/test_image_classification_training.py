@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainerCallback, pipeline
 
 import perceiver_io
-from perceiver_io.tasks.image_classification import pictures
+from perceiver_io.tasks.image_classification import attention_picture, pictures
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask, _TrainCollator
 from perceiver_io.training import RunFolder, parse_recipe, read_recipe_file
@@ -37,7 +37,8 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_attention", "draw_confusion", "draw_learning_curve"):
+        patch.setattr(attention_picture, "draw_attention", draw)
+        for name in ("draw_confusion", "draw_learning_curve"):
             patch.setattr(pictures, name, draw)
         yield
 
@@ -236,6 +237,14 @@ def test_fine_tuning_for_other_classes(
 def test_without_validation_images_the_last_weights_are_kept(folder: Path, tmp_path: Path) -> None:
     metrics = train(recipe(folder, tmp_path / "run", validation_fraction=0, num_epochs=1))
     assert metrics["best_step"] is None and metrics["steps"] == 4
+
+
+def test_a_run_without_a_logged_loss_has_no_learning_curve(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(recipe(folder, tmp_path / "run", validation_fraction=0, num_epochs=1, log_every=50))
+    assert set(os.listdir(tmp_path / "run")) == FILES - {"learning_curve.png"}
+    assert "no learning curve" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Making a classifier with its processor: a new one, one to fine-tune, or a trained one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.tasks.image_classification.model import LABEL, PerceiverIOForImageClassification
+from perceiver_io.tasks.image_classification.presets import config
+from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
+from perceiver_io.training import RunFolder
+from perceiver_io.training.run_folder import no_progress_bars
+
+__all__ = ["build_classifier", "class_names_of", "load_classifier"]
+
+logger = logging.getLogger(__name__)
+
+
+def build_classifier(
+    recipe: ImageClassificationRecipe, class_names: Sequence[str]
+) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
+    """Makes the classifier that a recipe says, with its processor: a new one, or one to fine-tune.
+
+    Args:
+        recipe: The recipe.
+        class_names: Names of the classes, by class index.
+
+    Raises:
+        ValueError: The recipe's settings do not fit together, or the model to start from cannot be used.
+    """
+    if recipe.pretrained is not None:
+        return _fine_tuned(recipe, class_names)
+    assert recipe.image_size is not None and recipe.image_channels is not None and recipe.variant is not None
+    size = (recipe.image_size[0], recipe.image_size[1])
+    model_config = config(
+        class_names=class_names,
+        size=size,
+        image_channels=recipe.image_channels,
+        variant=recipe.variant,
+        image=recipe.image_settings(),
+        encoder=recipe.encoder_settings(),
+    )
+    processor = PerceiverIOImageProcessor(size=size, num_channels=recipe.image_channels)
+    return PerceiverIOForImageClassification(model_config), processor
+
+
+def _fine_tuned(
+    recipe: ImageClassificationRecipe, class_names: Sequence[str]
+) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
+    """Loads a model and gives it a new last layer if it has other classes."""
+    folder = RunFolder(recipe.pretrained or "")
+    processor = _load_processor(folder)
+    if recipe.image_size is not None:
+        settings = {**processor.to_dict(), "size": recipe.image_size}
+        processor = PerceiverIOImageProcessor.from_dict(settings)
+    old = PerceiverIOConfig.from_pretrained(folder)
+    if LABEL not in old.outputs:
+        raise ValueError(
+            f"The model in {folder} is no image classifier: its outputs are {list(old.outputs)}."
+        )
+    label = {**old.outputs[LABEL].to_dict(), "num_classes": len(class_names)}
+    new = PerceiverIOConfig(
+        inputs=old.inputs,
+        encoder=old.encoder,
+        outputs={LABEL: type(old.outputs[LABEL]).from_dict(label)},
+        id2label=dict(enumerate(class_names)),
+    )
+    loaded: Any
+    with no_progress_bars():
+        loaded = PerceiverIOForImageClassification.from_pretrained(
+            folder, config=new, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    model, info = loaded
+    names = [name for name, *_ in info["mismatched_keys"]]
+    if wrong := [name for name in names if f".decoders.{LABEL}." not in name]:
+        raise ValueError(f"The weights in {folder} do not fit its config.json: {wrong} have other shapes.")
+    if names:
+        logger.warning("The classes differ from those of %s: the last layer is trained anew.", folder)
+    return model, processor
+
+
+def load_classifier(run: RunFolder) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
+    """Loads a trained classifier and its processor, ready to be applied on the accelerator if there is one.
+
+    Args:
+        run: A run folder, or any folder with a saved classifier and its processor.
+
+    Raises:
+        ValueError: The folder does not exist, or holds no trained classifier.
+    """
+    if not run.path.is_dir():
+        raise ValueError(f"There is no folder {run}.")
+    if run.recipe_file.is_file() and not (run.path / "config.json").is_file():
+        raise ValueError(
+            f"The run {run} has no model yet: its training was interrupted. Go on with --resume."
+        )
+    processor = _load_processor(run)
+    with no_progress_bars():
+        model = PerceiverIOForImageClassification.from_pretrained(run.path).eval()
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    return model, processor
+
+
+def _load_processor(run: RunFolder) -> PerceiverIOImageProcessor:
+    if not (run.path / "preprocessor_config.json").is_file():
+        raise ValueError(f"{run} holds no trained classifier: it has no preprocessor_config.json.")
+    return PerceiverIOImageProcessor.from_pretrained(run.path)
+
+
+def class_names_of(model: PerceiverIOForImageClassification) -> list[str]:
+    """Returns the names of a model's classes, by class index."""
+    names: Any = model.config.id2label
+    return [names[index] for index in range(model.num_labels)]

@@ -1,0 +1,67 @@
+"""What all pictures share: figures without a display, files that appear whole, colours, short names."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perceiver_io.extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DPI", "INK", "MUTED", "RULE", "new_figure", "shortened", "write_figure"]
+
+DPI = 110
+INK, MUTED, RULE = "#1f2430", "#6b7280", "#d5d9e0"
+
+_MAX_NAME_LENGTH = 24
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty white figure, which is not pyplot's.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure: Figure = require("matplotlib.figure", extra="train").Figure(
+        figsize=(width, height), dpi=DPI, facecolor="white"
+    )
+    return figure
+
+
+def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure, whole or not at all.
+
+    Args:
+        figure: The figure.
+        path: File to write; its suffix says the format, without one it is PNG.
+
+    Raises:
+        ValueError: matplotlib does not know the format.
+        OSError: The file cannot be written. What was there before is still there.
+    """
+    path = Path(path)
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:].lower() or "png")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.getvalue())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def shortened(name: str) -> str:
+    """Returns a name on one line, cut to 24 characters."""
+    name = " ".join(str(name).split())
+    return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"
