@@ -5,7 +5,7 @@ stratified), all with the same optimiser and schedule, without augmentation, and
 images and the seconds of training for each. The rows take turns, seed by seed, so that a machine that slows down slows
 all of them.
 
-    python benchmarks/digits.py                       # the table, in about ten minutes on two cores
+    python benchmarks/digits.py                       # the table, in about ten minutes
     python benchmarks/digits.py --plot curves.png     # and the accuracy after each epoch
 """
 
@@ -215,10 +215,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="processor threads; models this small want one")
     parser.add_argument("--plot", type=Path, help="file for a plot of the accuracy after each epoch")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(args.threads)
 
     curves: dict[str, list[list[float]]] = {name: [] for name in ROWS}
     seconds: dict[str, list[float]] = {name: [] for name in ROWS}

@@ -42,15 +42,25 @@ class InputAdapter(nn.Module, ABC):
         """
 
 
-def check_finite(x: Tensor, *, name: str) -> None:
+def check_finite(
+    x: Tensor, *, name: str, advice: str = "Clean them, or mask the elements that are missing."
+) -> None:
     """Raises a ValueError if a tensor holds NaN or infinities; skipped while `torch.compile` traces.
 
     A compiled graph cannot branch on values, so compiled models take what they get.
+
+    Args:
+        x: Any tensor.
+        name: What the message calls it.
+        advice: What to do, a sentence.
+
+    Raises:
+        ValueError: A value is NaN or infinite.
     """
     if torch.compiler.is_compiling():
         return
     if not torch.isfinite(x).all():
         raise ValueError(
             f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite, expected finite values. "
-            "Clean them, or mask the elements that are missing."
+            f"{advice}"
         )

@@ -35,6 +35,8 @@ _BAD_INPUT = 2
 _INTERRUPTED = 130
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+# How torch says, in a plain RuntimeError, that the machine's memory (not an accelerator's) is used up.
+_NO_MEMORY = "DefaultCPUAllocator"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.traceback:
             traceback.print_exc()
         print(f"perceiver-io: error: {_message(error)}", file=sys.stderr)
+        return _BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _NO_MEMORY not in str(error):
+            raise
+        if options.traceback:
+            traceback.print_exc()
+        print(
+            "perceiver-io: error: There is not enough memory. Choose smaller batches, smaller images, a smaller model "
+            f"or gradient checkpointing. ({_message(error):.200})",
+            file=sys.stderr,
+        )
         return _BAD_INPUT
     except KeyboardInterrupt:
         print(f"perceiver-io: interrupted.{_how_to_go_on(options)}", file=sys.stderr)
@@ -228,6 +241,10 @@ def _model(folder: str) -> dict[str, Any]:
 
 def _trained(folder: str, task: str | None = None) -> tuple[Task, RunFolder]:
     run = RunFolder(folder)
+    if task is None and not run.recipe_file.is_file() and (run.path / "config.json").is_file():
+        raise ValueError(
+            f"{run} has a model but no recipe.yaml, which says its task. predict and attention take it as --task."
+        )
     name = task or run.recipe().get("task")
     if name is None:
         raise ValueError(f"The recipe {run.recipe_file} does not say which task it is for.")

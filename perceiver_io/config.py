@@ -182,6 +182,16 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
             f"The configuration has the unknown keys {unknown}. Known keys: {sorted(parts)}, 'format_version' and the "
             "fields of transformers.PreTrainedConfig."
         )
+    names = config_dict.get("id2label")
+    if names is not None and not (
+        isinstance(names, Mapping) and all(str(index).isdecimal() for index in names)
+    ):
+        raise ValueError(f"id2label must name classes by their index, 0, 1, and so on, got {names!r:.200}.")
+    architectures = config_dict.get("architectures")
+    if architectures is not None and not (
+        isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
+    ):
+        raise ValueError(f"architectures must be a list of class names, got {architectures!r:.200}.")
     for part in sorted(parts):
         if not isinstance(config_dict.get(part), Mapping):
             raise ValueError(

@@ -43,8 +43,12 @@ class Encoded:
                 f"Latents must be floating point (B, N, D) with at least one sample, got {self.latents.dtype} "
                 f"{tuple(self.latents.shape)}."
             )
-        # Inputs are checked before: if the latents are not finite, training has diverged.
-        check_finite(self.latents, name="The latent array")
+        # Inputs are checked before: if the latents are not finite, the weights are to blame.
+        check_finite(
+            self.latents,
+            name="The latent array",
+            advice="The weights are damaged, or training has diverged: lower the learning rate, or warm up longer.",
+        )
 
 
 class Decoder(nn.Module, ABC):

@@ -5,8 +5,10 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,7 +87,8 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         kwargs.setdefault("use_safetensors", True)
         loaded: Any
         try:
-            loaded = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+            with _load_report(shown=keeps_mismatched):
+                loaded = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(
                 f"The weights in {source} cannot be read ({error}): the file is truncated or is no safetensors file. "
@@ -250,6 +253,21 @@ def _check_some_real(byte_array: ByteArray) -> None:
             f"Every element of the samples {wholly_masked.nonzero().flatten().tolist()} is masked: there is nothing to "
             "attend to. Mask less, or drop these samples from the batch."
         )
+
+
+@contextmanager
+def _load_report(*, shown: bool) -> Iterator[None]:
+    """Holds back the table that transformers logs of what does not fit: an error says it here, once."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return shown or "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger(PreTrainedModel.__module__)
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _loading_problems(info: Mapping[str, Any], *, report_mismatched: bool) -> list[str]:

@@ -268,6 +268,42 @@ def test_damaged_models(run: Path, folder: Path, tmp_path: Path, capsys: pytest.
         assert error_line(capsys)
 
 
+def test_a_model_without_a_recipe_needs_a_task(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
+    assert main(["predict", str(tmp_path), str(folder / "left" / "0.png")]) == 2
+    assert "--task" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_explained(
+    run: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ImageClassificationTask, "evaluate", fail)
+    assert main(["evaluate", str(run)]) == 2
+    assert "not enough memory. Choose smaller batches" in error_line(capsys)
+
+
+def test_what_is_no_bad_input_is_not_hidden(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ImageClassificationTask, "evaluate", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["evaluate", str(run)])
+
+
 def test_an_existing_folder_is_refused(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
     assert train(folder, run) == 2

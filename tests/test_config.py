@@ -96,6 +96,9 @@ def test_copies_are_equal_and_apart() -> None:
         ({"inputs": {"a-b": {"type": "image", "size": [4, 6]}}}, "Python identifiers, got 'a-b'"),
         ({"outputs": {"y": {"type": "image"}}}, "There is no decoder 'image'. Known: .*classification"),
         ({"encoder": {"num_latents": 1, "latent_channels": 2, "depth": 3}}, r"unknown keys \['depth'\]"),
+        ({"id2label": {"a": "b"}}, "id2label must name classes by their index"),
+        ({"id2label": ["a"]}, "id2label must name classes by their index"),
+        ({"architectures": "PerceiverIO"}, "architectures must be a list of class names, got 'PerceiverIO'"),
     ],
 )
 def test_what_is_not_a_configuration_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -105,7 +105,7 @@ def test_no_heads_are_refused() -> None:
         (torch.zeros(3, 8), r"got torch.float32 \(3, 8\)"),
         (torch.zeros(0, 3, 8), r"at least one sample, got torch.float32 \(0, 3, 8\)"),
         (torch.zeros(2, 3, 8, dtype=torch.int64), "must be floating point.*got torch.int64"),
-        (torch.full((1, 2, 2), torch.nan), "4 values that are NaN or infinite"),
+        (torch.full((1, 2, 2), torch.nan), r"4 values that are NaN or infinite.*lower the learning rate"),
     ],
 )
 def test_encoded_refuses_latents_that_are_none(latents: torch.Tensor, message: str) -> None:

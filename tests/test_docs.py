@@ -150,6 +150,8 @@ def test_flags_exist(path: Path) -> None:
         for flag in action.option_strings
     }
     known |= {f"--{name}" for field in RECIPE_FIELDS for name in (field, field.replace("_", "-"))}
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8")))
     assert mentioned - FOREIGN_FLAGS <= known
 

@@ -1,6 +1,7 @@
 """Saving and loading: bit-equal, strict, and clear about what is wrong."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,21 @@ def test_unexpected_tensors_are_named(saved: Any) -> None:
     change_weights(folder, **{"perceiver.encoder.extra": torch.zeros(3)})
     with pytest.raises(ValueError, match=r"unexpected tensor: .*encoder\.extra"):
         pio.from_pretrained(folder)
+
+
+def test_what_does_not_fit_is_said_once(saved: Any, caplog: pytest.LogCaptureFixture) -> None:
+    _, folder = saved
+    change_weights(folder, **{"extra": torch.zeros(3), LATENTS: torch.zeros(5, 8)})
+    logging.getLogger("transformers").propagate = True
+    try:
+        with pytest.raises(ValueError, match="unexpected tensor"):
+            pio.from_pretrained(folder)
+        assert "LOAD REPORT" not in caplog.text
+        change_weights(folder, **{"extra": None})
+        pio.from_pretrained(folder, ignore_mismatched_sizes=True)
+        assert "LOAD REPORT" in caplog.text
+    finally:
+        logging.getLogger("transformers").propagate = False
 
 
 def test_wrong_shapes_are_named_and_may_be_allowed(saved: Any) -> None:

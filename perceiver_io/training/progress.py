@@ -43,6 +43,13 @@ class Progress(ProgressCallback):
                 file=sys.stderr,
             )
 
+    def close(self) -> None:
+        """Ends the bars' lines, so that an error has its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+        self.prediction_bar = self.training_bar = None
+
     def on_prediction_step(
         self,
         args: TrainingArguments,

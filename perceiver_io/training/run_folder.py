@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,13 @@ class RunFolder:
             ValueError: The file is missing or damaged.
         """
         try:
-            content: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+            content: Any = json.loads(self.metrics_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"The results {self.metrics_file} cannot be read: {error}.") from error
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"The results {self.metrics_file} must be an object, got {type(content).__name__}."
+            )
         return content
 
     def check(self, recipe: TrainingRecipe) -> None:
@@ -128,12 +132,22 @@ class RunFolder:
             OSError: The folder cannot be written.
         """
         if recipe.overwrite and self.recipe_file.is_file():
-            shutil.rmtree(self.path)
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        for leftover in (*self.path.glob(f"{_PARTIAL}*"), *self.checkpoints.glob(f"{_PARTIAL}*")):
-            remove(leftover)
-        if not recipe.resume:
-            self.write_text("recipe.yaml", recipe.to_yaml(task=task))
+            # The folder itself stays: it may be a link or a mount. What is half removed is still known as a run.
+            for path in sorted(self.path.iterdir(), key=lambda path: path == self.recipe_file):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for leftover in (*self.path.glob(f"{_PARTIAL}*"), *self.checkpoints.glob(f"{_PARTIAL}*")):
+                remove(leftover)
+            if not recipe.resume:
+                self.write_text("recipe.yaml", recipe.to_yaml(task=task))
+        except OSError as error:
+            if not recipe.resume:
+                self._discard()
+            raise write_error(self.path, error) from error
 
     @contextmanager
     def created(self, recipe: TrainingRecipe, *, task: str, is_main_process: bool = True) -> Iterator[None]:
@@ -154,8 +168,16 @@ class RunFolder:
             yield
         except Exception:
             if is_main_process and not recipe.resume and not any(self.checkpoints.glob("checkpoint-*")):
-                remove(self.path)
+                self._discard()
             raise
+
+    def _discard(self) -> None:
+        """Removes what is in the folder, and then the folder, unless it is a link or a mount."""
+        if self.path.is_dir():
+            for path in list(self.path.iterdir()):
+                remove(path)
+            with suppress(OSError):
+                self.path.rmdir()
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -225,7 +247,9 @@ def remove(path: Path) -> None:
 def write_error(path: Path, error: Exception) -> OSError:
     """Returns an error for a failed write that says what to do."""
     number = getattr(error, "errno", None) or 0
-    reason = os.strerror(number) if number else str(error)
+    reason = os.strerror(number) if number else " ".join(str(error).split())
+    if "inline_container" in reason or "PytorchStreamWriter" in reason:
+        reason = f"No space left on device, probably ({reason:.200})"  # all that torch says of it
     return OSError(
         number,
         f"Writing to {path} failed: {reason}. Nothing half-written is left; make room or choose another folder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ class Trainer(transformers.Trainer):
         # The base class notes a setting of text generation there, which a strict configuration refuses to read.
         vars(model.config).pop("use_cache", None)
         self.remove_callback(ProgressCallback)
-        self.add_callback(Progress())
+        self.progress = Progress()
+        self.add_callback(self.progress)
 
     def fit(self, *, resume: bool = False) -> None:
         """Trains to the end, and leaves the best weights in the model, or the last ones if there is no best.
@@ -111,7 +112,7 @@ class Trainer(transformers.Trainer):
             # Renamed within transformers 5.
             name = "activation_checkpointing_enable"
             getattr(self.model, name if hasattr(self.model, name) else "gradient_checkpointing_enable")()
-        with self.interrupts, _threads(self.recipe.num_threads):
+        with self.interrupts, _threads(self.recipe.num_threads), closing(self.progress):
             if checkpoint is not None and state is not None and state.global_step >= state.max_steps:
                 # Stopped between the last step and the results. The Trainer would train a step too many.
                 self.state = state

@@ -97,6 +97,8 @@ def load_data(
         raise ValueError(f"Got validation_fraction={validation_fraction}, expected a number in [0, 1).")
     if not 0 < test_fraction < 1:
         raise ValueError(f"Got test_fraction={test_fraction}, expected a number in (0, 1).")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"Got seed={seed}, expected a number from 0 to {2**32 - 1}.")
     name, path = os.fspath(dataset), Path(dataset)
     is_folder = bool(name) and path.is_dir()
     if name == "digits":
@@ -209,7 +211,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _image_files(folder: Path) -> list[str]:
-    extensions = require("PIL.Image", extra="image").registered_extensions()
+    pil = require("PIL.Image", extra="image")
+    registered = pil.registered_extensions()
+    # Some formats are only ever written, such as PDF.
+    extensions = {extension for extension, form in registered.items() if form in pil.OPEN}
     return sorted(
         os.path.join(parent, file)
         for parent, _, files in os.walk(folder, followlinks=True)

@@ -95,6 +95,8 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
         return self.perceiver.attention_maps({IMAGE: pixel_values}, masks, latents=latents)
 
     def _check_labels(self, labels: Tensor, *, batch_size: int) -> None:
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"labels must be a tensor, got {type(labels).__name__}.")
         soft = labels.is_floating_point()
         expected = (batch_size, self.num_labels) if soft else (batch_size,)
         if labels.shape != expected or not (soft or labels.dtype == torch.int64):
@@ -102,9 +104,12 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
                 f"labels must be int64 class indices {(batch_size,)} or floating-point class probabilities "
                 f"{(batch_size, self.num_labels)}, got {labels.dtype} {tuple(labels.shape)}."
             )
-        if soft or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
-        if ((labels < 0) | (labels >= self.num_labels)).any():
+        if soft:
+            if not (labels >= 0).all():  # NaN is not
+                raise ValueError("labels hold negative or NaN probabilities, expected numbers from 0 to 1.")
+        elif ((labels < 0) | (labels >= self.num_labels)).any():
             raise ValueError(
                 f"labels must be classes 0 to {self.num_labels - 1}, got {int(labels.min())} to {int(labels.max())}."
             )

@@ -110,6 +110,23 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
         if min(self.image_std) <= 0:
             raise ValueError(f"Got image_std={image_std}, expected positive numbers.")
 
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Builds a processor from what `to_dict` returned.
+
+        Raises:
+            ValueError: It is no dictionary, or a setting is unknown, out of range or of a wrong type.
+        """
+        if not isinstance(image_processor_dict, dict):
+            raise ValueError(
+                "An image processor's settings (preprocessor_config.json) must be an object, got "
+                f"{type(image_processor_dict).__name__}."
+            )
+        try:
+            return super().from_dict(image_processor_dict, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"A setting of the image processor is of a wrong type: {error}.") from error
+
     def preprocess(
         self, images: ImageLike | Sequence[ImageLike], *, return_tensors: str | None = "pt"
     ) -> BatchFeature:

@@ -147,6 +147,9 @@ def test_hard_and_soft_labels() -> None:
         (torch.tensor([True, False]), "got torch.bool"),
         (torch.tensor([0.0, 1.0]), r"probabilities \(2, 3\), got torch.float32 \(2,\)"),
         (torch.zeros(2, 4), r"got torch.float32 \(2, 4\)"),
+        (torch.full((2, 3), torch.nan), "negative or NaN probabilities"),
+        (torch.tensor([[2.0, -1.0, 0.0]] * 2), "negative or NaN probabilities"),
+        ([0, 1], "labels must be a tensor, got list"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor, message: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -170,6 +171,12 @@ def test_bad_files_are_named(tmp_path: Path):
     assert "text.png (not an image)" in str(error.value)
 
 
+def test_files_of_formats_that_are_only_written_are_no_images(tmp_path: Path):
+    make_folder(tmp_path, {"a": 10, "b": 10})
+    (tmp_path / "a" / "notes.pdf").write_bytes(b"%PDF-1.4")
+    assert len(values(load_data(tmp_path, validation_fraction=0).train)) == 16
+
+
 def test_bad_files_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     names = spoil(make_folder(tmp_path, {"a": 10, "b": 10}))
     with caplog.at_level(logging.WARNING):
@@ -322,8 +329,9 @@ def test_unknown_datasets(name: str):
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
         ({"validation_fraction": -0.1}, "validation_fraction=-0.1"),
         ({"test_fraction": 0.0}, "test_fraction=0.0"),
+        ({"seed": 2**32}, "seed=4294967296, expected a number from 0 to 4294967295"),
     ],
 )
-def test_bad_fractions(options: dict[str, float], message: str):
+def test_bad_numbers(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         load_data("digits", **options)

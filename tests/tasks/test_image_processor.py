@@ -225,3 +225,18 @@ def test_bad_images(images: object, message: str):
 def test_bad_options(options: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         PerceiverIOImageProcessor(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([1], "must be an object, got list"),
+        ({"num_channels": [1]}, "of a wrong type"),
+        ({"crop_fraction": "x"}, "of a wrong type"),
+        ({"do_flip": True}, "unknown arguments"),
+    ],
+)
+def test_damaged_settings(tmp_path: Path, settings: object, message: str):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        PerceiverIOImageProcessor.from_pretrained(tmp_path)

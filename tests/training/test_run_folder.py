@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perceiver_io.training import RunFolder, TrainingRecipe
+from perceiver_io.training.run_folder import write_error
 
 from . import toy
 
@@ -128,3 +129,44 @@ def test_damaged_metrics_are_named(tmp_path: Path) -> None:
     run.metrics_file.write_text("{")
     with pytest.raises(ValueError, match=r"metrics\.json cannot be read"):
         run.metrics()
+    run.metrics_file.write_text("[1]")
+    with pytest.raises(ValueError, match=r"metrics\.json must be an object, got list"):
+        run.metrics()
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write)
+        with pytest.raises(OSError, match="No space left on device"):
+            run.create(TrainingRecipe(), task="toys")
+    assert os.listdir(tmp_path) == []
+    started(tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Writing to .*/file/run failed: Not a directory.*another folder"):
+        RunFolder(tmp_path / "file" / "run").create(TrainingRecipe(), task="toys")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    run = started(tmp_path / "run")
+    run.create(TrainingRecipe(overwrite=True, seed=3), task="toys")
+    assert run.recipe()["seed"] == 3
+    assert not (run.checkpoints / "checkpoint-5").exists()
+    with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(overwrite=True), task="toys"):
+        raise ValueError("bad")
+    assert (tmp_path / "run").is_symlink()
+    assert os.listdir(tmp_path / "disk") == []
+
+
+def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
+    assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))

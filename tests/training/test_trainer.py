@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,13 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"nan before step 2.*learning_rate"):
         trainer.fit()
+
+
+def test_an_error_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Crash):
+        toy.trainer(toy.recipe(tmp_path), callbacks=[At(3, crash)]).fit()
+    print("error", file=sys.stderr)
+    assert capsys.readouterr().err.splitlines()[-1] == "error"
 
 
 def test_schedules(tmp_path: Path) -> None:
