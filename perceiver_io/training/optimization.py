@@ -61,7 +61,6 @@ def training_arguments(
         "torch_compile": recipe.compile,
         "use_cpu": use_cpu,
         "dataloader_num_workers": recipe.num_workers,
-        "dataloader_persistent_workers": recipe.num_workers > 0,
         "dataloader_pin_memory": not use_cpu,
         "eval_strategy": every if has_validation else "no",
         "eval_steps": recipe.evaluate_every,
