@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 demo: $(READY) ## Train on handwritten digits, evaluate, and keep the run in runs/digits
 	$(BIN)/perceiver-io train image-classification --config $(RECIPE) --output-dir $(RUN) --seed $(SEED) --overwrite

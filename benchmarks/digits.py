@@ -215,7 +215,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1, help="processor threads; models this small want one")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="processor threads; models this small want one"
+    )
     parser.add_argument("--plot", type=Path, help="file for a plot of the accuracy after each epoch")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()

@@ -100,7 +100,9 @@ class ImageClassificationRecipe(TrainingRecipe):
     share_blocks: str | None = _model_field("Blocks that share weights: none, all or after_first")
     num_cross_attention_heads: int | None = _model_field("Heads of a cross-attend")
     num_self_attention_heads: int | None = _model_field("Heads of a self-attention")
-    cross_attention_qk_channels: int | None = _model_field("Width of a cross-attend's queries, keys and values")
+    cross_attention_qk_channels: int | None = _model_field(
+        "Width of a cross-attend's queries, keys and values"
+    )
     dropout: float | None = _model_field("Probability that a channel is dropped")
     cross_attention_init: str | None = _model_field(
         "How cross-attends start: balanced, or fan_in as published"

@@ -85,10 +85,11 @@ def test_ctrl_c_saves_a_checkpoint_and_resuming_gives_the_same_bits(
     recipe = toy.recipe(tmp_path / "run", **settings)
     step = step - 4 if "gradient_accumulation_steps" in settings else step
     interrupted = toy.trainer(recipe, callbacks=[At(step, press_ctrl_c)])
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit()
     assert checkpoint_steps(tmp_path / "run")[-1] == step
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     resumed = toy.trainer(toy.again(recipe))
     resumed.fit(resume=True)
     assert_same_run(uninterrupted(tmp_path, **settings), resumed)
