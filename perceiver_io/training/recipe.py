@@ -244,7 +244,7 @@ def parse_recipe(
                 raise ValueError(f"{name} has no value, expected {_describe(hints[name])}.")
             chosen[name] = None
         else:
-            as_flags += _as_flags(name, value)
+            as_flags += _as_flags(name, value, is_list="list" in str(hints[name]))
     # argparse fills in a default only where the namespace has no attribute: what is still unset was not said.
     unset = object()
     namespace = argparse.Namespace(**dict.fromkeys(names, unset))
@@ -261,8 +261,13 @@ class _Parser(HfArgumentParser):
         raise ValueError(f"{message}.")
 
 
-def _as_flags(name: str, value: Any) -> list[str]:
+def _as_flags(name: str, value: Any, *, is_list: bool) -> list[str]:
     if isinstance(value, (list, tuple)):
+        if not is_list:
+            raise ValueError(f"{name} is {value!r:.80}, expected one value.")
+        # An item that looks like a flag would be taken for one.
+        if flags := [item for item in value if str(item).startswith("--")]:
+            raise ValueError(f"{name} has the items {flags!r:.80}, expected values.")
         return [f"--{name}", *map(str, value)]
     if isinstance(value, dict):
         raise ValueError(f"{name} is {value!r:.80}, expected one value or a list.")

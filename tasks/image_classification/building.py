@@ -54,6 +54,10 @@ def _fine_tuned(
 ) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
     """Loads a model and gives it a new last layer if it has other classes."""
     folder = RunFolder(recipe.pretrained or "")
+    if not folder.path.is_dir():
+        raise ValueError(
+            f"There is no folder {folder} to start from: pretrained must be a folder of a trained model."
+        )
     processor = _load_processor(folder)
     if recipe.image_size is not None:
         settings = {**processor.to_dict(), "size": recipe.image_size}

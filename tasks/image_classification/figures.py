@@ -45,19 +45,23 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         path: File to write; its suffix says the format, without one it is PNG.
 
     Raises:
-        ValueError: matplotlib does not know the format.
+        ValueError: matplotlib does not know the format, or the path is something else than a file.
         OSError: The file cannot be written. What was there before is still there.
     """
     path = Path(path)
+    if not path.name or (path.exists() and not path.is_file()):
+        raise ValueError(f"The picture cannot be written to {str(path)!r}: this is not a file.")
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:].lower() or "png")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content.getvalue())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

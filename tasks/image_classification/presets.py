@@ -49,7 +49,12 @@ def config(
         if num_classes is not None and num_classes != len(class_names):
             raise ValueError(f"num_classes is {num_classes}, but class_names has {len(class_names)} names.")
         num_classes = len(class_names)
+    if class_names is not None and len(set(class_names)) != len(class_names):
+        raise ValueError(f"class_names must differ from each other, got {list(class_names)!r:.200}.")
     adapter_fields, encoder_fields, decoder_class, decoder_fields = VARIANTS[variant]()
+    if image and image.get("features", adapter_fields["features"]) != adapter_fields["features"]:
+        for name in ("patch_size", "feature_channels"):  # these go with the variant's own features
+            adapter_fields.pop(name, None)
     adapter_fields |= {"size": size, "image_channels": image_channels} | (image or {})
     decoder_fields |= {"num_classes": 1000 if num_classes is None else num_classes} | (decoder or {})
     output: ComponentConfig = decoder_class.Config.from_dict(decoder_fields)

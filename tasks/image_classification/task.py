@@ -186,6 +186,10 @@ class ImageClassificationTask(Task):
         for start in range(0, len(files), _PREDICTION_BATCH):
             part = files[start : start + _PREDICTION_BATCH]
             logits = _logits(model, processor([_open(file) for file in part])["pixel_values"])
+            if not logits.isfinite().all():
+                raise ValueError(
+                    f"The model in {run} gives values that are not numbers: its weights are damaged."
+                )
             probabilities, classes = logits.softmax(-1).topk(min(top_k, len(names)))
             for file, row, indices in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
                 labels = [

@@ -249,3 +249,15 @@ def test_plain_trainer_trains(tmp_path: Path) -> None:
     batch = torch.stack([BrightOrDark()[index]["pixel_values"] for index in range(4)])
     with torch.no_grad():
         assert torch.equal(model.eval()(batch).logits, twin(batch).logits)
+
+
+def test_other_features_than_the_variants_need_no_further_fields() -> None:
+    made = config(variant="tiny", size=(32, 32), num_classes=3, image={"features": "conv"})
+    assert made.inputs["image"].grid((32, 32)) == (8, 8)
+    made = config(variant="learned", num_classes=3, image={"features": "pixels"})
+    assert made.inputs["image"].feature_channels is None
+
+
+def test_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="must differ"):
+        config(class_names=["cat", "dog", "cat"])

@@ -168,3 +168,11 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"perceiver-io-toolkit\[train\]"):
         pictures.confusion_figure(np.eye(2, dtype=int), ["a", "b"])
+
+
+def test_only_a_file_is_written_to(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a file"):
+        pictures.draw_confusion(np.eye(2, dtype=int), ["a", "b"], tmp_path)
+    with pytest.raises(ValueError, match="not a file"):
+        pictures.draw_confusion(np.eye(2, dtype=int), ["a", "b"], os.devnull)
+    assert not Path(os.devnull).is_file()
