@@ -5,7 +5,7 @@ stratified), all with the same optimiser and schedule, without augmentation, and
 images and the seconds of training for each. The rows take turns, seed by seed, so that a machine that slows down slows
 all of them.
 
-    python benchmarks/digits.py                       # the table, in about ten minutes
+    python benchmarks/digits.py                       # the table, in ten to thirty minutes
     python benchmarks/digits.py --plot curves.png     # and the accuracy after each epoch
 """
 
