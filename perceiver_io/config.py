@@ -26,6 +26,8 @@ _BASE_EXTRAS = {
     "_attn_implementation",
     "_experts_implementation",
 }
+_PARTS = {"inputs", "encoder", "outputs"}
+_KNOWN_KEYS = _PARTS | {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
 
 
 class PerceiverIOConfig(PreTrainedConfig):
@@ -105,8 +107,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         finally:
             self.__dict__.update(kept)
         # Others leave their own marks on a configuration (a Trainer, `use_cache`): they are none of its settings.
-        settings = {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
-        values = {name: value for name, value in values.items() if name in settings}
+        values = {name: value for name, value in values.items() if name in _KNOWN_KEYS}
         values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
         values["encoder"] = self.encoder.to_dict()
         values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
@@ -176,10 +177,9 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
             f"This configuration has the format version {version!r}; this version of perceiver_io reads 1 to "
             f"{FORMAT_VERSION}. Upgrade with: pip install --upgrade perceiver-io-toolkit"
         )
-    parts = {"inputs", "encoder", "outputs"}
-    if unknown := sorted(set(config_dict) - parts - {"format_version"} - _BASE_FIELDS - _BASE_EXTRAS):
+    if unknown := sorted(set(config_dict) - _KNOWN_KEYS):
         raise ValueError(
-            f"The configuration has the unknown keys {unknown}. Known keys: {sorted(parts)}, 'format_version' and the "
+            f"The configuration has the unknown keys {unknown}. Known keys: {sorted(_PARTS)}, 'format_version' and the "
             "fields of transformers.PreTrainedConfig."
         )
     names = config_dict.get("id2label")
@@ -192,7 +192,7 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
         isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
     ):
         raise ValueError(f"architectures must be a list of class names, got {architectures!r:.200}.")
-    for part in sorted(parts):
+    for part in sorted(_PARTS):
         if not isinstance(config_dict.get(part), Mapping):
             raise ValueError(
                 f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}."
