@@ -15,6 +15,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter, check_finite
+from perceiver_io.adapters._common import (
+    beside,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_shape,
+    element_mask,
+    patch_grid,
+)
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.layers import Linear
@@ -48,6 +57,9 @@ class ImageAdapter(InputAdapter):
                 norm, ReLU and a 3x3 max-pool of stride 2.
             patch_size: Side of a patch in pixels; divides height and width. For "patches" only.
             feature_channels: Width of "conv1x1" (256 as published) and "conv" (64 as published) features.
+            conv_padding: How "conv" pads. "same": convolution and max-pool as TensorFlow's 'SAME', as the original
+                release (224 pixels become 56 elements). "symmetric": the convolution by 3 pixels on every side and
+                the max-pool not at all, as `transformers` (224 pixels become 55 elements).
             position: "fourier", "learned", or "none".
             num_bands: Frequencies per axis of Fourier positions.
             max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid's if
@@ -64,6 +76,7 @@ class ImageAdapter(InputAdapter):
         features: Literal["pixels", "patches", "conv1x1", "conv"] = "pixels"
         patch_size: int = 1
         feature_channels: int | None = None
+        conv_padding: Literal["same", "symmetric"] = "same"
         position: Literal["fourier", "learned", "none"] = "fourier"
         num_bands: int = 64
         max_resolution: tuple[int, int] | None = None
@@ -74,17 +87,16 @@ class ImageAdapter(InputAdapter):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            for name in (
+            check_positive(
+                self,
                 "image_channels",
                 "patch_size",
                 "feature_channels",
                 "num_bands",
+                "max_resolution",
                 "position_channels",
                 "position_projection",
-            ):
-                value = getattr(self, name)
-                if value is not None and value < 1:
-                    raise ValueError(f"ImageAdapter.Config.{name} must be at least 1, got {value}.")
+            )
             if self.patch_size != 1 and self.features != "patches":
                 raise ValueError(
                     f"patch_size {self.patch_size} goes with features='patches', got features={self.features!r}."
@@ -93,28 +105,33 @@ class ImageAdapter(InputAdapter):
                 raise ValueError(
                     f"feature_channels goes with features='conv1x1' or 'conv', got features={self.features!r}."
                 )
+            if self.conv_padding != "same" and self.features != "conv":
+                raise ValueError(
+                    f"conv_padding={self.conv_padding!r} goes with features='conv', got features={self.features!r}."
+                )
             self.grid(self.size)
 
         def grid(self, size: tuple[int, int]) -> tuple[int, int]:
             """Returns the grid of elements of an image of this size.
 
             Raises:
-                ValueError: The size is smaller than a patch, or no multiple of it.
+                ValueError: The size is smaller than a patch or than what a convolution needs, or no multiple of a
+                    patch.
             """
             height, width = size
-            if min(height, width) < self.patch_size:
-                raise ValueError(
-                    f"The image of {height}x{width} pixels is smaller than a patch of {self.patch_size}x"
-                    f"{self.patch_size}. Enlarge the image, or use a model with smaller patches."
-                )
-            if self.features == "conv":
+            rows, columns = patch_grid(
+                size, (self.patch_size, self.patch_size), what="The image", unit="pixels"
+            )
+            if self.features != "conv":
+                return rows, columns
+            if self.conv_padding == "same":
                 return _halved(_halved(height)), _halved(_halved(width))
-            if height % self.patch_size or width % self.patch_size:
+            if min(size) < 5:
                 raise ValueError(
-                    f"The image of {height}x{width} pixels cannot be cut in patches of {self.patch_size}x"
-                    f"{self.patch_size}: resize, crop or pad it to a multiple of that."
+                    f"The image of {height}x{width} pixels is smaller than 5x5, the least that conv_padding="
+                    "'symmetric' leaves an element of. Enlarge the image, or use conv_padding='same'."
                 )
-            return height // self.patch_size, width // self.patch_size
+            return (_halved(height) - 1) // 2, (_halved(width) - 1) // 2
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -149,7 +166,19 @@ class ImageAdapter(InputAdapter):
         Raises:
             ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.
         """
-        self._check(x, mask)
+        check_shape(
+            x,
+            ("batch", self.config.image_channels, "height", "width"),
+            name="Images",
+            advice="Channels come first.",
+        )
+        check_floating(
+            x,
+            name="Images",
+            advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them, for example with the model's "
+            "image processor.",
+        )
+        check_mask(mask, (x.shape[0], *x.shape[2:]), x=x, name="images")
         if mask is not None:
             x = torch.where(mask[:, None], x, 0)
         check_finite(x, name="The image batch")
@@ -157,43 +186,16 @@ class ImageAdapter(InputAdapter):
         values_BMC = rearrange(self.features(x), "b c h w -> b (h w) c")
         if self.position is not None:
             position_MP = self.position_projection(self.position(grid, like=values_BMC))
-            position_BMP = position_MP.expand(values_BMC.shape[0], -1, -1)
             if self.config.combine == "add":
-                values_BMC = values_BMC + position_BMP
+                values_BMC = values_BMC + position_MP
             else:
-                values_BMC = torch.cat([values_BMC, position_BMP], dim=-1)
+                values_BMC = beside(values_BMC, position_MP)
         return ByteArray(
             values=values_BMC,
-            mask=None if mask is None else self._element_mask(mask, grid),
+            mask=None if mask is None else element_mask(mask, grid),
             grid=grid,
             num_content_channels=self.num_content_channels,
         )
-
-    def _check(self, x: Tensor, mask: Tensor | None) -> None:
-        expected = f"(batch, {self.config.image_channels}, height, width)"
-        if x.ndim != 4:
-            raise ValueError(f"Images must be {expected}, got {x.ndim} axes: {tuple(x.shape)}.")
-        if x.shape[1] != self.config.image_channels:
-            raise ValueError(
-                f"Images must have {self.config.image_channels} channels, {expected}, got {tuple(x.shape)}. Channels "
-                "come first."
-            )
-        if not x.is_floating_point():
-            raise ValueError(
-                f"Images must be floating point, got {x.dtype}. Convert and scale them, for example with the model's "
-                "image processor."
-            )
-        if 0 in x.shape:
-            raise ValueError(f"Images must have at least one sample and one pixel, got {tuple(x.shape)}.")
-        if mask is not None and (mask.shape != (x.shape[0], *x.shape[2:]) or mask.dtype != torch.bool):
-            raise ValueError(
-                f"The mask of images {tuple(x.shape)} must be bool {(x.shape[0], *x.shape[2:])}, got {mask.dtype} "
-                f"{tuple(mask.shape)}."
-            )
-
-    def _element_mask(self, mask_BHW: Tensor, grid: tuple[int, int]) -> Tensor:
-        pooled = nn.functional.adaptive_max_pool2d(mask_BHW[:, None].to(torch.float32), grid)
-        return pooled.flatten(1) > 0
 
 
 class SpaceToDepth(nn.Module):
@@ -211,20 +213,31 @@ class SpaceToDepth(nn.Module):
 class DownsamplingConvolution(nn.Module):
     """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2, as the original release has it.
 
-    Both pad as TensorFlow's 'SAME': the odd pixel of padding goes to the right and the bottom.
+    Args:
+        image_channels: F.
+        num_channels: C.
+        padding: "same", both pad as TensorFlow's 'SAME': the odd pixel of padding goes to the right and the bottom.
+            "symmetric", the convolution by 3 on every side and the max-pool not at all.
     """
 
-    def __init__(self, image_channels: int, num_channels: int) -> None:
+    def __init__(
+        self, image_channels: int, num_channels: int, *, padding: Literal["same", "symmetric"] = "same"
+    ) -> None:
         super().__init__()
+        self.padding = padding
         self.convolution = nn.Conv2d(image_channels, num_channels, kernel_size=7, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(num_channels, eps=1e-5)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
 
     def forward(self, x_BFHW: Tensor) -> Tensor:
-        """(B, F, H, W) -> (B, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2))."""
-        x_BCHW = self.norm(self.convolution(_pad_same(x_BFHW, kernel_size=7, stride=2))).relu()
+        """(B, F, H, W) -> (B, C, rows, columns), with the rows and columns of `ImageAdapter.Config.grid`."""
+        same = self.padding == "same"
+        padded_BFHW = (
+            _pad_same(x_BFHW, kernel_size=7, stride=2) if same else nn.functional.pad(x_BFHW, [3] * 4)
+        )
+        x_BCHW = self.norm(self.convolution(padded_BFHW)).relu()
         # After the ReLU zeros are the least value, so that padding with them leaves every maximum as it is.
-        return self.pool(_pad_same(x_BCHW, kernel_size=3, stride=2))
+        return self.pool(_pad_same(x_BCHW, kernel_size=3, stride=2) if same else x_BCHW)
 
 
 def _pad_same(x_BCHW: Tensor, *, kernel_size: int, stride: int) -> Tensor:
@@ -248,7 +261,7 @@ def _features(config: ImageAdapter.Config) -> tuple[nn.Module, int]:
         width = 256 if config.feature_channels is None else config.feature_channels
         return nn.Conv2d(config.image_channels, width, kernel_size=1), width
     width = 64 if config.feature_channels is None else config.feature_channels
-    return DownsamplingConvolution(config.image_channels, width), width
+    return DownsamplingConvolution(config.image_channels, width, padding=config.conv_padding), width
 
 
 def _position(config: ImageAdapter.Config) -> tuple[Callable[..., Tensor] | None, int]:

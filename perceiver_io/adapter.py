@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
+from perceiver_io.layers import LearnedArray
 
 __all__ = ["InputAdapter", "check_finite"]
 
@@ -23,11 +24,13 @@ class InputAdapter(nn.Module, ABC):
     Attributes:
         num_channels: Channels of the byte array that `forward` returns.
         num_content_channels: How many of these, the first, are content; the others are position.
+        num_elements: How many elements every input has; None where that depends on the input.
     """
 
     Config: ClassVar[type[ComponentConfig]]
     num_channels: int
     num_content_channels: int
+    num_elements: int | None = None
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -40,6 +43,10 @@ class InputAdapter(nn.Module, ABC):
         Raises:
             ValueError: The input's rank, channels, type or size does not fit, or it holds NaN or infinities.
         """
+
+    def tied_embedding(self) -> LearnedArray | None:
+        """Returns the table of its tokens' vectors, for decoders that are tied to it; None if it has none."""
+        return None
 
 
 def check_finite(

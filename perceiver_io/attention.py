@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from perceiver_io.brackets import Affine, Brackets, add_feed_forward, choose_brackets
 from perceiver_io.layers import Linear
 
 __all__ = [
@@ -22,18 +24,41 @@ __all__ = [
     "CrossAttention",
     "FeedForward",
     "MultiHeadAttention",
+    "PreparedInputs",
     "SelfAttention",
     "SelfAttentionBlock",
     "attention_map",
+    "fused_attention",
 ]
 
 Activation = Literal["gelu", "gelu_tanh"]
+
+# From so many attention weights on (64 MiB in float32) they are never held all at once.
+_MANY_WEIGHTS = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedInputs:
+    """What queries meet: made once by `MultiHeadAttention.prepare`, used as often as needed.
+
+    Attributes:
+        keys: (B, H, M, X), X as wide as the brackets have it.
+        values: (B, H, M, Y).
+        mask: (B, M) bool, True where an input is real; None when all are.
+        brackets: Where the projections were put.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+    brackets: Brackets
 
 
 class MultiHeadAttention(nn.Module):
     """Attention of N queries to M inputs, with query/key and value widths apart from both (Perceiver IO, appendix E).
 
-    The fused kernel (SDPA) does the work; `attention_map` and `logits` compute explicitly what it hides.
+    The fused kernel (SDPA) does the work; `attention_map` and `logits` compute explicitly what it hides. With one
+    head, the projections are bracketed as it is cheapest; see `brackets.py`.
 
     Args:
         query_channels: D.
@@ -84,14 +109,89 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B, N, output_channels).
         """
-        attended_BHNF = scaled_dot_product_attention(
-            self.split_heads(self.query(queries_BND)),
-            self.split_heads(self.key(inputs_BMC)),
-            self.split_heads(self.value(inputs_BMC)),
-            attn_mask=None if mask_BM is None else mask_BM[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
+        return self.attend(queries_BND, self.prepare(inputs_BMC, mask_BM, num_queries=queries_BND.shape[1]))
+
+    def prepare(
+        self, inputs_BMC: Tensor, mask_BM: Tensor | None = None, *, num_queries: int
+    ) -> PreparedInputs:
+        """Computes what any number of queries will meet, for any number of calls of `attend`.
+
+        Args:
+            inputs_BMC: What is attended to.
+            mask_BM: As `forward`.
+            num_queries: How many queries will ask in all; decides the brackets.
+        """
+        brackets = self._brackets(num_queries=num_queries, num_inputs=inputs_BMC.shape[1])
+        keys_BMX = values_BMX = inputs_BMC
+        if brackets.logits != "queries":
+            keys_BMX = self.key(inputs_BMC)
+        if brackets.logits == "keys":  # one more channel for what the query's bias gives
+            keys_BMX = keys_BMX @ torch.cat([self.query.weight, self.query.bias[:, None]], dim=1)
+        if brackets.values != "outputs":
+            values_BMX = self.value(inputs_BMC)
+        if brackets.values == "values":
+            values_BMX = values_BMX @ self.output.weight.T
+        return PreparedInputs(
+            keys=self.split_heads(keys_BMX),
+            values=self.split_heads(values_BMX),
+            mask=mask_BM,
+            brackets=brackets,
         )
-        return self.output(attended_BHNF.transpose(1, 2).flatten(2))
+
+    def attend(
+        self, queries_BND: Tensor, prepared: PreparedInputs, *, query_mask_BN: Tensor | None = None
+    ) -> Tensor:
+        """Attends to inputs that are prepared.
+
+        Args:
+            queries_BND: What asks.
+            prepared: What `prepare` returned.
+            query_mask_BN: False where a query attends to nothing, and gets the output layer's bias.
+
+        Returns:
+            (B, N, output_channels).
+        """
+        brackets = prepared.brackets
+        if brackets.logits == "keys":
+            queries_BNX = torch.cat([queries_BND, torch.ones_like(queries_BND[..., :1])], dim=-1)
+        else:
+            queries_BNX = self.query(queries_BND)
+        if brackets.logits == "queries":
+            # The key's bias adds the same to all logits of a query, which changes nothing. Its gradient is zero, not
+            # missing: distributed training wants one of every parameter.
+            queries_BNX = queries_BNX @ self.key.weight + 0 * self.key.bias.sum()
+        attended_BHNX = fused_attention(
+            self.split_heads(queries_BNX),
+            prepared.keys,
+            prepared.values,
+            prepared.mask,
+            scale=1 / math.sqrt(self.query.out_features / self.num_heads),
+            dropout=self.dropout if self.training else 0.0,
+        )
+        attended_BNX = attended_BHNX.transpose(1, 2).flatten(2)
+        if brackets.values == "outputs":
+            attended_BNX = self.value(attended_BNX)
+        if query_mask_BN is not None:
+            attended_BNX = torch.where(query_mask_BN[..., None], attended_BNX, 0)
+        return attended_BNX + self.output.bias if brackets.values == "values" else self.output(attended_BNX)
+
+    def _brackets(self, *, num_queries: int, num_inputs: int) -> Brackets:
+        if self.num_heads > 1:
+            return Brackets()
+        brackets = choose_brackets(
+            num_queries=num_queries,
+            num_inputs=num_inputs,
+            query_channels=self.query.in_features,
+            input_channels=self.key.in_features,
+            qk_channels=self.query.out_features,
+            v_channels=self.value.out_features,
+            output_channels=self.output.out_features,
+        )
+        if self.training and self.dropout and brackets.values == "outputs":
+            return Brackets(
+                logits=brackets.logits
+            )  # weights that are dropped do not sum to 1: the bias would differ
+        return brackets
 
     def split_heads(self, projected_BNX: Tensor) -> Tensor:
         """(B, N, H * E) -> (B, H, N, E)."""
@@ -114,6 +214,51 @@ class MultiHeadAttention(nn.Module):
         return torch.einsum("bhne,bhme->bhnm", queries_BHNE.to(dtype) * scale, keys_BHME.to(dtype))
 
 
+def fused_attention(
+    queries_BHNE: Tensor,
+    keys_BHME: Tensor,
+    values_BHMF: Tensor,
+    mask_BM: Tensor | None = None,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Softmax attention that never holds N x M weights where they are many.
+
+    The fused kernels take keys and values of one width, on accelerators of multiples of 8 channels; otherwise PyTorch
+    falls back on a product that holds all weights. So zeros fill the narrower, which changes nothing.
+
+    Args:
+        queries_BHNE: Projected queries.
+        keys_BHME: Projected keys.
+        values_BHMF: Projected values.
+        mask_BM: True where an input is real.
+        scale: Factor on the dot products.
+        dropout: Probability that a weight is dropped.
+
+    Returns:
+        (B, H, N, F).
+    """
+    num_weights = queries_BHNE.shape[:-1].numel() * keys_BHME.shape[2]
+    width, num_values = keys_BHME.shape[-1], values_BHMF.shape[-1]
+    if num_weights > _MANY_WEIGHTS:
+        aligned = 1 if queries_BHNE.device.type == "cpu" else 8
+        padded = -(-max(width, num_values) // aligned) * aligned
+        queries_BHNE, keys_BHME, values_BHMF = (
+            pad(x, (0, padded - x.shape[-1])) if x.shape[-1] < padded else x
+            for x in (queries_BHNE, keys_BHME, values_BHMF)
+        )
+    attended_BHNF = scaled_dot_product_attention(
+        queries_BHNE,
+        keys_BHME,
+        values_BHMF,
+        attn_mask=None if mask_BM is None else mask_BM[:, None, None, :],
+        dropout_p=dropout,
+        scale=scale,
+    )
+    return attended_BHNF[..., :num_values]
+
+
 def attention_map(logits_BHNM: Tensor, mask_BM: Tensor | None = None) -> Tensor:
     """Softmax of the logits over the real inputs: (B, H, N, M), zero where an input is masked."""
     if mask_BM is not None:
@@ -132,7 +277,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        return self.output(self.activation(self.hidden(x_BND)))
+        return self.output(self.activate(x_BND))
+
+    def activate(self, x_BND: Tensor) -> Tensor:
+        """Returns the hidden layer after its activation, (B, N, widening_factor * D)."""
+        return self.activation(self.hidden(x_BND))
 
 
 class CrossAttention(GradientCheckpointingLayer):
@@ -191,13 +340,81 @@ class CrossAttention(GradientCheckpointingLayer):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries_BND: Tensor, inputs_BMC: Tensor, mask_BM: Tensor | None = None) -> Tensor:
-        """Returns what the queries became, (B, N, D)."""
+    def __call__(
+        self,
+        queries_BND: Tensor,
+        inputs: Tensor | PreparedInputs,
+        mask_BM: Tensor | None = None,
+        *,
+        query_mask_BN: Tensor | None = None,
+        then: Sequence[Affine] = (),
+    ) -> Tensor:
+        """Attends.
+
+        Args:
+            queries_BND: What asks.
+            inputs: What is attended to, (B, M, C), or what `prepare` made of it.
+            mask_BM: True where an input is real; goes with inputs that are not prepared.
+            query_mask_BN: False where a query attends to nothing.
+            then: Linear layers that follow, to be multiplied with the feed-forward's last where that is cheaper.
+
+        Returns:
+            What the queries became, (B, N, D), or what the last of the layers that follow made of them.
+        """
+        options = {"query_mask_BN": query_mask_BN, "then": then}
+        attended: Tensor
+        if isinstance(inputs, Tensor):
+            attended = super().__call__(queries_BND, inputs, mask_BM, **options)
+        else:
+            # Gradient checkpointing sees only the tensors that are arguments themselves.
+            attended = super().__call__(
+                queries_BND, inputs.keys, inputs.mask, inputs.values, brackets=inputs.brackets, **options
+            )
+        return attended
+
+    def forward(
+        self,
+        queries_BND: Tensor,
+        inputs: Tensor,
+        mask_BM: Tensor | None = None,
+        values_BHMY: Tensor | None = None,
+        *,
+        brackets: Brackets | None = None,
+        query_mask_BN: Tensor | None = None,
+        then: Sequence[Affine] = (),
+    ) -> Tensor:
+        """Attends; see `__call__`, which takes what is prepared apart: its keys are the inputs here."""
+        if values_BHMY is None or brackets is None:
+            prepared = self.prepare(inputs, mask_BM, num_queries=queries_BND.shape[1])
+        else:
+            prepared = PreparedInputs(keys=inputs, values=values_BHMY, mask=mask_BM, brackets=brackets)
         attended_BND = self.dropout(
-            self.attention(self.query_norm(queries_BND), self.input_norm(inputs_BMC), mask_BM)
+            self.attention.attend(self.query_norm(queries_BND), prepared, query_mask_BN=query_mask_BN)
         )
         x_BND = queries_BND + attended_BND if self.use_query_residual else attended_BND
-        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
+        hidden_BNW = self.feed_forward.activate(self.feed_forward_norm(x_BND))
+        if self.training and self.dropout.p:
+            x_BND = x_BND + self.dropout(self.feed_forward.output(hidden_BNW))
+            for layer in then:
+                x_BND = linear(x_BND, layer.weight, layer.bias)
+            return x_BND
+        return add_feed_forward(x_BND, hidden_BNW, self.feed_forward.output, then)
+
+    def prepare(
+        self, inputs_BMC: Tensor, mask_BM: Tensor | None = None, *, num_queries: int
+    ) -> PreparedInputs:
+        """Computes what any number of queries will meet; see `MultiHeadAttention.prepare`."""
+        return self.attention.prepare(self.input_norm(inputs_BMC), mask_BM, num_queries=num_queries)
+
+    def floats_per_query(self, inputs: PreparedInputs) -> int:
+        """Returns how many numbers a query of one sample takes at most, so that chunks can be bounded."""
+        hidden_channels, query_channels = self.feed_forward.hidden.weight.shape
+        _, num_heads, num_inputs, key_channels = inputs.keys.shape
+        value_channels = inputs.values.shape[-1]
+        attending = 4 * max(key_channels, value_channels)
+        if key_channels != value_channels or key_channels % 8:  # see `fused_attention`: not fused while few
+            attending += 2 * num_inputs
+        return max(2 * query_channels + num_heads * attending, 4 * query_channels + 2 * hidden_channels)
 
 
 class SelfAttention(GradientCheckpointingLayer):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from perceiver_io.component import ComponentConfig
 from perceiver_io.layers import LearnedArray
 
-__all__ = ["ByteArray", "ByteArrayPacker", "Segment"]
+__all__ = ["ByteArray", "ByteArrayPacker", "PackingConfig", "Segment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,78 +72,149 @@ class Segment:
     num_content_channels: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class PackingConfig(ComponentConfig):
+    """How the byte arrays of several inputs are joined.
+
+    Attributes:
+        min_padding: The packed width is the widest input's plus so many channels, so that every input gets at least
+            so many channels of its own.
+        mask_probabilities: Pairs of an input's name and a probability. Such an input has a learned mask token. In
+            training, each of its elements is replaced by the token with this probability; at 1 all are, always. Where
+            the probability is not 0, an element that is masked, and an input that always has the same number of
+            elements but is not there, is shown as the token, so that the model knows that something is missing.
+    """
+
+    min_padding: int = 1
+    mask_probabilities: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_padding < 1:
+            raise ValueError(f"PackingConfig.min_padding must be at least 1, got {self.min_padding}.")
+        names = [name for name, _ in self.mask_probabilities]
+        if len(set(names)) != len(names) or not all(0 <= p <= 1 for _, p in self.mask_probabilities):
+            raise ValueError(
+                "PackingConfig.mask_probabilities must hold one probability from 0 to 1 for each input it names, got "
+                f"{self.mask_probabilities}."
+            )
+
+
 class ByteArrayPacker(nn.Module):
     """Joins the byte arrays of several inputs into one (Perceiver IO, appendix on multimodal autoencoding).
 
     Each input is widened to the widest by a learned padding of its own, which also tells the inputs apart. One
-    input alone is passed on as it is. Inputs are packed in alphabetical order of their names; an input that a
-    batch lacks is left out, which is the same as masking all of its elements.
+    input alone is not widened. Inputs are packed in alphabetical order of their names; an input that a batch lacks is
+    left out, which is the same as masking all of its elements, unless mask tokens stand for it.
 
     Args:
         num_channels: Width of each input's byte array, by name.
-        min_padding: The packed width is the widest input's plus so many channels, so that every input gets at
-            least so many channels of its own.
+        config: The settings; the defaults if None.
+        num_elements: Number of elements of the inputs that always have the same.
+
+    Raises:
+        ValueError: There is no input, or the settings name one that is not there.
     """
 
-    def __init__(self, num_channels: Mapping[str, int], *, min_padding: int = 1) -> None:
+    def __init__(
+        self,
+        num_channels: Mapping[str, int],
+        *,
+        config: PackingConfig | None = None,
+        num_elements: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         if not num_channels:
             raise ValueError("A model needs at least one input, got none.")
+        config = PackingConfig() if config is None else config
         self.names = tuple(sorted(num_channels))
         alone = len(self.names) == 1
-        self.num_channels = max(num_channels.values()) + (0 if alone else min_padding)
+        self.num_channels = max(num_channels.values()) + (0 if alone else config.min_padding)
+        self.probabilities = dict(config.mask_probabilities)
+        if unknown := sorted(set(self.probabilities) - set(self.names)):
+            raise ValueError(f"mask_probabilities names {unknown}, but the inputs are {list(self.names)}.")
         self.padding = nn.ModuleDict()
         if not alone:
             for name in self.names:
                 self.padding[name] = LearnedArray(1, self.num_channels - num_channels[name])
+        self.mask_tokens = nn.ModuleDict(
+            {name: LearnedArray(1, self.num_channels) for name in self.names if name in self.probabilities}
+        )
+        # Inputs that mask tokens stand for where they are not there.
+        self.num_elements = {
+            name: count for name, count in (num_elements or {}).items() if self.probabilities.get(name)
+        }
 
     def forward(self, byte_arrays: Mapping[str, ByteArray]) -> tuple[ByteArray, dict[str, Segment]]:
         """Packs the byte arrays.
 
         Args:
-            byte_arrays: One byte array for each input that the batch has.
+            byte_arrays: One byte array for each input that the batch has, at least one.
 
         Returns:
             The packed byte array, and where each input lies in it.
         """
-        present = [name for name in self.names if name in byte_arrays]
+        parts: dict[str, ByteArray] = {}
+        like = next(iter(byte_arrays.values())).values
+        for name in self.names:
+            if name in byte_arrays:
+                parts[name] = self._masked(name, self._widened(name, byte_arrays[name]))
+            elif name in self.num_elements:
+                parts[name] = self._lacking(name, like)
         segments: dict[str, Segment] = {}
         start = 0
-        for name in present:
-            part = byte_arrays[name]
+        for name, part in parts.items():
+            length = part.values.shape[1]
             segments[name] = Segment(
-                start=start,
-                length=part.values.shape[1],
-                grid=part.grid,
-                num_content_channels=part.num_content_channels,
+                start=start, length=length, grid=part.grid, num_content_channels=part.num_content_channels
             )
-            start += part.values.shape[1]
-        if len(self.names) == 1:
-            return byte_arrays[present[0]], segments
+            start += length
+        if len(parts) == 1:
+            return next(iter(parts.values())), segments
 
-        parts = [byte_arrays[name] for name in present]
-        values_BMC = torch.cat([self._widen(name, byte_arrays[name].values) for name in present], dim=1)
         mask_BM = None
-        if any(part.mask is not None for part in parts):
-            mask_BM = torch.cat(
-                [
-                    part.mask
-                    if part.mask is not None
-                    else torch.ones(part.values.shape[:2], dtype=torch.bool, device=part.values.device)
-                    for part in parts
-                ],
-                dim=1,
-            )
+        if any(part.mask is not None for part in parts.values()):
+            mask_BM = torch.cat([_mask(part) for part in parts.values()], dim=1)
         return (
             ByteArray(
-                values=values_BMC,
+                values=torch.cat([part.values for part in parts.values()], dim=1),
                 mask=mask_BM,
                 grid=None,
-                num_content_channels=min(part.num_content_channels for part in parts),
+                num_content_channels=min(part.num_content_channels for part in parts.values()),
             ),
             segments,
         )
 
-    def _widen(self, name: str, values_BMC: Tensor) -> Tensor:
-        padding_1P = self.padding[name]().to(values_BMC.dtype)
-        return torch.cat([values_BMC, padding_1P.expand(*values_BMC.shape[:2], -1)], dim=-1)
+    def _widened(self, name: str, part: ByteArray) -> ByteArray:
+        if name not in self.padding:
+            return part
+        padding_1P = self.padding[name]().to(part.values.dtype)
+        padding_BMP = padding_1P.expand(*part.values.shape[:2], -1)
+        return replace(part, values=torch.cat([part.values, padding_BMP], dim=-1))
+
+    def _masked(self, name: str, part: ByteArray) -> ByteArray:
+        """The input with its mask token where elements are masked, if its masking probability is not 0."""
+        probability = self.probabilities.get(name, 0.0)
+        if not probability:
+            return part
+        shape, device = part.values.shape[:2], part.values.device
+        hidden_BM = torch.zeros(shape, dtype=torch.bool, device=device) if part.mask is None else ~part.mask
+        if probability == 1:
+            hidden_BM = torch.ones_like(hidden_BM)
+        elif self.training:
+            hidden_BM = hidden_BM | (torch.rand(shape, device=device) < probability)
+        token_1C = self.mask_tokens[name]().to(part.values.dtype)
+        return replace(part, values=torch.where(hidden_BM[..., None], token_1C, part.values), mask=None)
+
+    def _lacking(self, name: str, like_BMC: Tensor) -> ByteArray:
+        """Mask tokens for an input that is not there."""
+        count = self.num_elements[name]
+        token_1C = self.mask_tokens[name]().to(like_BMC.dtype)
+        values_BMC = token_1C.expand(like_BMC.shape[0], count, -1)
+        return ByteArray(values=values_BMC, grid=(count,), num_content_channels=0)
+
+
+def _mask(part: ByteArray) -> Tensor:
+    if part.mask is not None:
+        return part.mask
+    return torch.ones(part.values.shape[:2], dtype=torch.bool, device=part.values.device)

@@ -1,4 +1,4 @@
-"""The `perceiver-io` command: train, evaluate, predict, attention, info."""
+"""The `perceiver-io` command: train, evaluate, predict, attention, convert, init, info."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import transformers
 
 import perceiver_io
+from perceiver_io import conversion
 from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
 from perceiver_io.training import (
     RunFolder,
     Task,
+    TrainableTask,
     TrainingRecipe,
     parse_recipe,
     read_recipe_file,
     recipe_parser,
 )
+from perceiver_io.training.find_task import check_source, find_task, get_task
 from perceiver_io.training.run_folder import no_progress_bars
 
 __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+# Commands whose other flags depend on the task, and are parsed once that is known.
+_TWO_STEPS = ("train", "predict")
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 # How torch says, in a plain RuntimeError, that the machine's memory (not an accelerator's) is used up.
 _NO_MEMORY = "DefaultCPUAllocator"
+_MODEL = "folder of a model in any layout, or hub id"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # --help, or bad usage, which argparse has explained
         return int(stop.code or 0)
     try:
-        if rest and options.command != "train":
+        if rest and options.command not in _TWO_STEPS:
             raise ValueError(
                 f"Unknown arguments: {' '.join(rest)}. See: perceiver-io {options.command} --help"
             )
@@ -118,20 +124,41 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", metavar="RUN", help="run folder")
     evaluate.add_argument("--split", default="test", help="test (default), validation or train")
 
-    predict = add("predict", _predict, "apply a trained model to files")
-    predict.add_argument("folder", metavar="RUN", help="run folder")
-    predict.add_argument("files", metavar="FILE", nargs="+")
-    predict.add_argument("--top-k", type=int, default=3, help="how many classes to print (default: 3)")
+    # Its own --help is that of the task.
+    predict = add("predict", _predict, "apply a model to files or texts", add_help=False)
+    _add_predict_arguments(predict)
+    predict.add_argument("-h", "--help", action="store_true", help="show this and the flags of MODEL's task")
 
     attention = add("attention", _attention, "draw what a trained model attends to in a file")
-    attention.add_argument("folder", metavar="RUN", help="run folder")
+    attention.add_argument("source", metavar="MODEL", help=_MODEL)
     attention.add_argument("file", metavar="FILE")
     attention.add_argument(
         "-o", "--output", required=True, metavar="PICTURE", help="picture to write, such as maps.png"
     )
     attention.add_argument("--latents", type=_indices, metavar="I,J,…", help="latents to draw, such as 0,1,2")
-    for command in (predict, attention):
-        command.add_argument("--task", help="task of the model, where the folder has no recipe.yaml")
+    attention.add_argument("--task", help="task of the model, where the folder does not say it")
+
+    convert = add("convert", _convert, "write a model in another layout")
+    convert.add_argument(
+        "source", metavar="SOURCE", help=f"{_MODEL}, or a parameter file of the original release"
+    )
+    convert.add_argument(
+        "--to", choices=("perceiver-io", "transformers"), default="perceiver-io", help="layout to write"
+    )
+    convert.add_argument(
+        "--model",
+        metavar="NAME_OR_FILE",
+        help="name of a published model, or a config.json of this package, that the weights are of; parameter files "
+        "do not say it themselves",
+    )
+    init = add("init", _init, "write a published model with fresh random weights")
+    init.add_argument(
+        "model", metavar="NAME_OR_FILE", help="name of a published model, or a config.json of this package"
+    )
+    init.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    for command in (convert, init):
+        command.add_argument("-o", "--output-dir", required=True, metavar="FOLDER", help="folder to write")
+        command.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
 
     info = add("info", _info, "describe this installation, or a model in a folder")
     info.add_argument("folder", metavar="FOLDER", nargs="?", help="run folder, or folder with a saved model")
@@ -144,7 +171,7 @@ def _train(options: argparse.Namespace) -> str:
         if options.help:
             return f"usage: {usage}\n\nTasks: {', '.join(TASKS.names())}\nSettings: perceiver-io train TASK --help"
         raise ValueError(f"Which task? {usage}; tasks: {', '.join(TASKS.names())}.")
-    task = _task(options.task)
+    task = _trainable(get_task(options.task), "train")
     parser = recipe_parser(
         task.recipe_class,
         prog=f"perceiver-io train {options.task}",
@@ -163,7 +190,9 @@ def _train(options: argparse.Namespace) -> str:
     return _as_json(metrics) if options.json else summary
 
 
-def _recipe(task: Task, parser: argparse.ArgumentParser, options: argparse.Namespace) -> TrainingRecipe:
+def _recipe(
+    task: TrainableTask, parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> TrainingRecipe:
     values = {} if options.config is None else read_recipe_file(options.config, task=options.task)
     recipe = parse_recipe(task.recipe_class, options.rest, values=values, parser=parser)
     if recipe.resume and recipe.output_dir is not None:
@@ -177,21 +206,82 @@ def _recipe(task: Task, parser: argparse.ArgumentParser, options: argparse.Names
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    task, run = _trained(options.folder)
+    run = RunFolder(options.folder)
+    run.recipe()  # it says which data the model is evaluated on
+    task = _trainable(find_task(options.folder), "evaluate")
     metrics = task.evaluate(run, split=options.split)
     return _as_json(metrics) if options.json else task.describe_metrics(metrics)
 
 
 def _predict(options: argparse.Namespace) -> str:
-    task, run = _trained(options.folder, options.task)
-    results = task.predict(run, options.files, top_k=options.top_k)
+    # The task says which flags there are, and the model mostly says the task: so MODEL comes first.
+    source = options.rest.pop(0) if options.rest and not options.rest[0].startswith("-") else None
+    usage = "perceiver-io predict MODEL INPUT… [--FLAG VALUE …]"
+    if source is None and options.task is None:
+        if options.help:
+            text = f"usage: {usage}\n\nMODEL: {_MODEL}\nTasks: {', '.join(TASKS.names())}\n"
+            return (
+                f"{text}Flags: perceiver-io predict MODEL --help, or: perceiver-io predict --task TASK --help"
+            )
+        raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
+    task = find_task(source or "") if options.task is None else get_task(options.task)
+    parser = _TaskParser(
+        prog="perceiver-io predict",
+        usage=usage.replace("INPUT", task.input_metavar),
+        description=f"Flags for the task {task.name}:",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_predict_arguments(parser)
+    task.add_predict_arguments(parser)
+    parser.add_argument("inputs", metavar=task.input_metavar, nargs="+")
+    if options.help:
+        return parser.format_help().rstrip()
+    if source is None:
+        raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
+    check_source(source)
+    parser.parse_args(options.rest, namespace=options)
+    results = task.predict(source, options.inputs, options)
     return _as_json(results) if options.json else "\n".join(map(task.describe_prediction, results))
 
 
+def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="task of the model, where the folder does not say it")
+    parser.add_argument(
+        "-o", "--output-dir", metavar="FOLDER", help="folder for the files that the task writes"
+    )
+
+
 def _attention(options: argparse.Namespace) -> str:
-    task, run = _trained(options.folder, options.task)
-    task.draw_attention(run, options.file, options.output, latents=options.latents)
+    task = find_task(options.source) if options.task is None else get_task(options.task)
+    task = _trainable(task, "attention")
+    check_source(options.source)
+    task.draw_attention(options.source, options.file, options.output, latents=options.latents)
     return _as_json({"picture": options.output}) if options.json else f"written to {options.output}"
+
+
+def _convert(options: argparse.Namespace) -> str:
+    content = conversion.convert(
+        options.source,
+        options.output_dir,
+        layout=options.to,
+        model=options.model,
+        overwrite=options.overwrite,
+    )
+    return _written(content, options)
+
+
+def _init(options: argparse.Namespace) -> str:
+    content = conversion.init(
+        options.model, options.output_dir, seed=options.seed, overwrite=options.overwrite
+    )
+    return _written(content, options)
+
+
+def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
+    if options.json:
+        return _as_json(content)
+    return f"{content['model']}, {content['parameters']:,} parameters\nwritten to {content['folder']}"
 
 
 def _info(options: argparse.Namespace) -> str:
@@ -232,6 +322,10 @@ def _model(folder: str) -> dict[str, Any]:
         "encoder": config.encoder.to_dict(),
         **{f"output {name}": part.to_dict() for name, part in config.outputs.items()},
     }
+    if len(config.inputs) > 1:
+        content["packing"] = config.packing.to_dict()
+    if config.shared_attention is not None:
+        content["shared attention"] = config.shared_attention.to_dict()
     run = RunFolder(folder)
     if run.is_complete:
         scalars = {name: value for name, value in run.metrics().items() if isinstance(value, (int, float))}
@@ -239,21 +333,18 @@ def _model(folder: str) -> dict[str, Any]:
     return content
 
 
-def _trained(folder: str, task: str | None = None) -> tuple[Task, RunFolder]:
-    run = RunFolder(folder)
-    if task is None and not run.recipe_file.is_file() and (run.path / "config.json").is_file():
+def _trainable(task: Task, command: str) -> TrainableTask:
+    if not isinstance(task, TrainableTask):
         raise ValueError(
-            f"{run} has a model but no recipe.yaml, which says its task. predict and attention take it as --task."
+            f"perceiver-io {command} does not know the task {task.name!r}: it has models to predict with, but no "
+            "training of its own."
         )
-    name = task or run.recipe().get("task")
-    if name is None:
-        raise ValueError(f"The recipe {run.recipe_file} does not say which task it is for.")
-    return _task(name), run
-
-
-def _task(name: str) -> Task:
-    task: Task = TASKS.get(name)()
     return task
+
+
+class _TaskParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}. See: {self.prog} MODEL --help")
 
 
 def _indices(text: str) -> list[int]:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from perceiver_io.component import ComponentConfig
+from perceiver_io.byte_array import PackingConfig
+from perceiver_io.component import ComponentConfig, ConfigT
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import ADAPTERS, DECODERS, Registry
 
 __all__ = ["FORMAT_VERSION", "PerceiverIOConfig"]
@@ -27,7 +29,8 @@ _BASE_EXTRAS = {
     "_experts_implementation",
 }
 _PARTS = {"inputs", "encoder", "outputs"}
-_KNOWN_KEYS = _PARTS | {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
+_OPTIONAL_PARTS = {"packing", "shared_attention"}
+_KNOWN_KEYS = _PARTS | _OPTIONAL_PARTS | {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
 
 
 class PerceiverIOConfig(PreTrainedConfig):
@@ -37,13 +40,16 @@ class PerceiverIOConfig(PreTrainedConfig):
         inputs: Adapter configuration of each input, by the input's name.
         encoder: Settings of the encoder.
         outputs: Decoder configuration of each output, by the output's name.
+        packing: How the byte arrays of several inputs are joined; the defaults if None.
+        shared_attention: Settings of an attention that several outputs share; if None, each has its own.
         id2label: Class names by index, for classification tasks.
         label2id: Indices by class name; follows from `id2label` if None.
         adapters: Adapter classes by name that are not registered in this process.
         decoders: Decoder classes by name that are not registered in this process.
 
     Raises:
-        ValueError: A component's class is not registered, or there is no input or no output.
+        ValueError: A component's class is not registered, there is no input or no output, or a part names an input or
+            output that is not there.
     """
 
     model_type = "perceiver_io"
@@ -54,6 +60,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         inputs: Mapping[str, ComponentConfig],
         encoder: EncoderConfig,
         outputs: Mapping[str, ComponentConfig],
+        packing: PackingConfig | None = None,
+        shared_attention: SharedAttentionConfig | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
         adapters: Mapping[str, type] | None = None,
@@ -75,6 +83,9 @@ class PerceiverIOConfig(PreTrainedConfig):
         self.inputs = {name: inputs[name] for name in sorted(inputs)}
         self.encoder = encoder
         self.outputs = {name: outputs[name] for name in sorted(outputs)}
+        self.packing = PackingConfig() if packing is None else packing
+        self.shared_attention = shared_attention
+        self._check_names()
         for registry, components in ((self._adapters, self.inputs), (self._decoders, self.outputs)):
             for component in components.values():
                 registry.name_of(component)
@@ -90,6 +101,23 @@ class PerceiverIOConfig(PreTrainedConfig):
         if id2label is None:  # the base class makes up two labels
             self.id2label = self.label2id = None
 
+    def _check_names(self) -> None:
+        named = {
+            "packing.mask_probabilities": (
+                {name for name, _ in self.packing.mask_probabilities},
+                self.inputs,
+            ),
+        }
+        if self.shared_attention is not None:
+            named["shared_attention.outputs"] = (set(self.shared_attention.outputs), self.outputs)
+        for output, part in self.outputs.items():
+            for field in ("grid_input", "query_input", "query_mask_input", "tied_to"):
+                if (name := getattr(part, field, None)) is not None:
+                    named[f"outputs[{output!r}].{field}"] = ({name}, self.inputs)
+        for where, (names, known) in named.items():
+            if unknown := sorted(names - set(known)):
+                raise ValueError(f"{where} names {unknown}, but there are only {list(known)}.")
+
     def adapter_class(self, name: str) -> type:
         """Returns the adapter class of an input."""
         return self._adapters.class_of(self.inputs[name])
@@ -100,7 +128,7 @@ class PerceiverIOConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; each component's dictionary names its class as `type`."""
-        components = ("inputs", "encoder", "outputs", "_adapters", "_decoders")
+        components = ("inputs", "encoder", "outputs", "packing", "shared_attention", "_adapters", "_decoders")
         kept = {name: self.__dict__.pop(name) for name in components}
         try:
             values = super().to_dict()
@@ -111,6 +139,9 @@ class PerceiverIOConfig(PreTrainedConfig):
         values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
         values["encoder"] = self.encoder.to_dict()
         values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
+        values["packing"] = self.packing.to_dict()
+        if self.shared_attention is not None:
+            values["shared_attention"] = self.shared_attention.to_dict()
         return values
 
     def __eq__(self, other: object) -> bool:
@@ -138,6 +169,10 @@ class PerceiverIOConfig(PreTrainedConfig):
             inputs=_from_dicts(ADAPTERS.extended(adapters or {}), config_dict["inputs"], where="inputs"),
             encoder=EncoderConfig.from_dict(config_dict["encoder"]),
             outputs=_from_dicts(DECODERS.extended(decoders or {}), config_dict["outputs"], where="outputs"),
+            packing=_optional(PackingConfig, config_dict.get("packing"), where="packing"),
+            shared_attention=_optional(
+                SharedAttentionConfig, config_dict.get("shared_attention"), where="shared_attention"
+            ),
             id2label=config_dict.get("id2label"),
             label2id=config_dict.get("label2id"),
             adapters=adapters,
@@ -179,8 +214,8 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
         )
     if unknown := sorted(set(config_dict) - _KNOWN_KEYS):
         raise ValueError(
-            f"The configuration has the unknown keys {unknown}. Known keys: {sorted(_PARTS)}, 'format_version' and the "
-            "fields of transformers.PreTrainedConfig."
+            f"The configuration has the unknown keys {unknown}. Known keys: "
+            f"{sorted(_PARTS | _OPTIONAL_PARTS)}, 'format_version' and the fields of transformers.PreTrainedConfig."
         )
     names = config_dict.get("id2label")
     if names is not None and not (
@@ -197,6 +232,14 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
             raise ValueError(
                 f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}."
             )
+
+
+def _optional(config_class: type[ConfigT], values: Any, *, where: str) -> ConfigT | None:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be an object, got {values!r:.200}.")
+    return config_class.from_dict(values)
 
 
 def _to_dict(registry: Registry[Any], component: ComponentConfig) -> dict[str, Any]:

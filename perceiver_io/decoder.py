@@ -13,10 +13,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from perceiver_io.adapter import check_finite
-from perceiver_io.attention import Activation, CrossAttention
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
 from perceiver_io.registry import register_decoder
 
 __all__ = ["ClassificationDecoder", "Decoder", "Encoded", "PooledClassificationDecoder"]
@@ -56,9 +56,19 @@ class Decoder(nn.Module, ABC):
 
     A subclass has a `Config` dataclass beside it, is built as ``Decoder(config, latent_channels=D)``, and is made
     known with `perceiver_io.register_decoder`.
+
+    Some decoders take more, and get it where the model's configuration says so:
+
+    - An output that shares its attention (`SharedAttentionConfig`) needs a decoder with `num_query_channels`. It is
+      built with ``attended_channels``, the width of what its queries become, and called with ``attention``.
+    - A configuration with a field ``tied_to`` names an input; the decoder is built with ``embedding``, the table of
+      that input's tokens.
+    - A decoder whose class says ``takes_points`` is called with ``points``, ``grid``, ``chunk_size``,
+      ``memory_budget`` and ``on_decoded``; see `DenseDecoder`.
     """
 
     Config: ClassVar[type[ComponentConfig]]
+    takes_points: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, encoded: Encoded) -> Tensor:
@@ -72,62 +82,47 @@ class ClassificationDecoder(Decoder):
     Args:
         config: The settings.
         latent_channels: D.
+        attended_channels: Width of what a shared attention makes of the query; None for an attention of its own.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ComponentConfig):
-        """Settings of the decoder.
+    class Config(QueryAttentionConfig):
+        """Settings of the decoder; those of its attention too, unless that is shared.
 
         Attributes:
             num_classes: K.
             query_channels: Q; D if None.
-            num_heads: Attention heads.
-            qk_channels: Width of queries and keys; D if None.
-            v_channels: Width of the values; as the queries and keys if None.
-            widening_factor: Of the feed-forward.
-            use_query_residual: Whether the query is added to what it attended to.
-            activation: Of the feed-forward.
-            dropout: Probability that a channel of a residual branch is dropped in training.
-            attention_dropout: Probability that an attention weight is dropped in training.
         """
 
         num_classes: int
         query_channels: int | None = None
-        num_heads: int = 1
-        qk_channels: int | None = None
-        v_channels: int | None = None
-        widening_factor: int = 1
-        use_query_residual: bool = True
-        activation: Activation = "gelu"
-        dropout: float = 0.0
-        attention_dropout: float = 0.0
 
         def __post_init__(self) -> None:
             super().__post_init__()
             _check_num_classes(self.num_classes)
 
-    def __init__(self, config: Config, *, latent_channels: int) -> None:
+    def __init__(self, config: Config, *, latent_channels: int, attended_channels: int | None = None) -> None:
         super().__init__()
-        query_channels = latent_channels if config.query_channels is None else config.query_channels
-        self.query = LearnedArray(1, query_channels)
-        self.cross_attend = CrossAttention(
-            query_channels=query_channels,
-            input_channels=latent_channels,
-            num_heads=config.num_heads,
-            qk_channels=config.qk_channels,
-            v_channels=config.v_channels,
-            widening_factor=config.widening_factor,
-            activation=config.activation,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-            use_query_residual=config.use_query_residual,
-        )
-        self.output = Linear(query_channels, config.num_classes)
+        self.num_query_channels = latent_channels if config.query_channels is None else config.query_channels
+        self.query = LearnedArray(1, self.num_query_channels)
+        if attended_channels is None:
+            self.cross_attend = config.cross_attention(
+                query_channels=self.num_query_channels, latent_channels=latent_channels
+            )
+            attended_channels = self.num_query_channels
+        self.output = Linear(attended_channels, config.num_classes)
 
-    def forward(self, encoded: Encoded) -> Tensor:
-        """Returns (B, K) logits."""
+    def forward(self, encoded: Encoded, *, attention: QueryAttention | None = None) -> Tensor:
+        """Returns (B, K) logits.
+
+        Args:
+            encoded: The latents.
+            attention: The shared attention, if it has none of its own.
+        """
+        attention = self.cross_attend if attention is None else attention
         queries_BOQ = self.query().to(encoded.latents.dtype).expand(encoded.latents.shape[0], -1, -1)
-        return self.output(self.cross_attend(queries_BOQ, encoded.latents)).squeeze(1)
+        latents = attention.prepare(encoded.latents, num_queries=1)
+        return attention(queries_BOQ, latents, then=(self.output,)).squeeze(1)
 
 
 @register_decoder("pooled-classification")

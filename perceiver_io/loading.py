@@ -1,4 +1,4 @@
-"""`from_pretrained`: a saved model as the class that saved it."""
+"""`from_pretrained`: a saved model as the class that saved it, or a published one as the task's class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
+from transformers import PreTrainedConfig
+
+from perceiver_io.checkpoints.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
 
@@ -17,18 +20,29 @@ MODEL_GROUP = "perceiver_io.models"
 
 
 def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverIOPreTrainedModel:
-    """Loads a saved model as the class that saved it: the task's class for a task's model.
+    """Loads a saved model as the class that saved it, or a Perceiver of `transformers` as the task's class.
 
     Args:
-        source: A folder (or hub id) that `save_pretrained` or a training run wrote.
-        **kwargs: As `PerceiverIO.from_pretrained`.
+        source: A folder (or hub id) that `save_pretrained` or a training run wrote, or one in the layout of
+            `transformers`, such as "deepmind/language-perceiver".
+        **kwargs: As `PerceiverIO.from_pretrained`. With ``config=`` a model computes what that configuration says,
+            whatever its own does.
 
     Raises:
-        ValueError: The configuration names a class that nobody has defined in this process, or loading fails as
-            `PerceiverIO.from_pretrained` documents it.
-        OSError: There is no such folder or id.
+        ValueError: The configuration names a class that nobody has defined in this process, or the folder holds another
+            kind of model, or loading fails as `PerceiverIO.from_pretrained` or
+            `perceiver_io.checkpoints.load_transformers` document it.
+        OSError: There is no such folder or id, or it lacks a file.
     """
     config = kwargs.get("config")
+    model_type = _model_type(source, kwargs)
+    if model_type == MODEL_TYPE:
+        return load_transformers(source, **kwargs)
+    if model_type not in (None, PerceiverIOConfig.model_type):
+        raise ValueError(
+            f"{source} holds a {model_type!r} model, expected {PerceiverIOConfig.model_type!r}, or {MODEL_TYPE!r} for "
+            "a Perceiver of transformers."
+        )
     if config is None:
         components = {name: kwargs[name] for name in ("adapters", "decoders") if name in kwargs}
         config = kwargs["config"] = PerceiverIOConfig.from_pretrained(source, **components)
@@ -40,6 +54,26 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
             "Import the module that defines it first."
         )
     return known[name].from_pretrained(source, **kwargs)
+
+
+def _model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
+    """The kind of model that config.json tells; None if it does not."""
+    needed = (
+        kwargs.get("config") is None
+    )  # our weights with a configuration that was passed need no config.json
+    hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+    try:
+        config_json, _ = PreTrainedConfig.get_config_dict(source, **hub_options)
+    except OSError:
+        if needed:
+            raise
+        return None
+    if needed and config_json == {}:
+        raise OSError(
+            f"{source} has no config.json, or an empty one: expected a folder that save_pretrained wrote, ours or that "
+            "of a Perceiver of transformers."
+        )
+    return config_json.get("model_type") if isinstance(config_json, dict) else None
 
 
 def load_model_plugins() -> None:

@@ -5,12 +5,13 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,9 +21,13 @@ from transformers import PreTrainedModel
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
 from perceiver_io.byte_array import ByteArray, ByteArrayPacker
+from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import Encoded
+from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import Encoder
+from perceiver_io.points import Points
+from perceiver_io.query_attention import SharedAttention
 
 __all__ = ["PerceiverIO", "PerceiverIOOutput", "PerceiverIOPreTrainedModel"]
 
@@ -101,6 +106,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 f"The weights in {source} do not fit {cls.__name__} as its config.json describes it:\n  "
                 + "\n  ".join(problems)
             )
+        _align(model)
         return loaded if wants_info else model
 
 
@@ -117,37 +123,61 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             name: config.adapter_class(name)(part) for name, part in config.inputs.items()
         }
         self.adapters = nn.ModuleDict(adapters)
-        self.packer = ByteArrayPacker({name: adapter.num_channels for name, adapter in adapters.items()})
+        self.packer = ByteArrayPacker(
+            {name: adapter.num_channels for name, adapter in adapters.items()},
+            config=config.packing,
+            num_elements={
+                name: adapter.num_elements
+                for name, adapter in adapters.items()
+                if adapter.num_elements is not None
+            },
+        )
         self.encoder = Encoder(
             config.encoder,
             input_channels=self.packer.num_channels,
             content_channels=[adapter.num_content_channels for adapter in adapters.values()],
         )
         self.decoders = nn.ModuleDict(
-            {
-                name: config.decoder_class(name)(part, latent_channels=config.encoder.latent_channels)
-                for name, part in config.outputs.items()
-            }
+            {name: self._decoder(name, part) for name, part in config.outputs.items()}
         )
+        self.shared_attention = None
+        if config.shared_attention is not None:
+            self.shared_attention = SharedAttention(
+                config.shared_attention,
+                query_channels={
+                    name: cast(Any, self.decoders[name]).num_query_channels
+                    for name in config.shared_attention.outputs
+                },
+                latent_channels=config.encoder.latent_channels,
+            )
         self.post_init()
 
     def forward(
-        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        *,
+        outputs: Iterable[str] | None = None,
+        points: Mapping[str, Tensor | None] | None = None,
     ) -> PerceiverIOOutput:
-        """Encodes a batch and decodes every output.
+        """Encodes a batch and decodes outputs.
 
         Args:
             inputs: Raw inputs by name; an input that the batch lacks may be left out.
             masks: Masks by input name, True = real, in the shapes that the adapters document.
+            outputs: As `decode`.
+            points: As `decode`.
 
         Returns:
             The outputs by name, and the latents.
 
         Raises:
-            ValueError: An input or mask is unknown or does not fit its adapter, or a sample is wholly masked.
+            ValueError: An input or mask is unknown or does not fit its adapter, a sample is wholly masked, or what
+                is asked for is not there.
         """
         encoded = self.encode(inputs, masks)
-        return PerceiverIOOutput(outputs=self.decode(encoded), latents=encoded.latents)
+        decoded = self.decode(encoded, outputs, points=points)
+        return PerceiverIOOutput(outputs=decoded, latents=encoded.latents)
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Encoded:
         """Encodes a batch once, for any number of calls of `decode`.
@@ -164,23 +194,111 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         _check_some_real(packed)
         return Encoded(latents=self.encoder(packed), byte_arrays=byte_arrays)
 
-    def decode(self, encoded: Encoded, outputs: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Decodes outputs of an encoded batch.
+    def decode(
+        self,
+        encoded: Encoded,
+        outputs: Iterable[str] | None = None,
+        *,
+        points: Mapping[str, Tensor | None] | None = None,
+        grids: Mapping[str, Sequence[int]] | None = None,
+        chunk_size: int | None = None,
+        memory_budget: int | None = None,
+        on_decoded: Callable[[int], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """Decodes outputs of an encoded batch: all of them, some, or some points of some.
+
+        Queries do not see each other, so what is asked for changes nothing in what comes out, and neither does the
+        size of the chunks.
 
         Args:
             encoded: What `encode` returned.
-            outputs: Names of the outputs that are wanted; all if None.
+            outputs: Names of the outputs that are wanted; if None, those that `points` and `grids` name, or all.
+            points: Points of dense outputs, by name: (O,) integer row-major indices of the output's grid, (O, A)
+                integer indices along each axis, or (O, A) floating-point coordinates in [-1, 1]. Where queries yield
+                patches, the grid is one of patches. None asks for the whole output.
+            grids: Sizes of another query grid of dense outputs, by name: the whole output at another resolution.
+            chunk_size: Output queries that are decoded at once.
+            memory_budget: Bytes that a chunk may take, where there is no `chunk_size`. Without either, 256 MiB; while
+                gradients are recorded, all at once.
+            on_decoded: Called with the number of output queries after each chunk of a dense output, to show progress.
 
         Returns:
-            The outputs by name.
+            The outputs by name: whole as their decoders document them, (B, O, values per query) at points.
 
         Raises:
-            ValueError: An output is unknown.
+            ValueError: An output is unknown, has no points, or a point lies outside; a size is below 1.
         """
-        names = list(self.decoders) if outputs is None else list(outputs)
-        if unknown := sorted(set(names) - set(self.decoders)):
+        points, grids = points or {}, grids or {}
+        names = list(self.decoders)
+        if outputs is not None:
+            names = list(outputs)
+        elif points or grids:
+            names = [name for name in names if name in points or name in grids]
+        if unknown := sorted({*names, *points, *grids} - set(self.decoders)):
             raise ValueError(f"The model has no outputs {unknown}; it has {list(self.decoders)}.")
-        return {name: self.decoders[name](encoded) for name in names}
+        if unused := sorted({*points, *grids} - set(names)):
+            raise ValueError(f"There are points or grids for {unused}, but only {names} are asked for.")
+        for what, size in (("chunk_size", chunk_size), ("memory_budget", memory_budget)):
+            if size is not None and size < 1:
+                raise ValueError(f"{what} must be at least 1, got {size}.")
+        chunks = {"chunk_size": chunk_size, "memory_budget": memory_budget, "on_decoded": on_decoded}
+        return {
+            name: self._decode(name, encoded, points=points.get(name), grid=grids.get(name), chunks=chunks)
+            for name in names
+        }
+
+    def _decode(
+        self,
+        name: str,
+        encoded: Encoded,
+        *,
+        points: Tensor | None,
+        grid: Sequence[int] | None,
+        chunks: Mapping[str, Any],
+    ) -> Tensor:
+        decoder = cast(Decoder, self.decoders[name])
+        arguments: dict[str, Any] = {}
+        if self.shared_attention is not None and name in self.shared_attention.padding:
+            arguments["attention"] = self.shared_attention.of(name)
+        if decoder.takes_points:
+            if points is not None and grid is not None:
+                raise ValueError(f"The output {name!r} is asked for at points and on a grid: choose one.")
+            if grid is not None and (not grid or min(grid) < 1):
+                raise ValueError(
+                    f"The grid of the output {name!r} must have sizes of at least 1, got {grid}."
+                )
+            if points is not None:
+                query_grid = cast(DenseDecoder, decoder).query_grid(encoded)
+                arguments["points"] = Points.parse(
+                    points, query_grid, name=name, device=encoded.latents.device
+                )
+            arguments |= {"grid": grid, **chunks}
+        elif points is not None or grid is not None:
+            raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
+        decoded: Tensor = decoder(encoded, **arguments)
+        return decoded
+
+    def _decoder(self, name: str, part: ComponentConfig) -> Decoder:
+        config = self.config
+        arguments: dict[str, Any] = {"latent_channels": config.encoder.latent_channels}
+        if config.shared_attention is not None and name in config.shared_attention.outputs:
+            if "attended_channels" not in inspect.signature(config.decoder_class(name)).parameters:
+                raise ValueError(
+                    f"The output {name!r} cannot share an attention: {config.decoder_class(name).__name__} has none. "
+                    "Take it off shared_attention.outputs."
+                )
+            arguments["attended_channels"] = config.shared_attention.output_channels
+        if (tied_to := getattr(part, "tied_to", None)) is not None:
+            arguments["embedding"] = cast(InputAdapter, self.adapters[tied_to]).tied_embedding()
+        if (source := getattr(part, "query_input", None)) is not None:
+            available = cast(InputAdapter, self.adapters[source]).num_channels
+            wanted = getattr(part, "query_input_channels", 0)
+            if wanted > available:
+                raise ValueError(
+                    f"The output {name!r} takes {wanted} channels of the input {source!r}, which has {available}."
+                )
+        decoder: Decoder = config.decoder_class(name)(part, **arguments)
+        return decoder
 
     def attention_maps(
         self,
@@ -253,6 +371,17 @@ def _check_some_real(byte_array: ByteArray) -> None:
             f"Every element of the samples {wholly_masked.nonzero().flatten().tolist()} is masked: there is nothing to "
             "attend to. Mask less, or drop these samples from the batch."
         )
+
+
+def _align(model: nn.Module) -> None:
+    """Moves what was read from a file to where PyTorch would have put it.
+
+    Matrix products pick their kernels by the alignment in memory, and kernels differ in the last bit: without this, a
+    model that was saved and loaded is not bit-equal.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+            tensor.data = tensor.data.clone()
 
 
 @contextmanager

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from perceiver_io.layers import LearnedArray
 
-__all__ = ["FourierPositionEncoding", "LearnedPositionEncoding", "fourier_features", "grid_coordinates"]
+__all__ = [
+    "FourierPositionEncoding",
+    "LearnedPositionEncoding",
+    "Resize",
+    "Spacing",
+    "axis_coordinates",
+    "fourier_features",
+    "grid_coordinates",
+]
+
+Resize = Literal["interpolate", "truncate"]
+Spacing = Literal["ends", "steps"]
 
 
 def grid_coordinates(
@@ -30,8 +41,32 @@ def grid_coordinates(
     Returns:
         (M, A) coordinates.
     """
-    axes = [torch.linspace(-1.0, 1.0, size, dtype=dtype, device=device) for size in grid]
+    axes = axis_coordinates(grid, dtype=dtype, device=device)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(axes))
+
+
+def axis_coordinates(
+    grid: Sequence[int],
+    *,
+    spacing: Spacing = "ends",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> list[Tensor]:
+    """Coordinates along each axis of a grid.
+
+    Args:
+        grid: Size of each axis.
+        spacing: "ends" runs from -1 to 1 with both ends; "steps" is -1 + 2 i / n, as the original release has it where
+            only some points of a grid are asked for.
+        dtype: Type of the coordinates.
+        device: Where to make them.
+
+    Returns:
+        One (n,) tensor per axis.
+    """
+    if spacing == "ends":
+        return [torch.linspace(-1.0, 1.0, size, dtype=dtype, device=device) for size in grid]
+    return [-1 + 2 * torch.arange(size, dtype=dtype, device=device) / size for size in grid]
 
 
 def fourier_features(
@@ -61,7 +96,8 @@ def fourier_features(
         )
         for resolution in max_resolution
     ]
-    phases_MAK = math.pi * coordinates_MA.unsqueeze(-1) * torch.stack(bands)
+    # In the order of the releases: phases reach tens of thousands of radians, where float32 rounds to thousandths.
+    phases_MAK = math.pi * (coordinates_MA.unsqueeze(-1) * torch.stack(bands))
     phases_ME = phases_MAK.flatten(-2)
     parts = [phases_ME.sin(), phases_ME.cos()]
     return torch.cat([coordinates_MA, *parts] if include_coordinates else parts, dim=-1)
@@ -92,44 +128,157 @@ class FourierPositionEncoding(nn.Module):
 
         The phases are computed in float32 at least: a half-precision phase of hundreds of radians is noise.
         """
+        features = self._axis_features(self._axes(grid, like=like), like=like)
+        # Each feature depends on one axis alone: no sine is computed twice, and nothing is held twice.
+        encoding = like.new_empty(*grid, self.num_channels)
+        start = 0
+        for axis, feature_IK in features:
+            shape = [1] * len(grid) + [feature_IK.shape[1]]
+            shape[axis] = -1
+            encoding[..., start : start + feature_IK.shape[1]] = feature_IK.view(shape)
+            start += feature_IK.shape[1]
+        return encoding.flatten(0, -2)
+
+    def at_indices(
+        self, grid: Sequence[int], indices_OA: Tensor, *, spacing: Spacing = "ends", like: Tensor
+    ) -> Tensor:
+        """Returns the (O, P) encoding of some elements of a grid, by their index along each axis."""
+        features = self._axis_features(self._axes(grid, spacing=spacing, like=like), like=like)
+        return torch.cat([feature_IK[indices_OA[:, axis]] for axis, feature_IK in features], dim=-1)
+
+    def at_coordinates(self, coordinates_OA: Tensor, *, like: Tensor) -> Tensor:
+        """Returns the (O, P) encoding of any coordinates in [-1, 1]."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        features_MP = fourier_features(
-            grid_coordinates(grid, dtype=dtype, device=like.device),
+        features_OP = fourier_features(
+            coordinates_OA.to(dtype),
             num_bands=self.num_bands,
             max_resolution=self.max_resolution,
             include_coordinates=self.include_coordinates,
         )
-        return features_MP.to(like.dtype)
+        return features_OP.to(like.dtype)
+
+    def _axes(self, grid: Sequence[int], *, spacing: Spacing = "ends", like: Tensor) -> list[Tensor]:
+        if len(grid) != len(self.max_resolution):
+            raise ValueError(
+                f"These positions are of {len(self.max_resolution)} axes, got the grid {tuple(grid)}."
+            )
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return axis_coordinates(grid, spacing=spacing, dtype=dtype, device=like.device)
+
+    def _axis_features(self, axes: Sequence[Tensor], *, like: Tensor) -> list[tuple[int, Tensor]]:
+        """Which axis, and its (n, …) features, in the order of `fourier_features`."""
+        parts: list[tuple[int, Tensor]] = []
+        if self.include_coordinates:
+            parts += [(axis, x_I[:, None]) for axis, x_I in enumerate(axes)]
+        waves = [
+            fourier_features(
+                x_I[:, None],
+                num_bands=self.num_bands,
+                max_resolution=(resolution,),
+                include_coordinates=False,
+            )
+            for x_I, resolution in zip(axes, self.max_resolution, strict=True)
+        ]
+        parts += [(axis, wave_IK[:, : self.num_bands]) for axis, wave_IK in enumerate(waves)]
+        parts += [(axis, wave_IK[:, self.num_bands :]) for axis, wave_IK in enumerate(waves)]
+        return [(axis, feature_IK.to(like.dtype)) for axis, feature_IK in parts]
 
 
 class LearnedPositionEncoding(nn.Module):
-    """A learned row for each element of a grid; on another grid the table is interpolated.
+    """A learned row for each element of a grid.
 
-    One axis is interpolated linearly, two bicubically (as `transformers` does for its Perceiver), three
-    trilinearly.
+    On another grid the table is interpolated (one axis linearly, two bicubically, as `transformers` does for its
+    Perceiver, three trilinearly), or, for sequences, cut off.
 
     Args:
         grid: Index shape of the table.
         num_channels: P.
+        resize: "interpolate", or "truncate" to take the first rows, which needs a grid of one axis.
     """
 
     _MODES: ClassVar[dict[int, str]] = {1: "linear", 2: "bicubic", 3: "trilinear"}
 
-    def __init__(self, *, grid: Sequence[int], num_channels: int) -> None:
+    def __init__(self, *, grid: Sequence[int], num_channels: int, resize: Resize = "interpolate") -> None:
         super().__init__()
         if len(grid) not in self._MODES:
             raise ValueError(f"A learned position encoding takes a grid of 1 to 3 axes, got {tuple(grid)}.")
+        if resize == "truncate" and len(grid) != 1:
+            raise ValueError(f"Only positions of one axis can be truncated, got the grid {tuple(grid)}.")
+        self.resize = resize
         self.grid = tuple(grid)
         self.num_channels = num_channels
         self.table = LearnedArray(math.prod(self.grid), num_channels)
 
     def forward(self, grid: Sequence[int], *, like: Tensor) -> Tensor:
-        """Returns the (M, P) encoding of the grid in the type of another tensor."""
+        """Returns the (M, P) encoding of the grid in the type of another tensor.
+
+        Raises:
+            ValueError: The grid is longer than a table that is not interpolated.
+        """
         table_MP = self.table()
         if tuple(grid) == self.grid:
             return table_MP.to(like.dtype)
+        if self.resize == "truncate":
+            if grid[0] > self.grid[0]:
+                raise ValueError(
+                    f"There are positions for {self.grid[0]} elements, got {grid[0]}. Cut the sequence, or split it."
+                )
+            return table_MP[: grid[0]].to(like.dtype)
         table_1PG = table_MP.T.reshape(1, self.num_channels, *self.grid)
         resized_1PG = nn.functional.interpolate(
             table_1PG, size=tuple(grid), mode=self._MODES[len(self.grid)], align_corners=False
         )
         return resized_1PG.flatten(2).squeeze(0).T.to(like.dtype)
+
+    def at_indices(self, grid: Sequence[int], indices_OA: Tensor, *, like: Tensor) -> Tensor:
+        """Returns the (O, P) encoding of some elements of a grid, by their index along each axis."""
+        return self.forward(grid, like=like)[flat_indices(indices_OA, grid)]
+
+    def at_coordinates(self, coordinates_OA: Tensor, *, spacing: Spacing = "ends", like: Tensor) -> Tensor:
+        """Returns the (O, P) encoding of coordinates in [-1, 1], linear between the rows of the table."""
+        table_MP = self.table()
+        return interpolate(table_MP[None].to(like.dtype), self.grid, coordinates_OA, spacing=spacing)[0]
+
+
+def flat_indices(indices_OA: Tensor, grid: Sequence[int]) -> Tensor:
+    """Returns the (O,) row-major indices of elements of a grid that are given by their index along each axis."""
+    flat_O = indices_OA[:, 0]
+    for axis in range(1, len(grid)):
+        flat_O = flat_O * grid[axis] + indices_OA[:, axis]
+    return flat_O
+
+
+def interpolate(
+    values_BMP: Tensor, grid: Sequence[int], coordinates_OA: Tensor, *, spacing: Spacing = "ends"
+) -> Tensor:
+    """Interpolates what lies on a grid linearly at any coordinates.
+
+    Args:
+        values_BMP: One row for each element of the grid.
+        grid: Size of each axis.
+        coordinates_OA: (O, A) coordinates in [-1, 1].
+        spacing: Where the elements lie; see `axis_coordinates`. Past the last of "steps", the last is taken.
+
+    Returns:
+        (B, O, P).
+    """
+    # Each axis on its own: the two rows around a coordinate, weighted by how near they are.
+    corners: list[tuple[Tensor, Tensor]] = [
+        (torch.zeros_like(coordinates_OA[:, 0], dtype=torch.int64), torch.ones_like(coordinates_OA[:, 0]))
+    ]
+    for axis, size in enumerate(grid):
+        place_O = (coordinates_OA[:, axis] + 1) / 2 * (size if spacing == "steps" else size - 1)
+        place_O = place_O.clamp(max=size - 1)
+        low_O = place_O.floor().clamp(0, max(size - 2, 0))
+        share_O = place_O - low_O
+        sides = [(low_O.long(), 1 - share_O)]
+        if size > 1:
+            sides.append((low_O.long() + 1, share_O))
+        corners = [
+            (flat_O * size + index_O, weight_O * side_O)
+            for flat_O, weight_O in corners
+            for index_O, side_O in sides
+        ]
+    return torch.stack(
+        [values_BMP[:, flat_O] * weight_O.to(values_BMP.dtype)[:, None] for flat_O, weight_O in corners]
+    ).sum(dim=0)

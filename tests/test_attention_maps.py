@@ -51,23 +51,21 @@ IMAGE_AND_AUDIO = {
 
 @contextmanager
 def recorded_logits(perceiver: PerceiverIO) -> Iterator[list[torch.Tensor]]:
-    """Products of queries and keys, taken from the layers' own outputs while the model runs as usual."""
+    """Products of queries and keys, each head on its own, of what goes into the cross-attends as the model runs."""
     logits: list[torch.Tensor] = []
-    projected: dict[str, torch.Tensor] = {}
 
-    def keep(name: str) -> Any:
-        return lambda module, arguments, output: projected.__setitem__(name, output)
-
-    def multiply(cross_attend: CrossAttention, *_: Any) -> None:
-        heads = [x.chunk(cross_attend.attention.num_heads, dim=-1) for x in (projected["q"], projected["k"])]
+    def multiply(cross_attend: CrossAttention, arguments: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
+        latents, values, *_ = arguments
+        attention = cross_attend.attention
+        queries = attention.query(cross_attend.query_norm(latents))
+        keys = attention.key(cross_attend.input_norm(values))
+        heads = [x.chunk(attention.num_heads, dim=-1) for x in (queries, keys)]
         products = [q @ k.transpose(1, 2) / q.shape[-1] ** 0.5 for q, k in zip(*heads, strict=True)]
         logits.append(torch.stack(products, dim=1))
 
-    handles = []
-    for cross_attend in perceiver.encoder.cross_attends:
-        handles.append(cross_attend.attention.query.register_forward_hook(keep("q")))
-        handles.append(cross_attend.attention.key.register_forward_hook(keep("k")))
-        handles.append(cross_attend.register_forward_hook(multiply))
+    handles = [
+        cross_attend.register_forward_hook(multiply) for cross_attend in perceiver.encoder.cross_attends
+    ]
     try:
         yield logits
     finally:

@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
+from perceiver_io.adapters.image import ImageAdapter
+from perceiver_io.byte_array import PackingConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.tasks.image_classification import PerceiverIOForImageClassification, config
 
 IMAGE: dict[str, dict[str, Any]] = {
@@ -70,3 +75,53 @@ def test_no_graph_breaks(masked: bool) -> None:
     explanation = torch._dynamo.explain(classifier("tiny").train())(**arguments(masked))
     assert explanation.graph_break_count == 0, explanation.break_reasons
     assert explanation.graph_count == 1
+
+
+def dense() -> PerceiverIO:
+    settings = PerceiverIOConfig(
+        inputs={"image": ImageAdapter.Config(size=(4, 6), num_bands=2)},
+        encoder=EncoderConfig(num_latents=4, latent_channels=8, num_self_attends_per_block=1),
+        outputs={
+            "audio": DenseDecoder.Config(output_channels=1, grid=(5,), num_bands=2, channel_axis=None),
+            "flow": DenseDecoder.Config(
+                output_channels=2,
+                query_input="image",
+                query_input_channels=3,
+                num_bands=2,
+                max_resolution=(4, 6),
+            ),
+            "label": ClassificationDecoder.Config(num_classes=3),
+            "mask": DenseDecoder.Config(
+                output_channels=2, grid=(2, 3), patch_size=(2, 2), position="learned", position_channels=5
+            ),
+        },
+        packing=PackingConfig(mask_probabilities=(("image", 0.5),)),
+        shared_attention=SharedAttentionConfig(outputs=("audio", "label"), output_channels=4),
+    )
+    return PerceiverIO(settings).eval()
+
+
+def test_dense_outputs_trace_whole() -> None:
+    model, image = dense(), torch.randn(2, 3, 4, 6)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    expected, out = model({"image": image}), compiled({"image": image})
+    torch.testing.assert_close(out.outputs, expected.outputs)
+    sum(output.square().sum() for output in out.outputs.values()).backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    sum(output.square().sum() for output in expected.outputs.values()).backward()
+    torch.testing.assert_close(gradients, [parameter.grad for parameter in model.parameters()])
+
+
+def test_points_trace_whole() -> None:
+    model, image = dense(), torch.randn(2, 3, 4, 6)
+    points = {
+        "audio": torch.tensor([3, 0]),
+        "flow": torch.tensor([[0.5, -0.1], [1.0, 1.0]]),
+        "label": None,
+        "mask": torch.tensor([[1, 2], [0, 1]]),
+    }
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        expected, out = model({"image": image}, points=points), compiled({"image": image}, points=points)
+    torch.testing.assert_close(out.outputs, expected.outputs)

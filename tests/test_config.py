@@ -12,6 +12,9 @@ from transformers import AutoConfig
 import perceiver_io as pio
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
+from perceiver_io.byte_array import PackingConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.testing import ElementsAdapter
 
 
@@ -98,6 +101,15 @@ def test_copies_are_equal_and_apart() -> None:
         ({"encoder": {"num_latents": 1, "latent_channels": 2, "depth": 3}}, r"unknown keys \['depth'\]"),
         ({"id2label": {"a": "b"}}, "id2label must name classes by their index"),
         ({"id2label": ["a"]}, "id2label must name classes by their index"),
+        ({"packing": []}, r"packing must be an object, got \[\]"),
+        ({"packing": {"min_paddings": 2}}, r"PackingConfig got the unknown keys \['min_paddings'\]"),
+        ({"packing": {"min_padding": 0}}, "min_padding must be at least 1, got 0"),
+        ({"shared_attention": "label"}, "shared_attention must be an object, got 'label'"),
+        ({"shared_attention": {"outputs": ["label"]}}, r"needs the keys \['output_channels'\]"),
+        (
+            {"shared_attention": {"outputs": ["label"], "output_channels": 2, "heads": 1}},
+            r"SharedAttentionConfig got the unknown keys \['heads'\]",
+        ),
         ({"architectures": "PerceiverIO"}, "architectures must be a list of class names, got 'PerceiverIO'"),
     ],
 )
@@ -169,3 +181,69 @@ def test_marks_that_others_leave_are_not_written(tmp_path: Path) -> None:
     marked.save_pretrained(tmp_path)
     assert "use_cache" not in json.loads((tmp_path / "config.json").read_text())
     assert PerceiverIOConfig.from_pretrained(tmp_path) == marked
+
+
+def test_packing_and_shared_attention_survive_json() -> None:
+    original = config(
+        packing=PackingConfig(min_padding=4, mask_probabilities=(("image", 0.5),)),
+        shared_attention=SharedAttentionConfig(outputs=("label",), output_channels=6),
+    )
+    values = json.loads(json.dumps(original.to_dict()))
+    assert values["packing"] == {"min_padding": 4, "mask_probabilities": [["image", 0.5]]}
+    assert values["shared_attention"]["outputs"] == ["label"]
+    read = PerceiverIOConfig.from_dict(values)
+    assert read == original
+    assert read.packing == original.packing
+    assert read.shared_attention == original.shared_attention
+    assert read != config(packing=original.packing)
+    assert read != config(shared_attention=original.shared_attention)
+
+
+def test_packing_and_shared_attention_may_be_left_out() -> None:
+    """As in configurations that were written before there were any."""
+    values = written()
+    assert "shared_attention" not in values
+    del values["packing"]
+    read = PerceiverIOConfig.from_dict(values)
+    assert read == config()
+    assert read.packing == PackingConfig()
+    assert read.shared_attention is None
+
+
+def dense(**fields: Any) -> DenseDecoder.Config:
+    return DenseDecoder.Config(**{"output_channels": 2, "grid": (4, 6)} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"packing": PackingConfig(mask_probabilities=(("imag", 0.5),))},
+            r"packing\.mask_probabilities names \['imag'\], but there are only \['image'\]",
+        ),
+        (
+            {"shared_attention": SharedAttentionConfig(outputs=("label", "flow"), output_channels=6)},
+            r"shared_attention\.outputs names \['flow'\], but there are only \['label'\]",
+        ),
+        (
+            {"outputs": {"flow": dense(grid_input="frames")}},
+            r"outputs\['flow'\]\.grid_input names \['frames'\], but there are only \['image'\]",
+        ),
+        (
+            {"outputs": {"flow": dense(query_input="flow", query_input_channels=1)}},
+            r"outputs\['flow'\]\.query_input names \['flow'\]",
+        ),
+        (
+            {"outputs": {"flow": dense(query_mask_input="mask")}},
+            r"outputs\['flow'\]\.query_mask_input names \['mask'\]",
+        ),
+        (
+            {"outputs": {"flow": dense(tied_to="text")}},
+            r"outputs\['flow'\]\.tied_to names \['text'\]",
+        ),
+    ],
+)
+def test_names_of_what_is_not_there_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**fields)
+    assert config(outputs={"flow": dense(query_input="image", query_input_channels=1)}).outputs

@@ -1,12 +1,16 @@
 """Decoders: what they compute, and the contract suite over every registered one."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from perceiver_io import ClassificationDecoder, Encoded, PooledClassificationDecoder
+from perceiver_io import ByteArray, ClassificationDecoder, Encoded, PooledClassificationDecoder
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.points import Points
 from perceiver_io.registry import DECODERS
 from perceiver_io.testing import DECODER_CHECKS, DecoderCase
 
@@ -30,6 +34,25 @@ def pooled_case(**fields: Any) -> DecoderCase:
     )
 
 
+def byte_array(*grid: int, num_channels: int = 5, mask: torch.Tensor | None = None) -> ByteArray:
+    values = torch.randn(2, math.prod(grid), num_channels, generator=torch.Generator().manual_seed(2))
+    return ByteArray(values=values, mask=mask, grid=grid, num_content_channels=3)
+
+
+def dense_case(
+    *output_shape: int, embedding_size: tuple[int, int] | None = None, **fields: Any
+) -> DecoderCase:
+    defaults = {"output_channels": 2, "num_bands": 2}
+    mask = torch.tensor([[True, True, False, True, True, False], [True] * 6])
+    return DecoderCase(
+        decoder_class=DenseDecoder,
+        config=DenseDecoder.Config(**defaults | fields),
+        encoded=encoded(byte_arrays={"image": byte_array(2, 3), "text": byte_array(6, mask=mask)}),
+        output_shape=output_shape,
+        embedding_size=embedding_size,
+    )
+
+
 # By the decoder's registered name, then by what is special about the case.
 CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
     "classification": {
@@ -42,6 +65,47 @@ CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
     "pooled-classification": {
         "defaults": lambda: pooled_case(),
         "published": lambda: pooled_case(use_layer_norm=False),
+    },
+    "dense": {
+        "fourier": lambda: dense_case(2, 3, 4, grid=(3, 4)),
+        "learned": lambda: dense_case(
+            2, 6, grid=(6,), position="learned", position_channels=5, use_query_residual=True, num_heads=2
+        ),
+        "flow": lambda: dense_case(
+            2, 2, 3, query_input="image", query_input_channels=3, max_resolution=(4, 4), scale=0.2
+        ),
+        "elements-alone": lambda: dense_case(
+            2, 3, 2, query_input="image", query_input_channels=5, position="none", channel_axis=-1
+        ),
+        "patches": lambda: dense_case(
+            4,
+            3,
+            6,
+            4,
+            output_channels=3,
+            grid=(4, 2, 2),
+            patch_size=(1, 3, 2),
+            channel_axis=1,
+            spacing="steps",
+        ),
+        "audio": lambda: dense_case(8, output_channels=1, grid=(2,), patch_size=(4,), channel_axis=None),
+        "language": lambda: dense_case(
+            6,
+            7,
+            output_channels=7,
+            grid=(8,),
+            grid_input="text",
+            query_mask_input="text",
+            tied_to="text",
+            embedding_size=(7, 4),
+            position="learned",
+            position_channels=4,
+            position_resize="truncate",
+            channel_axis=-1,
+            num_heads=2,
+            qk_channels=6,
+            v_channels=4,
+        ),
     },
 }
 
@@ -111,3 +175,53 @@ def test_no_heads_are_refused() -> None:
 def test_encoded_refuses_latents_that_are_none(latents: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encoded(latents=latents)
+
+
+@pytest.mark.parametrize("decoder", [ClassificationDecoder, DenseDecoder])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_heads": 0}, "num_heads must be at least 1, got 0"),
+        ({"widening_factor": 0}, "widening_factor must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"attention_dropout": -0.1}, r"attention_dropout must be in \[0, 1\), got -0.1"),
+    ],
+)
+def test_attention_settings_that_make_no_sense_are_refused(
+    decoder: Any, fields: dict[str, Any], message: str
+) -> None:
+    needed = {"num_classes": 2} if decoder is ClassificationDecoder else {"output_channels": 2, "grid": (3,)}
+    with pytest.raises(ValueError, match=message):
+        decoder.Config(**needed | fields)
+
+
+class SeesOtherQueries(DenseDecoder):
+    def queries(self, encoded: Encoded, points: Points) -> torch.Tensor:
+        queries = super().queries(encoded, points)
+        return queries - queries.mean(dim=1, keepdim=True)
+
+
+class CountsWrong(DenseDecoder):
+    def forward(self, encoded: Encoded, **arguments: Any) -> torch.Tensor:
+        output = super().forward(encoded, **arguments)
+        return output if arguments.get("points") is None else output[..., :1]
+
+
+class ForgetsTheSharedAttention(DenseDecoder):
+    def forward(self, encoded: Encoded, **arguments: Any) -> torch.Tensor:
+        output = super().forward(encoded, **arguments)
+        return output if arguments.get("attention") is None else output.detach()
+
+
+@pytest.mark.parametrize(
+    ("decoder_class", "check", "message"),
+    [
+        (SeesOtherQueries, "points", "another one where it is decoded query by query"),
+        (CountsWrong, "points", "not as many values as the whole output"),
+        (ForgetsTheSharedAttention, "shared_attention", "does not depend on any of the parameters"),
+    ],
+)
+def test_broken_dense_decoders_fail(decoder_class: type[DenseDecoder], check: str, message: str) -> None:
+    case = dataclasses.replace(dense_case(2, 3, 4, grid=(3, 4)), decoder_class=decoder_class)
+    with pytest.raises(AssertionError, match=message):
+        DECODER_CHECKS[check](case)

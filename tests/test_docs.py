@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import re
@@ -20,6 +21,7 @@ from PIL import Image
 from perceiver_io.cli import _parser, main
 from perceiver_io.registry import TASKS
 from perceiver_io.tasks import image_classification as ic
+from perceiver_io.tasks import masked_language_modeling as mlm
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.testing import ADAPTER_CHECKS
 from perceiver_io.training import parse_recipe
@@ -133,11 +135,26 @@ def test_blocks_say_their_language(path: Path) -> None:
 def test_commands_exist(path: Path) -> None:
     for arguments in commands(path):
         options, rest = _parser().parse_known_args(arguments)
-        if options.command != "train":
+        if options.command == "predict":
+            check_prediction(rest, options)
+        elif options.command != "train":
             assert not rest, arguments
         elif not options.help:
             assert options.task in TASKS.names()
             parse_recipe(TASKS.get(options.task).recipe_class, rest)
+
+
+def check_prediction(arguments: list[str], options: argparse.Namespace) -> None:
+    """Checks that the flags after MODEL and its inputs are those of one task; the model need not be there."""
+    assert arguments and not arguments[0].startswith("-"), arguments
+    names = TASKS.names() if options.task is None else [options.task]
+    unknown = []
+    for name in names:
+        parser = argparse.ArgumentParser(allow_abbrev=False)
+        TASKS.get(name)().add_predict_arguments(parser)
+        parser.add_argument("inputs", nargs="+")
+        unknown.append(parser.parse_known_args(arguments[1:])[1])
+    assert [] in unknown, (arguments, dict(zip(names, unknown, strict=True)))
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
@@ -149,6 +166,10 @@ def test_flags_exist(path: Path) -> None:
         for action in command._actions
         for flag in action.option_strings
     }
+    for name in TASKS.names():
+        parser = argparse.ArgumentParser()
+        TASKS.get(name)().add_predict_arguments(parser)
+        known |= {flag for action in parser._actions for flag in action.option_strings}
     known |= {f"--{name}" for field in RECIPE_FIELDS for name in (field, field.replace("_", "-"))}
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
@@ -187,6 +208,17 @@ def test_preset_table_has_the_right_sizes() -> None:
                 ic.config(variant=variant, **special.get(variant, {}))
             ).num_parameters()
             for variant in ic.VARIANTS
+        }
+    assert {variant: int(number.replace(",", "")) for variant, number in table.items()} == counts
+
+
+def test_table_of_language_models_has_the_right_sizes() -> None:
+    page = (DOCS / "masked-language-modeling.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \|.*?\| ([\d,]{6,}) \|", page, flags=re.MULTILINE))
+    with torch.device("meta"):
+        counts = {
+            variant: mlm.PerceiverIOForMaskedLM(mlm.config(variant=variant)).num_parameters()
+            for variant in mlm.VARIANTS
         }
     assert {variant: int(number.replace(",", "")) for variant, number in table.items()} == counts
 

@@ -1,4 +1,4 @@
-"""The whole model against what the original JAX release computed.
+"""The tiny published models against what the original JAX release computed, through its parameter files.
 
 `data/tiny-*.json` lists every parameter's name and shape as the JAX release has them, `data/tiny-*.npz` holds
 inputs (channels last) and outputs. Parameter values are a function of the name, so none are stored.
@@ -6,76 +6,93 @@ inputs (channels last) and outputs. Parameter values are a function of the name,
 
 import json
 import math
-import re
+import pickle
+import sys
+import types
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from perceiver_io import PerceiverIO
-from perceiver_io.tasks import image_classification
+import perceiver_io as pio
+from perceiver_io import PerceiverIOConfig, PerceiverIOPreTrainedModel
+from perceiver_io.tasks import (
+    image_classification,
+    masked_language_modeling,
+    multimodal_autoencoding,
+    optical_flow,
+)
 
 DATA = Path(__file__).parent / "data"
 ENCODER = {
     "num_latents": 8,
     "latent_channels": 32,
-    "num_blocks": 2,
     "num_self_attends_per_block": 2,
     "num_self_attention_heads": 4,
 }
-MODELS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
-    "fourier": ((16, 16), {"num_bands": 4}),
-    "learned": ((16, 16), {"feature_channels": 16, "position_channels": 16, "position_projection": 16}),
-    "conv": ((32, 32), {"num_bands": 4}),
-}
-# Linear layers and layer norms are numbered in call order.
-ATTENTION = {"linear": "query", "linear_1": "key", "linear_2": "value", "linear_3": "output"}
-FEED_FORWARD = {"linear": "hidden", "linear_1": "output"}
-CROSS_NORMS = {"layer_norm": "query_norm", "layer_norm_1": "input_norm", "layer_norm_2": "feed_forward_norm"}
-SELF_NORMS = {"layer_norm": "norm", "layer_norm_1": "feed_forward_norm"}
-LEAVES = {"w": "weight", "b": "bias", "scale": "weight", "offset": "bias", "pos_embs": "weight"}
-IMAGE = "adapters.image"
-PLACES = {
-    "perceiver_encoder/~/trainable_position_encoding": "encoder.latents",
-    "classification_decoder/~/basic_decoder/~/trainable_position_encoding": "decoders.label.query",
-    "classification_decoder/~/basic_decoder/output": "decoders.label.output",
-    "image_preprocessor/~/conv2_d": f"{IMAGE}.features",
-    "image_preprocessor/~_build_network_inputs/position_encoding_projector/linear": f"{IMAGE}.position_projection",
-    "image_preprocessor/~_build_network_inputs/trainable_position_encoding": f"{IMAGE}.position.table",
-    "image_preprocessor/~/conv2_d_downsample/~/conv": f"{IMAGE}.features.convolution",
-    "image_preprocessor/~/conv2_d_downsample/~/batchnorm": f"{IMAGE}.features.norm",
-}
+
+Arrays = Mapping[str, np.ndarray]
 
 
-def our_name(module: str, leaf: str) -> str | None:
-    """The name of a JAX parameter in our state dict; None for what inference does not need."""
-    if statistic := re.fullmatch(r"(.*)/~/(mean|var)_ema", module):
-        return f"{PLACES[statistic[1]]}.running_{statistic[2]}" if leaf == "average" else None
-    if module in PLACES:
-        return f"{PLACES[module]}.{LEAVES[leaf]}"
-    match = re.fullmatch(
-        r"(perceiver_encoder/~|classification_decoder/~/basic_decoder)/(cross|self)_attention(?:_(\d+))?/(.+)",
-        module,
+def image_config(variant: str, size: int, image: dict[str, Any], **encoder: Any) -> PerceiverIOConfig:
+    return image_classification.config(
+        num_classes=10,
+        size=(size, size),
+        variant=variant,
+        image=image,
+        encoder=ENCODER | {"num_blocks": 2} | encoder,
     )
-    assert match is not None, module
-    room, kind, index, part = match.groups()
-    if kind == "self":
-        layer = f"encoder.blocks.0.layers.{index or 0}"
-    elif room.startswith("perceiver_encoder"):
-        layer = "encoder.cross_attends.0"
-    else:
-        layer = "decoders.label.cross_attend"
-    if part.startswith("attention/"):
-        part = f"attention.{ATTENTION[part.removeprefix('attention/')]}"
-    elif part.startswith("mlp/"):
-        part = f"feed_forward.{FEED_FORWARD[part.removeprefix('mlp/')]}"
-    else:
-        part = (CROSS_NORMS if kind == "cross" else SELF_NORMS)[part]
-    return f"{layer}.{part}.{LEAVES[leaf]}"
+
+
+def fourier_config(**encoder: Any) -> PerceiverIOConfig:
+    return image_config("fourier", 16, {"num_bands": 4}, **encoder)
+
+
+def mlm_config() -> PerceiverIOConfig:
+    return masked_language_modeling.config(
+        max_length=32,
+        text={"num_channels": 24},
+        encoder={
+            **ENCODER,
+            "latent_channels": 40,
+            "num_cross_attention_heads": 4,
+            "cross_attention_qk_channels": 16,
+            "cross_attention_v_channels": 40,
+            "self_attention_qk_channels": 16,
+            "self_attention_v_channels": 40,
+        },
+        decoder={"num_heads": 4, "qk_channels": 16, "v_channels": 24},
+    )
+
+
+def multimodal_config() -> PerceiverIOConfig:
+    return multimodal_autoencoding.config(
+        size=(2, 16, 16),
+        num_samples=128,
+        num_classes=7,
+        image={"num_bands": 4},
+        audio={"num_bands": 6},
+        encoder=ENCODER,
+        shared_attention={"output_channels": 24},
+        label_output={"query_channels": 48},
+    )
+
+
+CONFIGS: dict[str, Callable[[], PerceiverIOConfig]] = {
+    "fourier": fourier_config,
+    "learned": lambda: image_config(
+        "learned", 16, {"feature_channels": 16, "position_channels": 16, "position_projection": 16}
+    ),
+    "conv": lambda: image_config("conv", 32, {"num_bands": 4}),
+    "mlm": mlm_config,
+    "flow": lambda: optical_flow.config(size=(12, 16), frames={"num_bands": 4}, encoder=ENCODER),
+    "multimodal": multimodal_config,
+}
 
 
 def jax_value(module: str, leaf: str, shape: list[int]) -> np.ndarray:
@@ -86,55 +103,158 @@ def jax_value(module: str, leaf: str, shape: list[int]) -> np.ndarray:
         gain = 0.5 if "/self_attention" in name else 1
         if name.endswith(("cross_attention/attention/linear/w", "cross_attention/attention/linear_1/w")):
             gain = 2
-        return x * gain / math.sqrt(math.prod(shape[:-1]))
+        return x * np.float32(gain / math.sqrt(math.prod(shape[:-1])))
     if leaf in ("average", "hidden"):
-        return np.abs(x) + 0.5 if "/var_ema" in name else 0.1 * x
-    return {"scale": 1 + 0.1 * x, "b": 0.1 * x, "offset": 0.1 * x, "pos_embs": 0.5 * x}[leaf]
+        return np.abs(x) + np.float32(0.5) if "/var_ema" in name else np.float32(0.1) * x
+    if leaf == "counter":
+        return np.zeros(shape, "int32")
+    if leaf == "scale":
+        return 1 + np.float32(0.1) * x
+    return x * np.float32({"b": 0.1, "offset": 0.1, "bias": 0.1, "pos_embs": 0.5, "embeddings": 0.5}[leaf])
 
 
-def our_layout(leaf: str, value: np.ndarray) -> torch.Tensor:
-    """(in, out) -> (out, in), (height, width, in, out) -> (out, in, height, width), batch norms flat."""
-    tensor = torch.tensor(value, dtype=torch.float32)
-    if leaf == "w":
-        return tensor.T if tensor.ndim == 2 else tensor.permute(3, 2, 0, 1)
-    return tensor.flatten() if tensor.ndim == 4 else tensor
+def trees(name: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    shapes = json.loads((DATA / f"tiny-{name}.json").read_text())
+    return {
+        kind: {
+            module: {leaf: jax_value(module, leaf, shape) for leaf, shape in leaves.items()}
+            for module, leaves in tree.items()
+        }
+        for kind, tree in shapes.items()
+    }
 
 
-def parameters(name: str) -> Iterator[tuple[str, torch.Tensor]]:
-    for tree in json.loads((DATA / f"tiny-{name}.json").read_text()).values():
-        for module, leaves in tree.items():
-            for leaf, shape in leaves.items():
-                if (ours := our_name(module, leaf)) is not None:
-                    yield ours, our_layout(leaf, jax_value(module, leaf, shape))
+class FlatMapping(dict):
+    """Pickles as Haiku's mappings do; only the name of the class is theirs."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FlatMapping, (dict(self),)
 
 
-def build(name: str, **encoder: Any) -> PerceiverIO:
-    size, image = MODELS[name]
-    config = image_classification.config(
-        num_classes=10, size=size, variant=name, image=image, encoder=ENCODER | encoder
+class DeviceArray:
+    """Pickles as JAX's arrays do."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function, arguments, state = self.array.__reduce__()
+        return _reconstruct_array, (function, arguments, state, {"weak_type": False, "named_shape": {}})
+
+
+def _reconstruct_array(*_: Any) -> None:
+    raise AssertionError("nothing in a parameter file is called")
+
+
+THEIRS: dict[str, Any] = {"haiku._src.data_structures": FlatMapping, "jax._src.array": _reconstruct_array}
+
+
+@pytest.fixture
+def haiku_and_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names under which the two above can be pickled."""
+    for name, member in THEIRS.items():
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):  # pickling imports the packages too
+            module = ".".join(parts[:count])
+            monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+        monkeypatch.setattr(sys.modules[name], member.__name__, member, raising=False)
+        monkeypatch.setattr(member, "__module__", name)
+
+
+def in_haiku_and_jax(tree: Mapping[str, Mapping[str, np.ndarray]]) -> FlatMapping:
+    return FlatMapping(
+        {
+            module: FlatMapping({leaf: DeviceArray(array) for leaf, array in leaves.items()})
+            for module, leaves in tree.items()
+        }
     )
-    return PerceiverIO(config).eval()
 
 
-def relative_error(model: PerceiverIO, name: str) -> float:
-    with np.load(DATA / f"tiny-{name}.npz") as golden:
-        image, expected = torch.from_numpy(golden["in_image"]), torch.from_numpy(golden["out_output"])
+def save(name: str, path: Path, *, as_haiku: bool = False, protocol: int = 4) -> Path:
+    """Writes a parameter file as they were published: image models with their state, the others without."""
+    both = trees(name)
+    if as_haiku:
+        both = {kind: in_haiku_and_jax(tree) for kind, tree in both.items()}
+    with path.open("wb") as file:
+        pickle.dump(both if both["state"] else both["params"], file, protocol=protocol)
+    return path
+
+
+def run(model: PerceiverIOPreTrainedModel, arrays: Arrays) -> dict[str, Tensor]:
+    """What the model computes, by the name of the stored output, in its layout."""
+    inputs = {name[3:]: torch.from_numpy(array) for name, array in arrays.items() if name.startswith("in_")}
+    perceiver: Any = model.perceiver  # type: ignore[assignment]
     with torch.no_grad():
-        logits = model({"image": image.permute(0, 3, 1, 2)})["label"]
-    return ((logits - expected).abs().max() / expected.std()).item()
+        if "video" in inputs:
+            points = {
+                "image": inputs["image_points"].long(),
+                "audio": inputs["audio_points"].long(),
+                "label": None,
+            }
+            outputs = perceiver(
+                {
+                    "image": inputs["video"].permute(0, 1, 4, 2, 3),
+                    "audio": inputs["audio"].squeeze(-1),
+                    "label": torch.zeros(1, 7),
+                },
+                points=points,
+            )
+            return {
+                "image": outputs["image"],
+                "audio": outputs["audio"].flatten(1),
+                "label": outputs["label"],
+            }
+        if "frames" in inputs:
+            return {
+                "output": perceiver({"frames": inputs["frames"].permute(0, 1, 4, 2, 3)})["flow"].permute(
+                    0, 2, 3, 1
+                )
+            }
+        if "input_ids" in inputs:
+            mask = inputs["attention_mask"].bool()
+            return {"output": perceiver({"text": inputs["input_ids"].long()}, {"text": mask})["text"]}
+        return {"output": perceiver({"image": inputs["image"].permute(0, 3, 1, 2)})["label"]}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_agrees_with_the_jax_release(name: str) -> None:
-    model = build(name)
-    values = dict(parameters(name))
-    batch_counter = {key for key in model.state_dict() if key.endswith("num_batches_tracked")}
-    assert set(values) == set(model.state_dict()) - batch_counter
-    model.load_state_dict(values, strict=not batch_counter)
-    assert relative_error(model, name) < 1e-4
+def relative_errors(model: PerceiverIOPreTrainedModel, name: str) -> dict[str, float]:
+    with np.load(DATA / f"tiny-{name}.npz") as golden:
+        arrays = dict(golden)
+    errors = {}
+    for output, value in run(model, arrays).items():
+        expected = torch.from_numpy(arrays[f"out_{output}"])
+        assert value.shape == expected.shape
+        errors[output] = ((value - expected).abs().max() / expected.std()).item()
+    return errors
 
 
-def test_the_tolerance_tells_the_exact_gelu_from_the_approximation() -> None:
-    model = build("fourier", activation="gelu")
-    model.load_state_dict(dict(parameters("fourier")))
-    assert relative_error(model, "fourier") > 1e-4
+@pytest.mark.parametrize("name", CONFIGS)
+def test_agrees_with_the_jax_release(name: str, tmp_path: Path) -> None:
+    model = pio.from_deepmind(save(name, tmp_path / "parameters"), CONFIGS[name]())
+    assert not model.training
+    errors = relative_errors(model, name)
+    assert max(errors.values()) < 1e-4, errors
+
+
+@pytest.mark.parametrize(("name", "protocol"), [*((name, 4) for name in CONFIGS), ("conv", 2), ("conv", 5)])
+def test_mappings_of_haiku_and_arrays_of_jax_are_read_without_them(
+    name: str, protocol: int, tmp_path: Path, haiku_and_jax: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(name, tmp_path / "parameters", as_haiku=True, protocol=protocol)
+    for module in THEIRS:
+        assert module.encode() in path.read_bytes()
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    model = pio.from_deepmind(path, CONFIGS[name]())
+    plain = pio.from_deepmind(save(name, tmp_path / "plain"), CONFIGS[name]())
+    for key, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+def test_the_tolerance_tells_the_exact_gelu_from_the_approximation(tmp_path: Path) -> None:
+    model = pio.from_deepmind(save("fourier", tmp_path / "parameters"), fourier_config(activation="gelu"))
+    assert relative_errors(model, "fourier")["output"] > 1e-4
+
+
+def test_saved_again_as_ours(tmp_path: Path) -> None:
+    model = pio.from_deepmind(save("conv", tmp_path / "parameters"), CONFIGS["conv"]())
+    model.save_pretrained(tmp_path / "ours")
+    assert relative_errors(pio.from_pretrained(tmp_path / "ours"), "conv")["output"] < 1e-4

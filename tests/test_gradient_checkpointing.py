@@ -7,6 +7,10 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
+from perceiver_io.adapters.image import ImageAdapter
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.tasks.image_classification import PerceiverIOForImageClassification, config
 
 
@@ -42,7 +46,7 @@ def run(model: PerceiverIOForImageClassification) -> tuple[dict[str, torch.Tenso
     return {name: gradient for name, gradient in gradients.items() if gradient is not None}, kept_by_forward
 
 
-def switch(model: PerceiverIOForImageClassification, state: str, *arguments: Any) -> None:
+def switch(model: PerceiverIOForImageClassification | PerceiverIO, state: str, *arguments: Any) -> None:
     """Later versions of `transformers` call it activation checkpointing."""
     prefix = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{prefix}_checkpointing_{state}")(
@@ -62,3 +66,38 @@ def test_gradients_are_the_same_from_fewer_saved_tensors(use_reentrant: bool) ->
     switch(model, "disable")
     model.zero_grad()
     assert run(model)[1] == kept
+
+
+def dense() -> PerceiverIO:
+    torch.manual_seed(0)
+    shared = SharedAttentionConfig(outputs=("audio", "label"), output_channels=4)
+    config = PerceiverIOConfig(
+        inputs={"image": ImageAdapter.Config(size=(4, 6), num_bands=2)},
+        encoder=EncoderConfig(num_latents=4, latent_channels=8, num_self_attends_per_block=1),
+        outputs={
+            "audio": DenseDecoder.Config(output_channels=1, grid=(5,), num_bands=2, channel_axis=None),
+            "flow": DenseDecoder.Config(output_channels=2, grid=(4, 6), num_bands=3),
+            "label": ClassificationDecoder.Config(num_classes=3),
+        },
+        shared_attention=shared,
+    )
+    return PerceiverIO(config).train()
+
+
+@pytest.mark.parametrize("chunk_size", [None, 7])
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_outputs_and_chunks_that_share_what_they_attend_to_have_the_same_gradients(
+    use_reentrant: bool, chunk_size: int | None
+) -> None:
+    """Queries made of positions alone need no gradient; what they attend to, prepared once, does."""
+    image = torch.randn(2, 3, 4, 6)
+    gradients = []
+    for checkpointed in (False, True):
+        model = dense()
+        if checkpointed:
+            switch(model, "enable", {"use_reentrant": use_reentrant})
+        outputs = model.decode(model.encode({"image": image}), chunk_size=chunk_size)
+        torch.cat([output.flatten().sin() for output in outputs.values()]).sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert all(gradient is not None for gradient in gradients[0].values())
+    torch.testing.assert_close(gradients[1], gradients[0])

@@ -186,6 +186,14 @@ def test_missing_weights_are_refused(saved: Any) -> None:
         pio.from_pretrained(folder)
 
 
+def test_weights_with_a_configuration_that_is_passed_need_no_config_json(saved: Any) -> None:
+    model, folder = saved
+    (folder / "config.json").unlink()
+    assert_bit_equal(model, pio.from_pretrained(folder, config=model.config))
+    with pytest.raises(OSError, match=r"has no config\.json"):
+        pio.from_pretrained(folder)
+
+
 def test_pickles_are_not_read(saved: Any) -> None:
     model, folder = saved
     (folder / WEIGHTS).unlink()

@@ -7,7 +7,9 @@ import torch
 
 import perceiver_io as pio
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
+from perceiver_io.byte_array import PackingConfig
 from perceiver_io.decoder import PooledClassificationDecoder
+from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.testing import ElementsAdapter
 
 CHANNELS = {"audio": 3, "image": 5}
@@ -198,3 +200,136 @@ def test_runs_under_autocast() -> None:
 
 def test_public_names_exist() -> None:
     assert [name for name in pio.__all__ if not hasattr(pio, name)] == []
+
+
+def dense_model(**fields: Any) -> PerceiverIO:
+    config = PerceiverIOConfig(
+        inputs={"image": ElementsAdapter.Config(num_channels=5)},
+        encoder=EncoderConfig(num_latents=3, latent_channels=8, num_self_attends_per_block=1),
+        outputs={
+            "audio": DenseDecoder.Config(output_channels=1, grid=(5,), num_bands=2, channel_axis=None),
+            "flow": DenseDecoder.Config(output_channels=2, grid=(3, 4), num_bands=2),
+            "label": ClassificationDecoder.Config(num_classes=4),
+        },
+        adapters={"elements": ElementsAdapter},
+        **fields,
+    )
+    return PerceiverIO(config).eval()
+
+
+def test_points_and_grids_name_the_outputs_that_are_decoded() -> None:
+    perceiver = dense_model()
+    encoded = perceiver.encode(batch("image"))
+    flat = torch.tensor([0, 11])
+    assert {name: tuple(x.shape) for name, x in perceiver.decode(encoded).items()} == {
+        "audio": (2, 5),
+        "flow": (2, 2, 3, 4),
+        "label": (2, 4),
+    }
+    decoded = perceiver.decode(encoded, points={"flow": flat})
+    assert {name: tuple(x.shape) for name, x in decoded.items()} == {"flow": (2, 2, 2)}
+    decoded = perceiver.decode(encoded, points={"label": None, "flow": flat}, grids={"audio": (7,)})
+    assert {name: tuple(x.shape) for name, x in decoded.items()} == {
+        "audio": (2, 7),
+        "flow": (2, 2, 2),
+        "label": (2, 4),
+    }
+    decoded = perceiver.decode(encoded, ["label", "flow"], points={"flow": flat})
+    assert set(decoded) == {"label", "flow"}
+    assert set(perceiver.decode(encoded, points={}, grids={})) == {"audio", "flow", "label"}
+    whole = perceiver.decode(encoded)
+    for points in ({"flow": None}, {"flow": None, "label": None}):
+        for name, output in perceiver.decode(encoded, points=points).items():
+            torch.testing.assert_close(output, whole[name])
+
+
+def test_forward_takes_points_and_outputs() -> None:
+    perceiver, inputs = dense_model(), batch("image")
+    whole = perceiver(inputs)
+    out = perceiver(inputs, points={"flow": torch.tensor([[2, 3]]), "label": None})
+    assert set(out.outputs) == {"flow", "label"}
+    torch.testing.assert_close(out["flow"], whole["flow"][:, :, 2, 3].unsqueeze(1))
+    torch.testing.assert_close(out["label"], whole["label"])
+    assert set(perceiver(inputs, outputs=["audio"]).outputs) == {"audio"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"points": {"depth": torch.tensor([0])}},
+            r"no outputs \['depth'\]; it has \['audio', 'flow', 'label'\]",
+        ),
+        ({"grids": {"depth": (3, 4)}}, r"no outputs \['depth'\]"),
+        ({"points": {"depth": None}}, r"no outputs \['depth'\]"),
+        (
+            {"outputs": ["label"], "points": {"flow": torch.tensor([0])}},
+            r"points or grids for \['flow'\], but only \['label'\] are asked for",
+        ),
+        ({"outputs": ["label"], "grids": {"flow": (3, 4)}}, r"points or grids for \['flow'\]"),
+        ({"points": {"label": torch.tensor([0])}}, "'label' has no points: ask for it whole, with None"),
+        ({"grids": {"label": (1,)}}, "'label' has no points: ask for it whole, with None"),
+        (
+            {"points": {"flow": torch.tensor([0])}, "grids": {"flow": (3, 4)}},
+            "'flow' is asked for at points and on a grid: choose one",
+        ),
+        ({"grids": {"flow": (3, 0)}}, r"'flow' must have sizes of at least 1, got \(3, 0\)"),
+        ({"grids": {"flow": ()}}, r"'flow' must have sizes of at least 1, got \(\)"),
+        ({"grids": {"flow": (3,)}}, r"The output's grid has 2 axes, got \(3,\)"),
+        (
+            {"points": {"flow": torch.tensor([12])}},
+            r"'flow', whose grid is \(3, 4\), .* 0 to 11, got 12 to 12",
+        ),
+        ({"points": {"flow": torch.tensor([[0.0, 1.5]])}}, r"coordinates in \[-1, 1\], got 0 to 1.5"),
+        ({"points": {"flow": [0]}}, "must be a tensor, got list"),
+        ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+        ({"memory_budget": -1}, "memory_budget must be at least 1, got -1"),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused(arguments: dict[str, Any], message: str) -> None:
+    perceiver = dense_model()
+    encoded = perceiver.encode(batch("image"))
+    with pytest.raises(ValueError, match=message):
+        perceiver.decode(encoded, **arguments)
+
+
+def test_more_query_channels_than_the_input_has_are_refused() -> None:
+    config = dense_model().config
+    config.outputs["flow"] = DenseDecoder.Config(
+        output_channels=2, query_input="image", query_input_channels=6, position="none"
+    )
+    with pytest.raises(ValueError, match="'flow' takes 6 channels of the input 'image', which has 5"):
+        PerceiverIO(config)
+
+
+def test_a_whole_sample_may_be_masked_where_tokens_stand_for_it() -> None:
+    packing = PackingConfig(mask_probabilities=(("image", 0.5),))
+    perceiver, inputs = dense_model(packing=packing), batch("image")
+    nothing = torch.zeros(2, 6, dtype=torch.bool)
+    nothing[0] = True
+    latents = perceiver(inputs, {"image": nothing}).latents
+    torch.testing.assert_close(latents[0], perceiver(inputs).latents[0])
+    tokens = perceiver.packer.mask_tokens["image"].weight.expand(1, 6, -1)
+    torch.testing.assert_close(latents[1:], perceiver({"image": tokens.contiguous()}).latents)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dense_outputs_run_in_other_types(dtype: torch.dtype) -> None:
+    perceiver, inputs = dense_model(), batch("image")
+    points = {"flow": torch.tensor([[0.5, -1.0]]), "audio": torch.tensor([3]), "label": None}
+    expected = perceiver(inputs, points=points)
+    out = perceiver.to(dtype)({"image": inputs["image"].to(dtype)}, points=points)
+    tolerance = 1e-5 if dtype == torch.float64 else 0.1
+    for name, output in out.outputs.items():
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.float(), expected[name], atol=tolerance, rtol=tolerance)
+
+
+def test_dense_outputs_run_under_autocast() -> None:
+    perceiver, inputs = dense_model(), batch("image")
+    expected = perceiver(inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = perceiver(inputs)
+    for name, output in out.outputs.items():
+        assert output.dtype == torch.bfloat16
+        torch.testing.assert_close(output.float(), expected[name], atol=0.1, rtol=0.1)

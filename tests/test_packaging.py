@@ -19,6 +19,7 @@ CLASS_GROUPS = ("perceiver_io.adapters", "perceiver_io.decoders", "perceiver_io.
 OPTIONAL = (
     "PIL",
     "accelerate",
+    "av",
     "datasets",
     "matplotlib",
     "sklearn",

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from perceiver_io.position import (
     FourierPositionEncoding,
     LearnedPositionEncoding,
+    Spacing,
+    axis_coordinates,
+    flat_indices,
     fourier_features,
     grid_coordinates,
+    interpolate,
 )
 
 
@@ -100,3 +104,124 @@ def test_learned_positions_are_the_table_or_interpolated(
 def test_learned_positions_of_too_many_axes_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 3 axes"):
         LearnedPositionEncoding(grid=(2, 2, 2, 2), num_channels=3)
+
+
+def test_steps_leave_out_the_last_end() -> None:
+    rows, columns = axis_coordinates((4, 5), spacing="steps", dtype=torch.float64)
+    assert rows.tolist() == [-1.0, -0.5, 0.0, 0.5]
+    np.testing.assert_allclose(columns.numpy(), [-1 + 2 * i / 5 for i in range(5)], atol=1e-15)
+    rows, columns = axis_coordinates((1, 3), spacing="ends")
+    assert rows.tolist() == [-1.0]
+    assert columns.tolist() == [-1.0, 0.0, 1.0]
+
+
+@settings(max_examples=20)
+@given(
+    grid=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple),
+    include_coordinates=st.booleans(),
+    spacing=st.sampled_from(["ends", "steps"]),
+)
+def test_fourier_features_of_some_elements_are_those_of_their_coordinates(
+    grid: tuple[int, ...], include_coordinates: bool, spacing: Spacing
+) -> None:
+    encoding = FourierPositionEncoding(
+        num_bands=3, max_resolution=(9, 7, 5)[: len(grid)], include_coordinates=include_coordinates
+    )
+    like = torch.zeros((), dtype=torch.float64)
+    indices = torch.stack([torch.randint(size, (8,)) for size in grid], dim=1)
+    ours = encoding.at_indices(grid, indices, spacing=spacing, like=like)
+    last = [max(size - 1, 1) if spacing == "ends" else size for size in grid]
+    coordinates = -1 + 2 * indices.double() / torch.tensor(last)
+    torch.testing.assert_close(ours, encoding.at_coordinates(coordinates, like=like))
+    if spacing == "ends":
+        flat = np.ravel_multi_index(tuple(indices.numpy().T), grid)
+        torch.testing.assert_close(ours, encoding(grid, like=like)[flat])
+
+
+def test_fourier_features_of_other_axes_are_refused() -> None:
+    encoding = FourierPositionEncoding(num_bands=2, max_resolution=(4, 4))
+    with pytest.raises(ValueError, match=r"are of 2 axes, got the grid \(4,\)"):
+        encoding((4,), like=torch.zeros(()))
+    with pytest.raises(ValueError, match=r"are of 2 axes, got the grid \(4, 4, 4\)"):
+        encoding.at_indices((4, 4, 4), torch.zeros(1, 3, dtype=torch.int64), like=torch.zeros(()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_positions_take_the_type_of_another_tensor_at_points_too(dtype: torch.dtype) -> None:
+    like = torch.zeros((), dtype=dtype)
+    indices, coordinates = torch.tensor([[1, 2]]), torch.tensor([[0.0, 1.0]])
+    fourier = FourierPositionEncoding(num_bands=64, max_resolution=(224, 224))
+    learned = LearnedPositionEncoding(grid=(3, 3), num_channels=2)
+    for encoding in (fourier, learned):
+        at_indices = encoding.at_indices((3, 3), indices, like=like)
+        at_coordinates = encoding.at_coordinates(coordinates, like=like)
+        assert at_indices.dtype == at_coordinates.dtype == dtype
+        torch.testing.assert_close(at_indices, at_coordinates)
+
+
+@pytest.mark.parametrize("grid", [(5,), (4, 6), (2, 3, 4)])
+@pytest.mark.parametrize("spacing", ["ends", "steps"])
+def test_learned_positions_of_some_elements_are_rows_of_the_table(
+    grid: tuple[int, ...], spacing: Spacing
+) -> None:
+    encoding = LearnedPositionEncoding(grid=grid, num_channels=3)
+    like = torch.zeros(())
+    indices = torch.tensor(list(np.ndindex(*grid)))[torch.randperm(int(np.prod(grid)))]
+    rows = encoding.table.weight[np.ravel_multi_index(tuple(indices.numpy().T), grid)]
+    assert torch.equal(encoding.at_indices(grid, indices, like=like), rows)
+    coordinates = torch.stack(
+        [x[indices[:, axis]] for axis, x in enumerate(axis_coordinates(grid, spacing=spacing))], dim=1
+    )
+    torch.testing.assert_close(encoding.at_coordinates(coordinates, spacing=spacing, like=like), rows)
+
+
+def test_learned_positions_of_some_elements_of_another_grid() -> None:
+    encoding = LearnedPositionEncoding(grid=(2, 3), num_channels=4)
+    like = torch.zeros(())
+    whole = encoding((4, 5), like=like)
+    indices = torch.tensor([[3, 1], [0, 4]])
+    assert torch.equal(encoding.at_indices((4, 5), indices, like=like), whole[[16, 4]])
+
+
+def test_truncated_positions_are_the_first_rows() -> None:
+    encoding = LearnedPositionEncoding(grid=(6,), num_channels=2, resize="truncate")
+    like = torch.zeros(())
+    assert torch.equal(encoding((4,), like=like), encoding.table.weight[:4])
+    assert torch.equal(encoding((6,), like=like), encoding.table.weight)
+    with pytest.raises(ValueError, match=r"positions for 6 elements, got 7. Cut the sequence, or split it"):
+        encoding((7,), like=like)
+    with pytest.raises(
+        ValueError, match=r"Only positions of one axis can be truncated, got the grid \(2, 3\)"
+    ):
+        LearnedPositionEncoding(grid=(2, 3), num_channels=2, resize="truncate")
+
+
+@given(grid=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
+def test_flat_indices_are_row_major(grid: tuple[int, ...]) -> None:
+    indices = torch.tensor(list(np.ndindex(*grid)))
+    assert flat_indices(indices, grid).tolist() == list(range(int(np.prod(grid))))
+
+
+@pytest.mark.parametrize("grid", [(4, 5), (2, 3, 4), (1, 6)])
+def test_interpolation_is_that_of_grid_sample(grid: tuple[int, ...]) -> None:
+    """Which takes the last axis first, and has both ends with align_corners."""
+    values = torch.randn(2, int(np.prod(grid)), 3).double()
+    coordinates = torch.rand(20, len(grid)).double() * 2 - 1
+    as_image = values.mT.reshape(2, 3, *grid)
+    where = coordinates.flip(-1).expand(2, *[1] * (len(grid) - 1), 20, -1)
+    expected = torch.nn.functional.grid_sample(as_image, where, align_corners=True, padding_mode="border")
+    torch.testing.assert_close(interpolate(values, grid, coordinates), expected.flatten(2).mT)
+
+
+def test_interpolation_over_steps() -> None:
+    """By hand: two elements at -1 and 0, and the last as far as 1."""
+    values = torch.tensor([[[1.0], [3.0]]])
+    coordinates = torch.tensor([[-1.0], [-0.75], [-0.5], [0.0], [0.5], [1.0]])
+    ours = interpolate(values, (2,), coordinates, spacing="steps")
+    torch.testing.assert_close(ours.flatten(), torch.tensor([1.0, 1.5, 2.0, 3.0, 3.0, 3.0]))
+
+
+def test_interpolation_passes_gradients_to_values_and_coordinates() -> None:
+    values = torch.randn(2, 12, 2).double().requires_grad_()
+    coordinates = (torch.rand(5, 2).double() * 1.8 - 0.9).requires_grad_()
+    torch.autograd.gradcheck(lambda v, c: interpolate(v, (3, 4), c), (values, coordinates))

@@ -15,6 +15,7 @@ from torch import nn
 
 import perceiver_io.testing
 from perceiver_io import ByteArray, ClassificationDecoder, ComponentConfig, Decoder, Encoded, InputAdapter
+from perceiver_io.layers import LearnedArray
 from perceiver_io.testing import (
     ADAPTER_CHECKS,
     DECODER_CHECKS,
@@ -169,6 +170,73 @@ class RaisesIndexErrors(Projection):
         return super().forward(x, mask)
 
 
+class WrongCount(Projection):
+    num_elements = 4
+
+
+class TiesAStranger(Projection):
+    def tied_embedding(self) -> LearnedArray:
+        return LearnedArray(3, 4)
+
+
+class Tokens(InputAdapter):
+    """A sound adapter of ids, to be broken as well."""
+
+    Config = Projection.Config
+
+    def __init__(self, config: Projection.Config) -> None:
+        super().__init__()
+        self.num_channels = self.num_content_channels = config.width
+        self.table = LearnedArray(5, config.width)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        if x.ndim != 2 or x.dtype != torch.int64 or 0 in x.shape:
+            raise ValueError(f"Ids must be int64 (batch, tokens), got {x.dtype} {tuple(x.shape)}.")
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape):
+            raise ValueError(f"The mask must be bool {tuple(x.shape)}, got {mask.dtype} {tuple(mask.shape)}.")
+        values = self.table.weight[self.ids(x, mask)]
+        return ByteArray(values=values, mask=mask, num_content_channels=values.shape[-1])
+
+    def ids(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        real = x if mask is None else torch.where(mask, x, 0)
+        if ((real < 0) | (real >= 5)).any():
+            raise ValueError(f"Ids must be from 0 to 4, got {real.unique().tolist()}.")
+        return real
+
+    def tied_embedding(self) -> LearnedArray:
+        return self.table
+
+
+class RefusesMaskedIds(Tokens):
+    def ids(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        return super().ids(x, None)
+
+
+class ClampsIds(Tokens):
+    def ids(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        return super().ids(x.clamp(0, 4), mask)
+
+
+class TakesFloatingIds(Tokens):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(x.long(), mask)
+
+
+class WrongTableGradient(Tokens):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        array = super().forward(x, mask)
+        values = Squared.apply(array.values)
+        return ByteArray(values=values, mask=mask, num_content_channels=values.shape[-1])
+
+
+def token_case(adapter_class: type[InputAdapter]) -> AdapterCase:
+    mask = torch.tensor([[True, True, False], [False, True, True]])
+    ids = torch.tensor([[0, 4, 1], [3, 0, 2]])
+    return AdapterCase(
+        adapter_class=adapter_class, config=Projection.Config(), x=ids, mask=mask, bad_values=(-1, 5)
+    )
+
+
 def adapter_case(adapter_class: type[InputAdapter], config: ComponentConfig | None = None) -> AdapterCase:
     mask = torch.tensor([[True, True, False, True, True], [False, True, True, True, False]])
     return AdapterCase(
@@ -180,12 +248,34 @@ def test_a_sound_adapter_passes() -> None:
     check_adapter(adapter_case(Projection))
 
 
+def test_a_sound_adapter_of_ids_passes() -> None:
+    check_adapter(token_case(Tokens))
+
+
+@pytest.mark.parametrize(
+    ("adapter_class", "check", "message"),
+    [
+        (RefusesMaskedIds, "mask", r"Masked values are refused: Ids must be from 0 to 4, got \[-1"),
+        (ClampsIds, "bad_input", "An input with -1 is accepted"),
+        (TakesFloatingIds, "bad_input", "An input of torch.float32 is accepted"),
+        (WrongTableGradient, "numerical_gradients", "differ in float64"),
+    ],
+)
+def test_broken_adapters_of_ids_fail(adapter_class: type[InputAdapter], check: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        ADAPTER_CHECKS[check](token_case(adapter_class))
+    with pytest.raises(AssertionError):
+        check_adapter(token_case(adapter_class))
+
+
 @pytest.mark.parametrize(
     ("adapter_class", "check", "message"),
     [
         (WrongWidth, "channels", "num_channels is 5, the byte array has 4"),
         (WrongContent, "channels", "num_content_channels is 3, the byte array says 4"),
         (ReturnsTensor, "channels", "returns Tensor, expected a ByteArray"),
+        (WrongCount, "channels", "num_elements is 4, the byte array has 5"),
+        (TiesAStranger, "channels", "not part of the adapter"),
         (MixesSamples, "samples", "A sample alone gives another byte array"),
         (DropsMask, "mask", "The byte array of a masked input has no mask"),
         (LeaksMasked, "mask", "Masked values change the latents"),
@@ -365,6 +455,10 @@ def test_useless_cases_are_refused() -> None:
         AdapterCase(x=torch.randn(1, 2, 3), mask=mask[:1], **fields)
     with pytest.raises(ValueError, match="False somewhere"):
         AdapterCase(x=torch.randn(2, 2, 3), mask=mask | True, **fields)
+    with pytest.raises(ValueError, match=r"torch\.int64 .* needs masked_variant, or, .* bad_values"):
+        AdapterCase(x=torch.zeros(2, 2, dtype=torch.int64), mask=mask, **fields)
+    with pytest.raises(ValueError, match=r"a mask \(2, 2\) needs masked_variant"):
+        AdapterCase(x=torch.randn(2, 3, 4, 2), mask=mask, **fields)
     with pytest.raises(AssertionError, match="masked_variant is x"):
         x = torch.randn(2, 2, 3)
         ADAPTER_CHECKS["mask"](AdapterCase(x=x, mask=mask, masked_variant=x.clone(), **fields))

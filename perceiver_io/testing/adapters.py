@@ -31,9 +31,11 @@ class AdapterCase:
         config: Its configuration.
         x: A valid raw input of at least two samples.
         mask: A mask for `x`, as the adapter documents it, that masks at least one whole element of the byte array.
-        masked_variant: `x` with other values wherever the mask is False; NaN are allowed there. Made of `x` if
-            None, which needs a floating-point `x` whose first axes are the mask's, or (B, C, …) where the mask
-            is (B, …).
+        masked_variant: `x` with other values wherever the mask is False, refused ones too. Made of `x` if None,
+            which needs an `x` whose first axes are the mask's, or (B, C, …) where the mask is (B, …); if `x` is
+            no floating point, `bad_values` too.
+        bad_values: Values that `x` must not hold where it is real: ids past the vocabulary, for example. NaN and
+            infinities of a floating-point `x` are tried anyway.
     """
 
     adapter_class: type[InputAdapter]
@@ -41,21 +43,50 @@ class AdapterCase:
     x: Tensor
     mask: Tensor
     masked_variant: Tensor | None = None
+    bad_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.x.shape[0] < 2:
             raise ValueError(f"A case needs at least two samples, got x of {tuple(self.x.shape)}.")
         if self.mask.dtype != torch.bool or bool(self.mask.all()):
             raise ValueError("A case needs a bool mask that is False somewhere.")
+        self.variant()
 
     def build(self) -> InputAdapter:
         """Returns a new adapter, the same one each time."""
         with common.seeded():
             return self.adapter_class(self.config)
 
+    @property
+    def refused_values(self) -> tuple[float, ...]:
+        """Values that the adapter must refuse, each on its own."""
+        return ((math.nan, math.inf) if self.x.is_floating_point() else ()) + self.bad_values
+
+    def variant(self) -> Tensor:
+        """Returns `x` with other values where the mask is False: `masked_variant`, or one made of `x`.
+
+        Raises:
+            ValueError: None was given, and none can be made.
+        """
+        if self.masked_variant is not None:
+            return self.masked_variant
+        x, mask = self.x, self.mask
+        shape = (*mask.shape, *[1] * (x.ndim - mask.ndim))
+        if x.shape[: mask.ndim] != mask.shape:
+            shape = (mask.shape[0], 1, *mask.shape[1:])
+        fits = len(shape) == x.ndim and all(
+            side in (1, whole) for side, whole in zip(shape, x.shape, strict=True)
+        )
+        if not fits or not self.refused_values:
+            raise ValueError(
+                f"A case with x of {x.dtype} {tuple(x.shape)} and a mask {tuple(mask.shape)} needs "
+                "masked_variant, or, if only its type is in the way, bad_values."
+            )
+        return torch.where(mask.reshape(shape), x, self.refused_values[0]).to(x.dtype)
+
 
 def check_channels(case: AdapterCase) -> None:
-    """What comes out is a well-formed byte array as wide as declared, on the input's device."""
+    """What comes out is a well-formed byte array as declared, on the input's device."""
     adapter = case.build()
     for mask in (None, case.mask):
         byte_array = adapter(case.x, mask)
@@ -82,6 +113,13 @@ def check_channels(case: AdapterCase) -> None:
         assert byte_array.grid is None or math.prod(byte_array.grid) == values.shape[1], (
             f"The grid {byte_array.grid} does not have {values.shape[1]} elements."
         )
+        assert adapter.num_elements in (None, values.shape[1]), (
+            f"num_elements is {adapter.num_elements}, the byte array has {values.shape[1]}."
+        )
+    embedding = adapter.tied_embedding()
+    assert embedding is None or any(module is embedding for module in adapter.modules()), (
+        "tied_embedding() returns something that is not part of the adapter: it would be neither trained nor saved."
+    )
 
 
 def check_samples(case: AdapterCase) -> None:
@@ -100,7 +138,8 @@ def check_samples(case: AdapterCase) -> None:
 def check_mask(case: AdapterCase) -> None:
     """What is masked changes nothing, and a mask that masks nothing is no mask."""
     adapter = case.build()
-    variant = _masked_variant(case)
+    variant = case.variant()
+    assert not torch.equal(variant, case.x), "masked_variant is x; change what is masked."
     with common.seeded():
         encoder = Encoder(
             common.tiny_encoder(),
@@ -170,25 +209,21 @@ def check_config(case: AdapterCase) -> None:
 
 
 def check_bad_input(case: AdapterCase) -> None:
-    """An empty batch, a wrong rank, a wrong type, NaN, infinities and masks that do not fit: a ValueError each."""
+    """An empty batch, a wrong rank, type or value, and masks that do not fit: a ValueError each."""
     adapter, x, mask = case.build(), case.x, case.mask
-    floating = x.is_floating_point()
+    other_type = torch.int64 if x.is_floating_point() else torch.float32
     bad: dict[str, tuple[Tensor, Tensor | None]] = {
         "An empty batch": (x[:0], None),
         "An input without its batch axis": (x[0], None),
         "An input with an axis too many": (x.unsqueeze(0), None),
-        f"An input of {torch.int64 if floating else torch.float32}": (
-            x.to(torch.int64 if floating else x.float().dtype),
-            None,
-        ),
+        f"An input of {other_type}": (x.to(other_type), None),
         "A mask of fewer samples": (x, mask[1:]),
         "A floating-point mask": (x, mask.float()),
     }
-    if floating:
-        for value in (math.nan, math.inf):
-            spoilt = x.clone()
-            spoilt.view(-1)[-1] = value
-            bad[f"An input with {value}"] = (spoilt, None)
+    for value in case.refused_values:
+        spoilt = x.clone()
+        spoilt[(-1,) * x.ndim] = value
+        bad[f"An input with {value}"] = (spoilt, None)
     for what, arguments in bad.items():
         common.check_refused(what, lambda arguments=arguments: adapter(*arguments))  # type: ignore[misc]
 
@@ -213,17 +248,6 @@ def check_adapter(case: AdapterCase) -> None:
     """
     for check in ADAPTER_CHECKS.values():
         check(case)
-
-
-def _masked_variant(case: AdapterCase) -> Tensor:
-    x, mask, variant = case.x, case.mask, case.masked_variant
-    if variant is None:
-        shape = (*mask.shape, *[1] * (x.ndim - mask.ndim))
-        if x.shape[: mask.ndim] != mask.shape:
-            shape = (mask.shape[0], 1, *mask.shape[1:])
-        variant = torch.where(mask.reshape(shape), x, math.nan if x.is_floating_point() else 0)
-    assert not torch.equal(variant, x), "masked_variant is x; change what is masked."
-    return variant
 
 
 def _encode(adapter: InputAdapter, encoder: Encoder, x: Tensor, mask: Tensor | None) -> Tensor:

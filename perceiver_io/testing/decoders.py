@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,10 @@ from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.layers import LearnedArray
 from perceiver_io.model import PerceiverIO
+from perceiver_io.points import Points
+from perceiver_io.query_attention import SharedAttention, SharedAttentionConfig
 from perceiver_io.testing import common
 from perceiver_io.testing.elements import ElementsAdapter
 
@@ -30,12 +35,15 @@ class DecoderCase:
         config: Its configuration.
         encoded: A batch of at least two samples in float32, with the byte arrays that the decoder needs, if any.
         output_shape: Shape of what is decoded, without the batch axis.
+        embedding_size: Tokens and channels of the embedding that the decoder is tied to, if its configuration names
+            an input for one (``tied_to``).
     """
 
     decoder_class: type[Decoder]
     config: ComponentConfig
     encoded: Encoded
     output_shape: tuple[int, ...]
+    embedding_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.encoded.latents.shape[0] < 2:
@@ -43,10 +51,20 @@ class DecoderCase:
                 f"A case needs at least two samples, got latents {tuple(self.encoded.latents.shape)}."
             )
 
-    def build(self) -> Decoder:
-        """Returns a new decoder, the same one each time."""
+    def build(self, *, attended_channels: int | None = None, dtype: torch.dtype = torch.float32) -> Decoder:
+        """Returns a new decoder, the same one each time.
+
+        Args:
+            attended_channels: Width of what a shared attention makes of its queries; None for one of its own.
+            dtype: Type of its parameters.
+        """
+        arguments: dict[str, Any] = {"latent_channels": self.encoded.latents.shape[-1]}
+        if attended_channels is not None:
+            arguments["attended_channels"] = attended_channels
         with common.seeded():
-            return self.decoder_class(self.config, latent_channels=self.encoded.latents.shape[-1])
+            if self.embedding_size is not None:
+                arguments["embedding"] = LearnedArray(*self.embedding_size, std=0.5).to(dtype)
+            return self.decoder_class(self.config, **arguments).to(dtype)
 
 
 def check_shape(case: DecoderCase) -> None:
@@ -87,7 +105,7 @@ def check_numerical_gradients(case: DecoderCase) -> None:
         for name, byte_array in case.encoded.byte_arrays.items()
     }
     common.check_numerical_gradients(
-        case.build().double().eval(),
+        case.build(dtype=torch.float64).eval(),
         x=case.encoded.latents.double(),
         arguments=lambda latents: (Encoded(latents=latents, byte_arrays=byte_arrays),),
         result=lambda output: output,
@@ -96,7 +114,10 @@ def check_numerical_gradients(case: DecoderCase) -> None:
 
 def check_twin(case: DecoderCase) -> None:
     """A model with this decoder is bit-equal after saving and loading."""
-    adapters: dict[str, type] = {"elements_under_test": ElementsAdapter}
+    adapters: dict[str, type] = {
+        "elements_under_test": ElementsAdapter,
+        "embedded_elements_under_test": _EmbeddedElementsAdapter,
+    }
     decoders: dict[str, type] = {"component_under_test": case.decoder_class}
     inputs: dict[str, ComponentConfig] = {
         name: ElementsAdapter.Config(
@@ -104,6 +125,10 @@ def check_twin(case: DecoderCase) -> None:
         )
         for name, byte_array in case.encoded.byte_arrays.items()
     }
+    if case.embedding_size is not None:
+        tied_to = getattr(case.config, "tied_to", None)
+        assert isinstance(tied_to, str), "The case has an embedding_size, but its configuration no tied_to."
+        inputs[tied_to] = _EmbeddedElementsAdapter.Config(num_channels=2, embedding_size=case.embedding_size)
     with common.seeded():
         model = PerceiverIO(
             PerceiverIOConfig(
@@ -144,6 +169,61 @@ def check_bad_input(case: DecoderCase) -> None:
         )
 
 
+def check_points(case: DecoderCase) -> None:
+    """Queries do not see each other: chunks, order and choice of points change nothing, if it takes points."""
+    if not case.decoder_class.takes_points:
+        return
+    decoder: Any = case.build().eval()
+    with torch.no_grad():
+        grid = decoder.query_grid(case.encoded)
+        count = math.prod(grid)
+        _assert_same(
+            decoder(case.encoded),
+            decoder(case.encoded, chunk_size=1),
+            "The output is another one where it is decoded query by query.",
+        )
+        values = decoder(case.encoded, points=Points.of_range(grid, 0, count))
+        assert values.ndim == 3 and values.shape[:2] == (case.encoded.latents.shape[0], count), (
+            f"At {count} points the output is {tuple(values.shape)}, expected (batch, points, values)."
+        )
+        assert values.numel() == decoder(case.encoded).numel(), (
+            "All points together have not as many values as the whole output."
+        )
+        chosen = torch.arange(count - 1, -1, -2)
+        _assert_same(
+            values[:, chosen],
+            decoder(case.encoded, points=Points.parse(chosen, grid, name="the case"), chunk_size=2),
+            "Some points alone are decoded otherwise than among all.",
+        )
+
+
+def check_shared_attention(case: DecoderCase) -> None:
+    """With an attention that outputs share it decodes the same shape, and all of both learns, if it can share."""
+    if "attended_channels" not in inspect.signature(case.decoder_class).parameters:
+        return
+    attended_channels = 5 if case.embedding_size is None else case.embedding_size[1]
+    decoder: Any = case.build(attended_channels=attended_channels).train()
+    config = SharedAttentionConfig(outputs=("other", "y"), output_channels=attended_channels)
+    with common.seeded():
+        shared = SharedAttention(
+            config,
+            query_channels={"other": decoder.num_query_channels + 1, "y": decoder.num_query_channels},
+            latent_channels=case.encoded.latents.shape[-1],
+        )
+        output = decoder(case.encoded, attention=shared.of("y"))
+        expected = (case.encoded.latents.shape[0], *case.output_shape)
+        assert output.shape == expected, (
+            f"With a shared attention the output is {tuple(output.shape)}, expected {expected}."
+        )
+        common.check_gradients(decoder, output)
+    without = [
+        name
+        for name, parameter in shared.named_parameters()
+        if parameter.grad is None and name != "padding.other.weight"
+    ]
+    assert not without, f"These parameters of the shared attention get no gradient: {without}."
+
+
 DECODER_CHECKS: dict[str, Callable[[DecoderCase], None]] = {
     "shape": check_shape,
     "samples": check_samples,
@@ -152,6 +232,8 @@ DECODER_CHECKS: dict[str, Callable[[DecoderCase], None]] = {
     "twin": check_twin,
     "config": check_config,
     "bad_input": check_bad_input,
+    "points": check_points,
+    "shared_attention": check_shared_attention,
 }
 
 
@@ -163,6 +245,33 @@ def check_decoder(case: DecoderCase) -> None:
     """
     for check in DECODER_CHECKS.values():
         check(case)
+
+
+class _EmbeddedElementsAdapter(ElementsAdapter):
+    """Elements beside a table of tokens, for decoders that are tied to one."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ElementsAdapter.Config):
+        """Settings of the adapter.
+
+        Attributes:
+            embedding_size: Tokens and channels of the table.
+        """
+
+        embedding_size: tuple[int, int]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.embedding = LearnedArray(*config.embedding_size)
+
+    def tied_embedding(self) -> LearnedArray:
+        return self.embedding
+
+
+def _assert_same(first: Tensor, second: Tensor, message: str) -> None:
+    torch.testing.assert_close(
+        first, second, rtol=1e-4, atol=1e-5, msg=lambda details: f"{message} {details}"
+    )
 
 
 def _samples(encoded: Encoded, samples: slice) -> Encoded:

@@ -5,6 +5,14 @@
 
 from perceiver_io.training.recipe import TrainingRecipe, parse_recipe, read_recipe_file, recipe_parser
 from perceiver_io.training.run_folder import RunFolder
-from perceiver_io.training.task import Task
+from perceiver_io.training.task import Task, TrainableTask
 
-__all__ = ["RunFolder", "Task", "TrainingRecipe", "parse_recipe", "read_recipe_file", "recipe_parser"]
+__all__ = [
+    "RunFolder",
+    "Task",
+    "TrainableTask",
+    "TrainingRecipe",
+    "parse_recipe",
+    "read_recipe_file",
+    "recipe_parser",
+]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.loading import from_pretrained
 from perceiver_io.tasks.image_classification.model import LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
 from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.tasks.image_classification.published_processor import from_published_settings
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.training import RunFolder
 from perceiver_io.training.run_folder import no_progress_bars
 
-__all__ = ["build_classifier", "class_names_of", "load_classifier"]
+__all__ = ["build_classifier", "class_names_of", "has_processor", "load_classifier", "load_processor"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ def _fine_tuned(
         raise ValueError(
             f"There is no folder {folder} to start from: pretrained must be a folder of a trained model."
         )
-    processor = _load_processor(folder)
+    processor = load_processor(folder.path)
     if recipe.image_size is not None:
         settings = {**processor.to_dict(), "size": recipe.image_size}
         processor = PerceiverIOImageProcessor.from_dict(settings)
@@ -88,33 +91,53 @@ def _fine_tuned(
     return model, processor
 
 
-def load_classifier(run: RunFolder) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
+def load_classifier(
+    source: str | Path,
+) -> tuple[PerceiverIOForImageClassification, PerceiverIOImageProcessor]:
     """Loads a trained classifier and its processor, ready to be applied on the accelerator if there is one.
 
     Args:
-        run: A run folder, or any folder with a saved classifier and its processor.
+        source: A run folder, any folder with a classifier, of ours or published, and its processor, or a hub id.
 
     Raises:
         ValueError: The folder does not exist, or holds no trained classifier.
+        OSError: It is a hub id, and nothing can be fetched.
     """
-    if not run.path.is_dir():
-        raise ValueError(f"There is no folder {run}.")
-    if run.recipe_file.is_file() and not (run.path / "config.json").is_file():
+    run = RunFolder(source)
+    if run.path.is_dir() and run.recipe_file.is_file() and not (run.path / "config.json").is_file():
         raise ValueError(
             f"The run {run} has no model yet: its training was interrupted. Go on with --resume."
         )
-    processor = _load_processor(run)
+    processor = load_processor(source)
     with no_progress_bars():
-        model = PerceiverIOForImageClassification.from_pretrained(run.path).eval()
+        model = from_pretrained(source)
+    if not isinstance(model, PerceiverIOForImageClassification):
+        raise ValueError(f"The model in {source} is no image classifier: it is a {type(model).__name__}.")
+    model.eval()
     if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
+        device: Any = torch.accelerator.current_accelerator()
+        model.to(device)
     return model, processor
 
 
-def _load_processor(run: RunFolder) -> PerceiverIOImageProcessor:
-    if not (run.path / "preprocessor_config.json").is_file():
-        raise ValueError(f"{run} holds no trained classifier: it has no preprocessor_config.json.")
-    return PerceiverIOImageProcessor.from_pretrained(run.path)
+def load_processor(source: str | Path) -> PerceiverIOImageProcessor:
+    """Loads the image processor beside a model; that of a published model becomes one of ours that does the same.
+
+    Args:
+        source: As `load_classifier`.
+
+    Raises:
+        ValueError: There is none, or its settings are not those of a Perceiver.
+    """
+    if not has_processor(source):
+        raise ValueError(f"{source} holds no trained classifier: it has no preprocessor_config.json.")
+    settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
+    return from_published_settings(settings)
+
+
+def has_processor(source: str | Path) -> bool:
+    """Whether a folder has an image processor beside its model. A hub id is taken to have one."""
+    return not Path(source).is_dir() or Path(source, "preprocessor_config.json").is_file()
 
 
 def class_names_of(model: PerceiverIOForImageClassification) -> list[str]:

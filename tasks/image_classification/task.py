@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,25 +14,34 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.extras import require
+from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.registry import register_task
 from perceiver_io.tasks.image_classification.augmentation import Collator, eval_transform, train_transform
 from perceiver_io.tasks.image_classification.building import (
     build_classifier,
     class_names_of,
+    has_processor,
     load_classifier,
+    load_processor,
 )
 from perceiver_io.tasks.image_classification.data import ImageClassificationData, load_data
 from perceiver_io.tasks.image_classification.metrics import compute_metrics
 from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.tasks.image_classification.published_processor import (
+    published_processor,
+    to_published_settings,
+)
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.tasks.image_classification.results import (
     describe_results,
     evaluation_results,
     training_results,
 )
-from perceiver_io.training import RunFolder, Task, TrainingRecipe, parse_recipe
+from perceiver_io.training import RunFolder, TrainableTask, TrainingRecipe, parse_recipe
+from perceiver_io.training.task import Layout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,10 +56,11 @@ _PREDICTION_BATCH = 64
 
 
 @register_task("image-classification")
-class ImageClassificationTask(Task):
+class ImageClassificationTask(TrainableTask):
     """Trains and applies `PerceiverIOForImageClassification`."""
 
     name = "image-classification"
+    architectures = ("PerceiverIOForImageClassification",)
     recipe_class = ImageClassificationRecipe
 
     def train(self, recipe: TrainingRecipe) -> dict[str, Any]:
@@ -132,7 +144,7 @@ class ImageClassificationTask(Task):
         """
         stored = {name: value for name, value in run.recipe().items() if name != "task"}
         recipe = parse_recipe(ImageClassificationRecipe, values=stored)
-        model, processor = load_classifier(run)
+        model, processor = load_classifier(run.path)
         data = _load_data(recipe)
         rows = {"train": data.train, "validation": data.validation, "test": data.test}.get(split)
         if rows is None:
@@ -164,13 +176,19 @@ class ImageClassificationTask(Task):
             scores, all_labels.numpy(), all_logits.numpy(), data.class_names, split=split
         )
 
-    def predict(self, run: RunFolder, files: Sequence[str | Path], *, top_k: int = 5) -> list[dict[str, Any]]:
+    def add_predict_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds `--top-k`."""
+        parser.add_argument("--top-k", type=int, default=3, help="how many classes to print (default: 3)")
+
+    def predict(
+        self, source: str | Path, inputs: Sequence[str], options: argparse.Namespace
+    ) -> list[dict[str, Any]]:
         """Classifies image files.
 
         Args:
-            run: A run folder, or any folder with a saved classifier and its processor.
-            files: The image files.
-            top_k: How many of the most probable classes to return.
+            source: A run folder, any folder with a saved classifier and its processor, or a hub id.
+            inputs: The image files.
+            options: `top_k`: how many of the most probable classes to return. There is nothing for `output_dir`.
 
         Returns:
             For each file its name and `labels`: class names with probabilities, the most probable first.
@@ -178,17 +196,20 @@ class ImageClassificationTask(Task):
         Raises:
             ValueError: A file is missing or no image, or the model cannot be loaded.
         """
+        top_k = options.top_k
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected 1 or more.")
-        model, processor = load_classifier(run)
+        if options.output_dir is not None:
+            raise ValueError(f"The task {self.name} writes no files: leave out --output-dir.")
+        model, processor = load_classifier(source)
         names = class_names_of(model)
         results = []
-        for start in range(0, len(files), _PREDICTION_BATCH):
-            part = files[start : start + _PREDICTION_BATCH]
+        for start in range(0, len(inputs), _PREDICTION_BATCH):
+            part = inputs[start : start + _PREDICTION_BATCH]
             logits = _logits(model, processor([_open(file) for file in part])["pixel_values"])
             if not logits.isfinite().all():
                 raise ValueError(
-                    f"The model in {run} gives values that are not numbers: its weights are damaged."
+                    f"The model in {source} gives values that are not numbers: its weights are damaged."
                 )
             probabilities, classes = logits.softmax(-1).topk(min(top_k, len(names)))
             for file, row, indices in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
@@ -199,18 +220,59 @@ class ImageClassificationTask(Task):
         return results
 
     def draw_attention(
-        self, run: RunFolder, file: str | Path, output: str | Path, *, latents: Sequence[int] | None = None
+        self,
+        source: str | Path,
+        file: str | Path,
+        output: str | Path,
+        *,
+        latents: Sequence[int] | None = None,
     ) -> None:
         """Draws what the classifier attends to in an image file.
 
         Args:
-            run: As `predict`.
+            source: As `predict`.
             file: The image file.
             output: The picture to write; its suffix says the format.
             latents: Latents to draw; by default those that look at the least of the image.
         """
-        model, processor = load_classifier(run)
+        model, processor = load_classifier(source)
         _draw_attention(model, processor, _open(file), output, latents=latents, title=Path(file).name)
+
+    def save_processor(
+        self,
+        model: PerceiverIOPreTrainedModel,
+        folder: str | Path,
+        *,
+        source: str | Path | None = None,
+        layout: Layout = "perceiver-io",
+    ) -> None:
+        """Writes preprocessor_config.json: the source's, or the one that the published models were evaluated with.
+
+        Args:
+            model: The classifier.
+            folder: The folder of the model.
+            source: Where the model came from, if it is not new.
+            layout: "perceiver-io" for our image processor, "transformers" for its own. What that cannot do is not
+                written, with a warning.
+
+        Raises:
+            ValueError: The source's is damaged.
+        """
+        if source is None or not has_processor(source):
+            assert isinstance(model.config, PerceiverIOConfig)
+            processor = published_processor(model.config)
+        else:
+            processor = load_processor(source)
+        if layout == "perceiver-io":
+            processor.save_pretrained(folder)
+            return
+        try:
+            settings = to_published_settings(processor)
+        except ValueError as error:
+            logger.warning("No preprocessor_config.json is written. %s", error)
+            return
+        text = json.dumps(settings, indent=2)
+        Path(folder, "preprocessor_config.json").write_text(f"{text}\n", encoding="utf-8")
 
     def describe_metrics(self, metrics: dict[str, Any]) -> str:
         """Returns one line: what matters most."""

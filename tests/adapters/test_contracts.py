@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from perceiver_io.adapters.image import ImageAdapter
+from perceiver_io.adapters import (
+    AudioAdapter,
+    FramePairAdapter,
+    ImageAdapter,
+    LabelAdapter,
+    TextAdapter,
+    VideoAdapter,
+)
 from perceiver_io.registry import ADAPTERS
 from perceiver_io.testing import ADAPTER_CHECKS, AdapterCase, ElementsAdapter
 
@@ -27,8 +34,75 @@ def elements_case() -> AdapterCase:
     return AdapterCase(adapter_class=ElementsAdapter, config=config, x=torch.randn(2, 3, 4), mask=mask)
 
 
+def text_case(*, length: int = 5, dtype: torch.dtype = torch.int64) -> AdapterCase:
+    config = TextAdapter.Config(vocab_size=7, max_length=6, num_channels=4)
+    x = torch.randint(7, (2, length), dtype=dtype)
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[0, 3:] = mask[1, 0] = False
+    return AdapterCase(
+        adapter_class=TextAdapter, config=config, x=x, mask=mask, bad_values=(-1, 7, 2**31 - 1)
+    )
+
+
+def frame_pair_case(*, size: tuple[int, int] = (4, 5), **fields: Any) -> AdapterCase:
+    config = FramePairAdapter.Config(**{"size": (4, 5), "feature_channels": 4, "num_bands": 2} | fields)
+    x = torch.randn(2, 2, config.image_channels, *size)
+    mask = torch.ones(2, *size, dtype=torch.bool)
+    mask[0, :2] = mask[1, 1, 2] = False
+    return AdapterCase(
+        adapter_class=FramePairAdapter,
+        config=config,
+        x=x,
+        mask=mask,
+        masked_variant=torch.where(mask[:, None, None], x, torch.nan),
+    )
+
+
+def video_case(*, size: tuple[int, int, int] = (2, 4, 6), **fields: Any) -> AdapterCase:
+    config = VideoAdapter.Config(**{"size": (2, 4, 6), "patch_size": (1, 2, 3), "num_bands": 2} | fields)
+    x = torch.randn(2, size[0], config.image_channels, *size[1:])
+    mask = torch.ones(2, *size, dtype=torch.bool)
+    mask[0, :, :2] = False
+    mask[1, :, 1:, :3] = False
+    return AdapterCase(
+        adapter_class=VideoAdapter,
+        config=config,
+        x=x,
+        mask=mask,
+        masked_variant=torch.where(mask[:, :, None], x, torch.nan),
+    )
+
+
+def audio_case(*, num_samples: int = 12, **fields: Any) -> AdapterCase:
+    config = AudioAdapter.Config(**{"num_samples": 12, "samples_per_patch": 4, "num_bands": 3} | fields)
+    mask = torch.ones(2, num_samples, dtype=torch.bool)
+    mask[0, 6:] = mask[1, :4] = False
+    return AdapterCase(adapter_class=AudioAdapter, config=config, x=torch.randn(2, num_samples), mask=mask)
+
+
+def label_case(x: torch.Tensor, **fields: Any) -> AdapterCase:
+    mask = torch.tensor([True, False, True])
+    return AdapterCase(
+        adapter_class=LabelAdapter, config=LabelAdapter.Config(num_classes=4), x=x, mask=mask, **fields
+    )
+
+
 # By the adapter's registered name, then by what is special about the case.
 CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
+    "audio": {
+        "fourier": lambda: audio_case(),
+        "longer-without-coordinates": lambda: audio_case(
+            num_samples=16, max_resolution=3, include_coordinates=False
+        ),
+        "samples-alone": lambda: audio_case(samples_per_patch=1),
+    },
+    "frame-pair": {
+        "3x3": lambda: frame_pair_case(),
+        "5x5-grey-other-size": lambda: frame_pair_case(size=(5, 3), neighbourhood=5, image_channels=1),
+        "pixels-without-coordinates": lambda: frame_pair_case(
+            neighbourhood=1, include_coordinates=False, max_resolution=(8, 8)
+        ),
+    },
     "image": {
         "pixels-fourier": lambda: image_case(),
         "grey-without-coordinates": lambda: image_case(image_channels=1, include_coordinates=False),
@@ -40,7 +114,25 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         ),
         "conv1x1-learned": lambda: image_case(features="conv1x1", feature_channels=4, position="learned"),
         "conv-fourier": lambda: image_case(features="conv", feature_channels=4, size=(9, 10)),
+        "conv-symmetric": lambda: image_case(
+            features="conv", feature_channels=4, size=(14, 17), conv_padding="symmetric", position="learned"
+        ),
         "pixels-without-positions": lambda: image_case(position="none"),
+    },
+    "label": {
+        "probabilities": lambda: label_case(torch.rand(3, 4)),
+        "indices": lambda: label_case(torch.tensor([3, 1, 0]), bad_values=(-1, 4)),
+    },
+    "text": {
+        "int64": lambda: text_case(),
+        "int32-full-length": lambda: text_case(length=6, dtype=torch.int32),
+    },
+    "video": {
+        "space": lambda: video_case(),
+        "time-too-without-coordinates": lambda: video_case(
+            size=(4, 4, 2), patch_size=(2, 2, 1), include_coordinates=False, max_resolution=(2, 2, 2)
+        ),
+        "grey-pixels": lambda: video_case(patch_size=(1, 1, 1), image_channels=1),
     },
 }
 
@@ -65,3 +157,18 @@ def test_every_registered_adapter_has_cases() -> None:
     assert ours == set(CASES)
     for name, cases in CASES.items():
         assert {case().adapter_class for case in cases.values()} == {ADAPTERS.get(name)}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("adapter", CASES)
+def test_traces_whole(adapter: str, masked: bool) -> None:
+    """Without a graph break, as `torch.compile` of a whole model needs it."""
+    case = next(iter(CASES[adapter].values()))()
+    module, mask = case.build().eval(), case.mask if masked else None
+    torch._dynamo.reset()
+    byte_array = torch.compile(module, fullgraph=True, backend="eager")(case.x, mask)
+    expected = module(case.x, mask)
+    torch.testing.assert_close(byte_array.values, expected.values)
+    assert byte_array.grid == expected.grid
+    assert (byte_array.mask is None) == (mask is None)
+    torch._dynamo.reset()

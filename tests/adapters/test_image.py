@@ -1,11 +1,14 @@
 """The image adapter: content, positions, sizes, masks, and what it refuses."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PerceiverConfig
+from transformers.models.perceiver.modeling_perceiver import PerceiverImagePreprocessor
 
 from perceiver_io import ByteArray
 from perceiver_io.adapters.image import DownsamplingConvolution, ImageAdapter
@@ -103,6 +106,38 @@ def test_downsampling_pads_as_same(size: tuple[int, int]) -> None:
     assert ImageAdapter.Config(size=size, features="conv").grid(size) == tuple(quartered)
 
 
+@pytest.mark.parametrize("size", [(5, 6), (7, 13), (9, 10), (16, 17), (31, 33), (28, 12)])
+def test_symmetric_padding_is_that_of_transformers(size: tuple[int, int]) -> None:
+    reference = PerceiverImagePreprocessor(
+        PerceiverConfig(),
+        prep_type="conv",
+        spatial_downsample=4,
+        out_channels=5,
+        fourier_position_encoding_kwargs={"num_bands": 3, "max_resolution": (7, 7), "concat_pos": True},
+    ).eval()
+    with torch.no_grad():
+        for tensor in reference.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5)
+        reference.convnet.conv.weight.sub_(1)
+    fields = {"features": "conv", "feature_channels": 5, "max_resolution": (7, 7)}
+    module = adapter(size=size, conv_padding="symmetric", **fields)
+    renamed = {"conv": "convolution", "batchnorm": "norm"}
+    for theirs, ours in renamed.items():
+        getattr(module.features, ours).load_state_dict(getattr(reference.convnet, theirs).state_dict())
+    image = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        byte_array, (expected, _, _) = module(image), reference(image)
+    torch.testing.assert_close(byte_array.values, expected)
+    same = adapter(size=size, **fields)
+    assert math.prod(same(image).grid) > math.prod(byte_array.grid)
+
+
+def test_symmetric_padding_of_the_published_size() -> None:
+    config = ImageAdapter.Config(size=(224, 224), features="conv", conv_padding="symmetric")
+    assert config.grid((224, 224)) == (55, 55)
+
+
 @pytest.mark.parametrize("size", [(4, 6), (3, 9)])
 def test_fourier_positions_follow_the_grid_at_fixed_frequencies(size: tuple[int, int]) -> None:
     byte_array = adapter()(torch.randn(2, 3, *size))
@@ -173,14 +208,20 @@ def test_mask_of_conv_features_has_their_grid(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(3, 4, 6), r"must be \(batch, 3, height, width\), got 3 axes"),
+        (torch.zeros(3, 4, 6), r"must be \(batch, 3, height, width\), got 3 axes: \(3, 4, 6\)"),
         (torch.zeros(1, 1, 3, 4, 6), "got 5 axes"),
-        (torch.zeros(2, 4, 6, 3), r"must have 3 channels.*got \(2, 4, 6, 3\)\. Channels come first"),
-        (torch.zeros(2, 1, 4, 6), r"must have 3 channels.*got \(2, 1, 4, 6\)"),
-        (torch.zeros(2, 3, 4, 6, dtype=torch.uint8), "must be floating point, got torch.uint8"),
+        (
+            torch.zeros(2, 4, 6, 3),
+            r"must be \(batch, 3, height, width\), got 4 axes: \(2, 4, 6, 3\)\. Channels come first",
+        ),
+        (torch.zeros(2, 1, 4, 6), r"\(batch, 3, height, width\), got 4 axes: \(2, 1, 4, 6\)"),
+        (
+            torch.zeros(2, 3, 4, 6, dtype=torch.uint8),
+            r"must be floating point, got torch.uint8\. Pixels are expected in \[0, 1\] or \[-1, 1\]",
+        ),
         (torch.zeros(2, 3, 4, 6, dtype=torch.bool), "must be floating point, got torch.bool"),
-        (torch.zeros(0, 3, 4, 6), r"at least one sample and one pixel, got \(0, 3, 4, 6\)"),
-        (torch.zeros(2, 3, 0, 6), "at least one sample and one pixel"),
+        (torch.zeros(0, 3, 4, 6), r"must not be empty along any axis, got \(0, 3, 4, 6\)"),
+        (torch.zeros(2, 3, 0, 6), "must not be empty along any axis"),
         (torch.full((1, 3, 4, 6), torch.nan), "72 values that are NaN or infinite"),
         (torch.full((1, 3, 4, 6), -torch.inf), "72 values that are NaN or infinite"),
     ],
@@ -222,6 +263,13 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"feature_channels": 8}, "feature_channels goes with features='conv1x1' or 'conv'"),
         ({"features": "conv", "feature_channels": 0}, "feature_channels must be at least 1, got 0"),
         ({"position_projection": 0}, "position_projection must be at least 1, got 0"),
+        ({"max_resolution": (4, 0)}, r"max_resolution must be at least 1, got \(4, 0\)"),
+        (
+            {"conv_padding": "symmetric"},
+            "conv_padding='symmetric' goes with features='conv', got features='pixels'",
+        ),
+        ({"conv_padding": "symmetric", "features": "conv"}, "4x6 pixels is smaller than 5x5"),
+        ({"conv_padding": "valid"}, "conv_padding must be one of 'same', 'symmetric', got 'valid'"),
         ({"size": (0, 4)}, "0x4 pixels"),
         ({"size": (0, 4), "features": "conv"}, "0x4 pixels"),
         (

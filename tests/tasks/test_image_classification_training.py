@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -26,6 +27,7 @@ from perceiver_io.training.trainer import Trainer
 
 FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "metrics.json"}
 FILES |= {"attention.png", "confusion.png", "learning_curve.png", "checkpoints"}
+OPTIONS = argparse.Namespace(top_k=5, output_dir=None)
 RECIPES = Path(perceiver_io.tasks.__path__[0]) / "image_classification" / "recipes"
 
 
@@ -131,7 +133,7 @@ def test_evaluating_again_gives_the_same(trained: tuple[Path, dict[str, Any]]) -
 def test_predictions_are_those_of_a_pipeline(trained: tuple[Path, dict[str, Any]], folder: Path) -> None:
     path, _ = trained
     files = [folder / "dark" / "0.png", folder / "bright" / "1.png"]
-    ours = ImageClassificationTask().predict(RunFolder(path), files, top_k=5)
+    ours = ImageClassificationTask().predict(path, [str(file) for file in files], OPTIONS)
     assert [one["file"] for one in ours] == [str(file) for file in files]
     classify = pipeline("image-classification", model=str(path), device="cpu")
     for one, theirs in zip(ours, classify([str(file) for file in files]), strict=True):
@@ -186,7 +188,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
             train(recipe(folder, tmp_path / "parts", **settings))
     assert not (tmp_path / "parts" / "model.safetensors").exists()
     with pytest.raises(ValueError, match="no model yet"):
-        ImageClassificationTask().predict(RunFolder(tmp_path / "parts"), [])
+        ImageClassificationTask().predict(tmp_path / "parts", [], OPTIONS)
     parts = train(recipe(folder, tmp_path / "parts", resume=True, **settings))
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,139 @@
+"""Pairs of frames: what surrounds each pixel in both of them, beside its 2-D position.
+
+Shape legend: B batch, F image channels, H height, W width, I rows and J columns of a neighbourhood, C channels;
+M = H x W elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from perceiver_io.adapter import InputAdapter, check_finite
+from perceiver_io.adapters._common import beside, check_floating, check_mask, check_positive, check_shape
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.layers import Linear
+from perceiver_io.position import FourierPositionEncoding
+from perceiver_io.registry import register_adapter
+
+__all__ = ["FramePairAdapter", "neighbourhoods"]
+
+
+@register_adapter("frame-pair")
+class FramePairAdapter(InputAdapter):
+    """Joins two frames (B, 2, F, H, W) pixel by pixel (Perceiver IO, section 4.2 and appendix on optical flow).
+
+    An element is a pixel: a learned projection of its neighbourhood in the first and in the second frame, and its
+    position. Frames may have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both
+    frames; masked pixels are set to zero before their neighbours look at them.
+
+    Args:
+        config: The settings.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        """Settings of the adapter.
+
+        Attributes:
+            size: Nominal height and width in pixels; fixes, by default, the resolution of the positions.
+            image_channels: F.
+            neighbourhood: Side of a neighbourhood in pixels, odd.
+            feature_channels: Width of the projection.
+            num_bands: Frequencies per axis of the Fourier positions.
+            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; `size` if None.
+            include_coordinates: Whether positions begin with the raw coordinates.
+        """
+
+        size: tuple[int, int]
+        image_channels: int = 3
+        neighbourhood: int = 3
+        feature_channels: int = 64
+        num_bands: int = 64
+        max_resolution: tuple[int, int] | None = None
+        include_coordinates: bool = True
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_positive(
+                self,
+                "size",
+                "image_channels",
+                "neighbourhood",
+                "feature_channels",
+                "num_bands",
+                "max_resolution",
+            )
+            if self.neighbourhood % 2 == 0:
+                raise ValueError(
+                    f"FramePairAdapter.Config.neighbourhood must be odd, so that it has a middle, got "
+                    f"{self.neighbourhood}."
+                )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.projection = Linear(2 * config.neighbourhood**2 * config.image_channels, config.feature_channels)
+        self.position = FourierPositionEncoding(
+            num_bands=config.num_bands,
+            max_resolution=config.max_resolution or config.size,
+            include_coordinates=config.include_coordinates,
+        )
+        self.num_content_channels = config.feature_channels
+        self.num_channels = config.feature_channels + self.position.num_channels
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
+        """Flattens a batch of frame pairs.
+
+        Args:
+            x: (B, 2, F, H, W) floating-point frames, from -1 to 1 as published.
+            mask: (B, H, W) bool, True where a pixel is real in both frames.
+
+        Returns:
+            The byte array: features first, then position.
+
+        Raises:
+            ValueError: The rank, number of frames, channels or type does not fit, the batch is empty, or a real pixel
+                is NaN.
+        """
+        check_shape(
+            x,
+            ("batch", 2, self.config.image_channels, "height", "width"),
+            name="Frame pairs",
+            advice="Make a pair of two frames of one size with torch.stack([first, second], dim=-4).",
+        )
+        check_floating(
+            x, name="Frame pairs", advice="Pixels are expected in [-1, 1]: convert and scale them."
+        )
+        batch_size, _, _, height, width = x.shape
+        check_mask(mask, (batch_size, height, width), x=x, name="frame pairs")
+        if mask is not None:
+            x = torch.where(mask[:, None, None], x, 0)
+        check_finite(x, name="The batch of frame pairs")
+        features_BMC = self.projection(neighbourhoods(x, self.config.neighbourhood))
+        return ByteArray(
+            values=beside(features_BMC, self.position((height, width), like=features_BMC)),
+            mask=None if mask is None else mask.flatten(1),
+            grid=(height, width),
+            num_content_channels=self.num_content_channels,
+        )
+
+
+def neighbourhoods(frames_BTFHW: Tensor, side: int) -> Tensor:
+    """Collects what surrounds each pixel in every frame, with zeros outside.
+
+    Args:
+        frames_BTFHW: T frames each.
+        side: Height and width of a neighbourhood, odd.
+
+    Returns:
+        (B, M, C) with C = T x side x side x F in the order of the original release: frame, row, column, image
+        channel.
+    """
+    padded = nn.functional.pad(frames_BTFHW, [side // 2] * 4)
+    windows_BTFHWIJ = padded.unfold(-2, side, 1).unfold(-2, side, 1)  # a view: nothing is copied yet
+    return rearrange(windows_BTFHWIJ, "b t f h w i j -> b (h w) (t i j f)")

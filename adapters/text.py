@@ -1,0 +1,102 @@
+"""Text: token ids, embedded and added to learned positions.
+
+Shape legend: B batch, T tokens, C channels of the byte array; M = T elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters._common import check_indices, check_mask, check_positive, check_shape
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.layers import LearnedArray
+from perceiver_io.position import LearnedPositionEncoding
+from perceiver_io.registry import register_adapter
+
+__all__ = ["TextAdapter"]
+
+
+@register_adapter("text")
+class TextAdapter(InputAdapter):
+    """Embeds token ids (B, T) and adds a learned position to each (Perceiver IO, section 4.1).
+
+    The tokens of the published model are UTF-8 bytes, moved up by six special ones; any other vocabulary will do. A
+    mask is (B, T), True where a token is real. What the ids are where it is False does not matter.
+
+    Args:
+        config: The settings.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        """Settings of the adapter.
+
+        Attributes:
+            vocab_size: How many ids there are; 262 for bytes and their special tokens.
+            max_length: The longest sequence, in tokens; shorter ones take the first positions.
+            num_channels: C, width of the embeddings and of the positions.
+        """
+
+        vocab_size: int = 262
+        max_length: int = 2048
+        num_channels: int = 768
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_positive(self, "vocab_size", "max_length", "num_channels")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.num_channels = self.num_content_channels = config.num_channels
+        self.embedding = LearnedArray(config.vocab_size, config.num_channels)
+        self.position = LearnedPositionEncoding(
+            grid=(config.max_length,), num_channels=config.num_channels, resize="truncate"
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
+        """Embeds a batch of token ids.
+
+        Args:
+            x: (B, T) int64 or int32 token ids.
+            mask: (B, T) bool, True where a token is real.
+
+        Returns:
+            The byte array. Positions are added to the embeddings, so that all channels count as content.
+
+        Raises:
+            ValueError: The rank or type does not fit, the batch is empty, the sequence is too long, or a real id is
+                not in the vocabulary.
+        """
+        check_shape(
+            x, ("batch", "tokens"), name="Token ids", advice="Give one sequence a batch axis: ids[None]."
+        )
+        check_mask(mask, x.shape, x=x, name="token ids")
+        if x.shape[1] > self.config.max_length:
+            raise ValueError(
+                f"The sequence of {x.shape[1]} tokens is longer than the model's {self.config.max_length}. "
+                "Truncate it, or split it in several."
+            )
+        ids_BT = x if mask is None else torch.where(mask, x, 0)
+        check_indices(
+            ids_BT,
+            count=self.config.vocab_size,
+            name="Token ids",
+            advice="Use the tokenizer that belongs to the model.",
+        )
+        values_BTC = nn.functional.embedding(ids_BT, self.embedding())
+        return ByteArray(
+            values=values_BTC + self.position((x.shape[1],), like=values_BTC),
+            mask=mask,
+            grid=(x.shape[1],),
+            num_content_channels=self.num_content_channels,
+        )
+
+    def tied_embedding(self) -> LearnedArray:
+        """Returns the embeddings, (vocab_size, C): decoders may use the same for their logits."""
+        return self.embedding

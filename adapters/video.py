@@ -1,0 +1,129 @@
+"""Video: patches in space and time beside 3-D positions.
+
+Shape legend: B batch, T frames, F image channels, H height, W width, C channels of the byte array,
+M = grid time x grid height x grid width elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from perceiver_io.adapter import InputAdapter, check_finite
+from perceiver_io.adapters._common import (
+    beside,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_shape,
+    element_mask,
+    patch_grid,
+)
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.position import FourierPositionEncoding
+from perceiver_io.registry import register_adapter
+
+__all__ = ["VideoAdapter"]
+
+
+@register_adapter("video")
+class VideoAdapter(InputAdapter):
+    """Cuts videos (B, T, F, H, W) in patches (Perceiver IO, section 4.3 on multimodal autoencoding).
+
+    Fourier positions follow the video's grid. A mask is (B, T, H, W), True where a pixel is real; masked pixels are
+    set to zero, and an element is real if any of its pixels is.
+
+    Args:
+        config: The settings.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        """Settings of the adapter.
+
+        Attributes:
+            size: Nominal number of frames, height and width in pixels; fixes, by default, the resolution of the
+                positions. Videos may have other sizes at run time, all multiples of a patch.
+            image_channels: F.
+            patch_size: Frames, rows and columns of a patch.
+            num_bands: Frequencies per axis of the Fourier positions.
+            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid's if
+                None.
+            include_coordinates: Whether positions begin with the raw coordinates.
+        """
+
+        size: tuple[int, int, int]
+        image_channels: int = 3
+        patch_size: tuple[int, int, int] = (1, 4, 4)
+        num_bands: int = 32
+        max_resolution: tuple[int, int, int] | None = None
+        include_coordinates: bool = True
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_positive(self, "size", "image_channels", "patch_size", "num_bands", "max_resolution")
+            self.grid(self.size)
+
+        def grid(self, size: tuple[int, int, int]) -> tuple[int, ...]:
+            """Returns the grid of elements of a video of so many frames, rows and columns.
+
+            Raises:
+                ValueError: The size is smaller than a patch, or no multiple of it.
+            """
+            return patch_grid(size, self.patch_size, what="The video", unit="frames, rows and columns")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.position = FourierPositionEncoding(
+            num_bands=config.num_bands,
+            max_resolution=config.max_resolution or config.grid(config.size),
+            include_coordinates=config.include_coordinates,
+        )
+        frames, rows, columns = config.patch_size
+        self.num_content_channels = frames * rows * columns * config.image_channels
+        self.num_channels = self.num_content_channels + self.position.num_channels
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
+        """Flattens a batch of videos.
+
+        Args:
+            x: (B, T, F, H, W) floating-point videos.
+            mask: (B, T, H, W) bool, True where a pixel is real.
+
+        Returns:
+            The byte array. Content comes first, in the order of the original release: frame, row, column, image
+            channel.
+
+        Raises:
+            ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.
+        """
+        check_shape(
+            x,
+            ("batch", "frames", self.config.image_channels, "height", "width"),
+            name="Videos",
+            advice="Channels come after the frames.",
+        )
+        check_floating(
+            x, name="Videos", advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them."
+        )
+        batch_size, num_frames, _, height, width = x.shape
+        check_mask(mask, (batch_size, num_frames, height, width), x=x, name="videos")
+        grid = self.config.grid((num_frames, height, width))
+        if mask is not None:
+            x = torch.where(mask[:, :, None], x, 0)
+        check_finite(x, name="The batch of videos")
+        frames, rows, columns = self.config.patch_size
+        patches_BMC = rearrange(
+            x, "b (t i) f (h j) (w k) -> b (t h w) (i j k f)", i=frames, j=rows, k=columns
+        )
+        return ByteArray(
+            values=beside(patches_BMC, self.position(grid, like=x)),
+            mask=None if mask is None else element_mask(mask, grid),
+            grid=grid,
+            num_content_channels=self.num_content_channels,
+        )

@@ -1,0 +1,424 @@
+"""The decoder of dense outputs: one query for each element of a grid, at all or any of its points.
+
+Shape legend: B batch, N latents, D latent channels, O output queries, A axes of the query grid, Q query channels,
+E channels of what a query becomes, F output channels, V values of a query (F for each element of its patch).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from perceiver_io.brackets import Affine
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.points import Points
+from perceiver_io.position import (
+    FourierPositionEncoding,
+    LearnedPositionEncoding,
+    Resize,
+    Spacing,
+    axis_coordinates,
+    flat_indices,
+    interpolate,
+)
+from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
+from perceiver_io.registry import register_decoder
+
+__all__ = ["DEFAULT_MEMORY_BUDGET", "DenseDecoder", "TiedOutput"]
+
+DEFAULT_MEMORY_BUDGET = 2**28  # bytes
+
+
+@register_decoder("dense")
+class DenseDecoder(Decoder):
+    """Asks for every element of a grid, or for any of its points, in chunks (Perceiver IO, section 3.2).
+
+    A query is made of an input's own elements, of positions, or of both side by side. Queries do not see each
+    other, so that memory is bounded by the chunk, and any subset may be decoded alone.
+
+    Args:
+        config: The settings.
+        latent_channels: D.
+        attended_channels: Width of what a shared attention makes of a query; None for an attention of its own.
+        embedding: The table of tokens that the output is tied to, if the settings name one.
+
+    Raises:
+        ValueError: The settings ask for an embedding that is not given, or whose size is another.
+    """
+
+    takes_points = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(QueryAttentionConfig):
+        """Settings of the decoder; those of its attention too, unless that is shared.
+
+        Attributes:
+            output_channels: F.
+            grid: Nominal size of each axis of the query grid; None where it follows an input's.
+            grid_input: Input whose grid the queries have at run time.
+            query_input: Input whose elements are part of the queries; the queries have its grid.
+            query_input_channels: How many of the first channels of its elements; content comes first.
+            position: "fourier", "learned", or "none".
+            num_bands: Frequencies per axis of Fourier positions.
+            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid if None.
+            include_coordinates: Whether Fourier positions begin with the raw coordinates.
+            spacing: Coordinates of the grid's elements: "ends" from -1 to 1 with both ends, "steps" -1 + 2 i / n.
+            position_channels: Width of learned positions.
+            position_resize: What learned positions do on other grids: "interpolate", or "truncate" for sequences.
+            patch_size: Elements that one query gives along each axis; 1 each if None.
+            channel_axis: Where the channels lie among the axes of the whole output after the batch: 0 gives
+                (B, F, H, W), 1 gives (B, T, F, H, W), -1 gives (B, T, F); None drops the axis of a single channel.
+            tied_to: Input with an embedding that the output layer is tied to, plus a bias.
+            scale: Factor on the output.
+            query_mask_input: Input whose masked elements' queries attend to nothing, as the original release's
+                language model has it; None lets all queries attend.
+        """
+
+        output_channels: int
+        grid: tuple[int, ...] | None = None
+        grid_input: str | None = None
+        query_input: str | None = None
+        query_input_channels: int = 0
+        position: Literal["fourier", "learned", "none"] = "fourier"
+        num_bands: int = 64
+        max_resolution: tuple[int, ...] | None = None
+        include_coordinates: bool = True
+        spacing: Spacing = "ends"
+        position_channels: int = 256
+        position_resize: Resize = "interpolate"
+        patch_size: tuple[int, ...] | None = None
+        channel_axis: int | None = 0
+        tied_to: str | None = None
+        scale: float = 1.0
+        query_mask_input: str | None = None
+        use_query_residual: bool = False
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self._check()
+
+        @property
+        def follows(self) -> str | None:
+            """The input whose grid the queries have, if any."""
+            return self.query_input or self.grid_input
+
+        def _check(self) -> None:
+            name = "DenseDecoder.Config"
+            for field in ("output_channels", "num_bands", "position_channels"):
+                if getattr(self, field) < 1:
+                    raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}.")
+            for field in ("grid", "max_resolution", "patch_size"):
+                sizes = getattr(self, field)
+                if sizes is not None and (not sizes or min(sizes) < 1):
+                    raise ValueError(f"{name}.{field} must hold sizes of at least 1, got {sizes}.")
+            if self.grid is None and self.follows is None:
+                raise ValueError(
+                    f"{name} needs a grid, or an input to take it from (grid_input, query_input)."
+                )
+            if self.grid_input and self.query_input and self.grid_input != self.query_input:
+                raise ValueError(
+                    f"Queries made of {self.query_input!r} have its grid, not that of {self.grid_input!r}."
+                )
+            if self.query_input_channels < 0 or (self.query_input is None) != (
+                self.query_input_channels == 0
+            ):
+                raise ValueError(
+                    f"{name}.query_input and query_input_channels go together, got {self.query_input!r} and "
+                    f"{self.query_input_channels}."
+                )
+            if self.position == "none" and self.query_input is None:
+                raise ValueError("Queries need positions, or an input that they are made of.")
+            if self.position == "learned" and self.grid is None:
+                raise ValueError("Learned positions need a nominal grid.")
+            if self.position == "fourier" and self.grid is None and self.max_resolution is None:
+                raise ValueError("Fourier positions need max_resolution, or a nominal grid.")
+            if self.channel_axis is None and self.output_channels != 1:
+                raise ValueError(
+                    f"channel_axis=None drops the axis of a single channel, but there are {self.output_channels}."
+                )
+            if self.tied_to is not None and self.patch_size is not None:
+                raise ValueError("An output that is tied to an embedding has no patches.")
+            axes = {
+                field: len(getattr(self, field))
+                for field in ("grid", "max_resolution", "patch_size")
+                if getattr(self, field) is not None
+            }
+            if len(set(axes.values())) > 1:
+                raise ValueError(f"{name} mixes numbers of axes: {axes}.")
+            if axes and self.channel_axis is not None:
+                num_axes = next(iter(axes.values()))
+                if not -num_axes - 1 <= self.channel_axis <= num_axes:
+                    raise ValueError(
+                        f"{name}.channel_axis must be from {-num_axes - 1} to {num_axes} where the grid has {num_axes} "
+                        f"axes, got {self.channel_axis}."
+                    )
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        latent_channels: int,
+        attended_channels: int | None = None,
+        embedding: LearnedArray | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.position = _position(config)
+        self.num_query_channels = config.query_input_channels + (
+            0 if self.position is None else self.position.num_channels
+        )
+        if attended_channels is None:
+            self.cross_attend = config.cross_attention(
+                query_channels=self.num_query_channels, latent_channels=latent_channels
+            )
+            attended_channels = self.num_query_channels
+        self.num_values = config.output_channels * math.prod(config.patch_size or (1,))
+        self.output: Affine
+        if config.tied_to is None:
+            self.output = Linear(attended_channels, self.num_values)
+        else:
+            expected = (config.output_channels, attended_channels)
+            if embedding is None or embedding.weight.shape != expected:
+                found = None if embedding is None else tuple(embedding.weight.shape)
+                raise ValueError(
+                    f"An output tied to {config.tied_to!r} needs an embedding {expected} (tokens, channels), got "
+                    f"{found}."
+                )
+            self.output = TiedOutput(embedding)
+
+    def forward(
+        self,
+        encoded: Encoded,
+        *,
+        attention: QueryAttention | None = None,
+        points: Points | None = None,
+        grid: Sequence[int] | None = None,
+        chunk_size: int | None = None,
+        memory_budget: int | None = None,
+        on_decoded: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Decodes the whole output, or some of its points.
+
+        Args:
+            encoded: The latents, and the byte arrays of the inputs that queries are made of.
+            attention: The shared attention, if it has none of its own.
+            points: Points of `query_grid`; all if None.
+            grid: Another grid than `query_grid`, for the whole output at another resolution.
+            chunk_size: Queries at once.
+            memory_budget: Bytes that a chunk may take, if `chunk_size` is None. Without either, 256 MiB; while
+                gradients are recorded, which keeps everything anyway, all at once.
+            on_decoded: Called after each chunk with the number of queries in it.
+
+        Returns:
+            (B, O, V) for points; else the whole output, for example (B, F, H, W), as `Config.channel_axis` says.
+
+        Raises:
+            ValueError: An input that queries are made of is not there, or cannot be had at these points.
+        """
+        attention = self.cross_attend if attention is None else attention
+        query_grid = self.query_grid(encoded) if grid is None else tuple(grid)
+        if grid is not None:
+            nominal = self.config.max_resolution or self.config.grid or self.query_grid(encoded)
+            if len(query_grid) != len(nominal):
+                raise ValueError(f"The output's grid has {len(nominal)} axes, got {query_grid}.")
+        num_queries = math.prod(query_grid) if points is None else len(points)
+        latents = attention.prepare(encoded.latents, num_queries=num_queries)
+        if chunk_size is None:
+            floats_per_query = attention.floats_per_query(latents)
+            chunk_size = self._chunk_size(encoded.latents, memory_budget, num_queries, floats_per_query)
+        parts = []
+        for start in range(0, num_queries, chunk_size):
+            stop = min(start + chunk_size, num_queries)
+            if points is None:
+                part = Points.of_range(query_grid, start, stop, device=encoded.latents.device)
+            else:
+                part = points.part(start, stop)
+            parts.append(
+                attention(
+                    self.queries(encoded, part),
+                    latents,
+                    query_mask_BN=self._query_mask(encoded, part),
+                    then=(self.output,),
+                )
+            )
+            if on_decoded is not None:
+                on_decoded(stop - start)
+        values_BOV = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        if self.config.scale != 1:
+            values_BOV = values_BOV * self.config.scale
+        return values_BOV if points is not None else self._arranged(values_BOV, query_grid)
+
+    def query_grid(self, encoded: Encoded) -> tuple[int, ...]:
+        """Returns the size of each axis of the query grid.
+
+        Raises:
+            ValueError: It follows an input that is not there, or that has no grid.
+        """
+        if (name := self.config.follows) is not None:
+            if name in encoded.byte_arrays or self.config.grid is None or self.config.query_input:
+                grid = self._input(encoded, name).grid
+                if grid is None:
+                    raise ValueError(f"The input {name!r} has no grid that the output could follow.")
+                nominal = self.config.max_resolution or self.config.grid or grid
+                if len(grid) != len(nominal):
+                    raise ValueError(
+                        f"The output's grid has {len(nominal)} axes, that of the input {name!r} is {grid}."
+                    )
+                return grid
+        assert self.config.grid is not None
+        return self.config.grid
+
+    def queries(self, encoded: Encoded, points: Points) -> Tensor:
+        """Returns the queries of some points, (B, O, Q): an input's channels first, then positions."""
+        batch_size, like = encoded.latents.shape[0], encoded.latents
+        parts: list[Tensor] = []
+        if self.config.query_input is not None:
+            source = self._input(encoded, self.config.query_input)
+            parts.append(
+                _at(
+                    source,
+                    self.config.query_input_channels,
+                    points,
+                    name=self.config.query_input,
+                    spacing=self.config.spacing,
+                )
+            )
+        if isinstance(self.position, FourierPositionEncoding):
+            if points.indices is not None:
+                position_OP = self.position.at_indices(
+                    points.grid, points.indices, spacing=self.config.spacing, like=like
+                )
+            else:
+                position_OP = self.position.at_coordinates(_given(points.coordinates), like=like)
+            parts.append(position_OP.expand(batch_size, -1, -1))
+        elif self.position is not None:
+            if points.indices is not None:
+                position_OP = self.position.at_indices(points.grid, points.indices, like=like)
+            else:
+                position_OP = self.position.at_coordinates(
+                    _given(points.coordinates), spacing=self.config.spacing, like=like
+                )
+            parts.append(position_OP.expand(batch_size, -1, -1))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def _query_mask(self, encoded: Encoded, points: Points) -> Tensor | None:
+        name = self.config.query_mask_input
+        byte_array = None if name is None else encoded.byte_arrays.get(name)
+        if byte_array is None or byte_array.mask is None or points.indices is None:
+            return None
+        if byte_array.grid != points.grid:
+            return None
+        return byte_array.mask[:, flat_indices(points.indices, points.grid)]
+
+    def _chunk_size(
+        self, latents_BND: Tensor, memory_budget: int | None, num_queries: int, floats_per_query: int
+    ) -> int:
+        if memory_budget is None:
+            if torch.is_grad_enabled() and (latents_BND.requires_grad or self.training):
+                return num_queries
+            memory_budget = DEFAULT_MEMORY_BUDGET
+        floats_per_query += 2 * self.num_query_channels + self.num_values
+        per_query = latents_BND.shape[0] * latents_BND.element_size() * floats_per_query
+        return max(1, memory_budget // per_query)
+
+    def _arranged(self, values_BOV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """(B, O, V) -> the whole output."""
+        patch = self.config.patch_size or (1,) * len(grid)
+        x = values_BOV.unflatten(-1, (*patch, self.config.output_channels)).unflatten(1, grid)
+        axes = len(grid)
+        order = [
+            0,
+            *(
+                axis
+                for pair in zip(range(1, axes + 1), range(axes + 1, 2 * axes + 1), strict=True)
+                for axis in pair
+            ),
+            -1,
+        ]
+        x = x.permute(order).reshape(
+            x.shape[0], *(size * count for size, count in zip(grid, patch, strict=True)), -1
+        )
+        if self.config.channel_axis is None:
+            return x.squeeze(-1)
+        place = self.config.channel_axis
+        return x.movedim(-1, place + 1 if place >= 0 else place).contiguous()
+
+    def _input(self, encoded: Encoded, name: str) -> ByteArray:
+        if name not in encoded.byte_arrays:
+            raise ValueError(
+                f"The queries of this output need the input {name!r}, which the batch lacks; it has "
+                f"{sorted(encoded.byte_arrays)}."
+            )
+        return encoded.byte_arrays[name]
+
+
+class TiedOutput(nn.Module):
+    """A linear layer whose weights are an embedding that belongs to another module, and a bias of its own.
+
+    Args:
+        embedding: (tokens, channels).
+    """
+
+    def __init__(self, embedding: LearnedArray) -> None:
+        super().__init__()
+        self._embedding = (
+            embedding,
+        )  # in a tuple, so that it is registered, saved and moved by its owner alone
+        self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0]))
+
+    def reset_parameters(self) -> None:
+        """Sets the bias to zero."""
+        init.zeros_(self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """(tokens, channels)."""
+        return self._embedding[0].weight
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Returns logits of the tokens."""
+        return nn.functional.linear(x_BND, self.weight, self.bias)
+
+
+def _position(config: DenseDecoder.Config) -> FourierPositionEncoding | LearnedPositionEncoding | None:
+    if config.position == "none":
+        return None
+    if config.position == "learned":
+        return LearnedPositionEncoding(
+            grid=_given(config.grid), num_channels=config.position_channels, resize=config.position_resize
+        )
+    return FourierPositionEncoding(
+        num_bands=config.num_bands,
+        max_resolution=_given(config.max_resolution or config.grid),
+        include_coordinates=config.include_coordinates,
+    )
+
+
+def _at(source: ByteArray, num_channels: int, points: Points, *, name: str, spacing: Spacing) -> Tensor:
+    """The first channels of an input's elements at some points, (B, O, Q)."""
+    values_BMC = source.values[..., :num_channels]
+    if source.grid is None:
+        raise ValueError(
+            f"The input {name!r} has no grid: nothing says which of its elements lies at a point."
+        )
+    if points.coordinates is not None:
+        return interpolate(values_BMC, source.grid, points.coordinates, spacing=spacing)
+    indices_OA = _given(points.indices)
+    if points.grid == source.grid:
+        return values_BMC[:, flat_indices(indices_OA, points.grid)]
+    axes = axis_coordinates(points.grid, spacing=spacing, device=values_BMC.device)
+    coordinates_OA = torch.stack([x_I[indices_OA[:, axis]] for axis, x_I in enumerate(axes)], dim=1)
+    return interpolate(values_BMC, source.grid, coordinates_OA, spacing=spacing)
+
+
+def _given(value: Any) -> Any:
+    assert value is not None
+    return value

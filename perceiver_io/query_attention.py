@@ -1,0 +1,199 @@
+"""The cross-attend of a decoder, by which output queries ask the latents: one of its own, or one that outputs share.
+
+Shape legend: B batch, N latents, D latent channels, O output queries, Q query channels, P padding channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from perceiver_io.attention import Activation, CrossAttention, PreparedInputs
+from perceiver_io.brackets import Affine
+from perceiver_io.component import ComponentConfig
+from perceiver_io.layers import LearnedArray, Linear
+
+__all__ = [
+    "OutputAttention",
+    "QueryAttention",
+    "QueryAttentionConfig",
+    "SharedAttention",
+    "SharedAttentionConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryAttentionConfig(ComponentConfig):
+    """Settings of the attention of output queries to the latents.
+
+    Attributes:
+        num_heads: Attention heads.
+        qk_channels: Width of queries and keys; D if None.
+        v_channels: Width of the values; as the queries and keys if None.
+        widening_factor: Of the feed-forward.
+        use_query_residual: Whether the query is added to what it attended to.
+        activation: Of the feed-forward.
+        dropout: Probability that a channel of a residual branch is dropped in training.
+        attention_dropout: Probability that an attention weight is dropped in training.
+    """
+
+    num_heads: int = 1
+    qk_channels: int | None = None
+    v_channels: int | None = None
+    widening_factor: int = 1
+    use_query_residual: bool = True
+    activation: Activation = "gelu"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_heads", "widening_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{type(self).__qualname__}.{name} must be at least 1, got {getattr(self, name)}."
+                )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{type(self).__qualname__}.{name} must be in [0, 1), got {getattr(self, name)}."
+                )
+
+    def cross_attention(self, *, query_channels: int, latent_channels: int) -> CrossAttention:
+        """Returns the cross-attend that these settings describe.
+
+        Args:
+            query_channels: Q.
+            latent_channels: D.
+        """
+        return CrossAttention(
+            query_channels=query_channels,
+            input_channels=latent_channels,
+            num_heads=self.num_heads,
+            qk_channels=self.qk_channels,
+            v_channels=self.v_channels,
+            widening_factor=self.widening_factor,
+            activation=self.activation,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            use_query_residual=self.use_query_residual,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedAttentionConfig(QueryAttentionConfig):
+    """Settings of one attention that several outputs share.
+
+    Attributes:
+        outputs: Names of the outputs.
+        output_channels: What each query becomes, by a linear layer that they share too, for the outputs' own heads.
+        min_padding: Queries are widened to the widest output's plus so many channels, by a learned padding of each
+            output.
+    """
+
+    outputs: tuple[str, ...]
+    output_channels: int
+    min_padding: int = 2
+    use_query_residual: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.outputs or len(set(self.outputs)) != len(self.outputs):
+            raise ValueError(
+                f"SharedAttentionConfig.outputs must name one output or more, each once, got {self.outputs}."
+            )
+        for name in ("output_channels", "min_padding"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"SharedAttentionConfig.{name} must be at least 1, got {getattr(self, name)}."
+                )
+
+
+class QueryAttention(Protocol):
+    """What a decoder needs of its attention; a `CrossAttention` is one."""
+
+    def prepare(self, inputs_BMC: Tensor, /, *, num_queries: int) -> PreparedInputs:
+        """Computes what so many queries will meet."""
+
+    def floats_per_query(self, inputs: PreparedInputs, /) -> int:
+        """Returns how many numbers a query of one sample takes at most."""
+
+    def __call__(
+        self,
+        queries_BND: Tensor,
+        inputs: PreparedInputs,
+        /,
+        *,
+        query_mask_BN: Tensor | None = None,
+        then: Sequence[Affine] = (),
+    ) -> Tensor:
+        """Lets queries attend, and applies the linear layers that follow."""
+
+
+class SharedAttention(nn.Module):
+    """One attention to the latents for the queries of several outputs.
+
+    As in multimodal autoencoding (Perceiver IO, section 4.4).
+
+    Args:
+        config: The settings.
+        query_channels: Width of each output's queries, by name.
+        latent_channels: D.
+    """
+
+    def __init__(
+        self, config: SharedAttentionConfig, *, query_channels: Mapping[str, int], latent_channels: int
+    ) -> None:
+        super().__init__()
+        width = max(query_channels.values()) + config.min_padding
+        self.padding = nn.ModuleDict(
+            {name: LearnedArray(1, width - query_channels[name]) for name in sorted(query_channels)}
+        )
+        self.cross_attend = config.cross_attention(query_channels=width, latent_channels=latent_channels)
+        self.output = Linear(width, config.output_channels)
+
+    def of(self, name: str) -> OutputAttention:
+        """Returns the attention as an output sees it."""
+        return OutputAttention(shared=self, name=name)
+
+
+class OutputAttention:  # a plain class: torch.compile does not see through a frozen dataclass that is called
+    """A shared attention as one of its outputs sees it.
+
+    Args:
+        shared: The attention.
+        name: The output.
+    """
+
+    def __init__(self, *, shared: SharedAttention, name: str) -> None:
+        self.shared = shared
+        self.name = name
+
+    def prepare(self, latents_BND: Tensor, /, *, num_queries: int) -> PreparedInputs:
+        """Computes what so many queries will meet."""
+        return self.shared.cross_attend.prepare(latents_BND, num_queries=num_queries)
+
+    def floats_per_query(self, latents: PreparedInputs, /) -> int:
+        """Returns how many numbers a query of one sample takes at most."""
+        return self.shared.cross_attend.floats_per_query(latents) + sum(self.shared.output.weight.shape)
+
+    def __call__(
+        self,
+        queries_BOQ: Tensor,
+        latents: PreparedInputs,
+        /,
+        *,
+        query_mask_BN: Tensor | None = None,
+        then: Sequence[Affine] = (),
+    ) -> Tensor:
+        """Widens the queries, lets them attend, and applies the shared linear layer and those that follow."""
+        padding_1P = self.shared.padding[self.name]().to(queries_BOQ.dtype)
+        padded_BOQ = torch.cat([queries_BOQ, padding_1P.expand(*queries_BOQ.shape[:2], -1)], dim=-1)
+        attended: Tensor = self.shared.cross_attend(
+            padded_BOQ, latents, query_mask_BN=query_mask_BN, then=(self.shared.output, *then)
+        )
+        return attended

@@ -1,0 +1,134 @@
+"""The masked language model with the argument and output names of `transformers`.
+
+Shape legend: B batch, T tokens, V vocabulary, O positions that are decoded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import MaskedLMOutput
+
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+
+__all__ = ["IGNORED", "TEXT", "PerceiverIOForMaskedLM"]
+
+TEXT = "text"
+IGNORED = -100  # the label of positions that the loss leaves out, as everywhere in `transformers`
+
+
+class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
+    """A Perceiver IO whose one input is a text and whose one output says what stands at each of its positions.
+
+    Args:
+        config: A configuration with the input "text" and the output "text", such as `config` of this package makes.
+
+    Raises:
+        ValueError: The inputs or outputs are others, or the output has not a logit for each token.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: PerceiverIOConfig) -> None:
+        if list(config.inputs) != [TEXT] or list(config.outputs) != [TEXT]:
+            raise ValueError(
+                f"A masked language model has the input {TEXT!r} and the output {TEXT!r}, got the inputs "
+                f"{list(config.inputs)} and the outputs {list(config.outputs)}."
+            )
+        sizes = (
+            getattr(config.inputs[TEXT], "vocab_size", None),
+            getattr(config.inputs[TEXT], "max_length", None),
+        )
+        if None in sizes:
+            raise ValueError(
+                f"The input {TEXT!r} of a masked language model needs an adapter whose configuration has vocab_size "
+                f"and max_length, got {type(config.inputs[TEXT]).__qualname__}."
+            )
+        if getattr(config.outputs[TEXT], "output_channels", None) != sizes[0]:
+            raise ValueError(
+                f"A masked language model with {sizes[0]} tokens needs as many output_channels, got "
+                f"{getattr(config.outputs[TEXT], 'output_channels', None)}."
+            )
+        super().__init__(config)
+        self.perceiver = PerceiverIO(config)
+        self.vocab_size, self.max_length = int(sizes[0] or 0), int(sizes[1] or 0)
+        self.post_init()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> MaskedLMOutput:
+        """Says what stands at each position.
+
+        Padding that is masked changes nothing at the other positions, so that it need not be the model's length.
+
+        Args:
+            input_ids: (B, T) token ids, T up to the model's length; the tokens to guess are the tokenizer's mask token.
+            attention_mask: (B, T), bool or integer: True or 1 where a token is real, as tokenizers make it.
+            labels: (B, T) int64 token ids, -100 where a position does not count; with them comes a loss.
+
+        Returns:
+            `logits` (B, T, V), and with labels `loss`, the mean cross-entropy of the positions that count; 0 if none
+            does.
+
+        Raises:
+            ValueError: The ids do not fit the adapter, or the mask or the labels do not fit the ids.
+        """
+        masks = _masks(attention_mask, input_ids)
+        logits_BTV = self.perceiver({TEXT: input_ids}, masks)[TEXT]
+        loss = None
+        if labels is not None:
+            self._check_labels(labels, input_ids)
+            # Not its mean: that is NaN where no position counts, as it happens in small batches.
+            total = torch.nn.functional.cross_entropy(
+                logits_BTV.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
+            loss = total / (labels != IGNORED).sum().clamp(min=1)
+        return MaskedLMOutput(loss=loss, logits=logits_BTV)
+
+    def logits_at(self, input_ids: Tensor, positions: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Returns the logits of some positions: what `forward` gives there, for the cost of only these.
+
+        Args:
+            input_ids: As `forward`.
+            positions: (O,) int64 positions in the sequence.
+            attention_mask: As `forward`.
+
+        Returns:
+            (B, O, V).
+
+        Raises:
+            ValueError: As `forward`; or a position is outside the sequence.
+        """
+        masks = _masks(attention_mask, input_ids)
+        return self.perceiver({TEXT: input_ids}, masks, points={TEXT: positions})[TEXT]
+
+    def _check_labels(self, labels: Tensor, input_ids: Tensor) -> None:
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != input_ids.shape:
+            given = (
+                f"{labels.dtype} {tuple(labels.shape)}"
+                if isinstance(labels, Tensor)
+                else type(labels).__name__
+            )
+            raise ValueError(f"labels must be int64 token ids {tuple(input_ids.shape)}, got {given}.")
+        if torch.compiler.is_compiling():
+            return
+        if (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any():
+            raise ValueError(
+                f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a position does not count, "
+                f"got {int(labels.min())} to {int(labels.max())}."
+            )
+
+
+def _masks(attention_mask: Tensor | None, input_ids: Tensor) -> dict[str, Tensor] | None:
+    if attention_mask is None:
+        return None
+    if not isinstance(attention_mask, Tensor) or attention_mask.is_floating_point():
+        given = attention_mask.dtype if isinstance(attention_mask, Tensor) else type(attention_mask).__name__
+        raise ValueError(f"attention_mask must be bool or integer, got {given}.")
+    if isinstance(input_ids, Tensor) and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask must have the shape of input_ids, {tuple(input_ids.shape)}, got "
+            f"{tuple(attention_mask.shape)}."
+        )
+    return {TEXT: attention_mask.bool()}

@@ -1,0 +1,181 @@
+"""How far each output is from its target, whole or at some of its points.
+
+Shape legend: B batch, O points, A axes of an output's query grid, V values of a query, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from perceiver_io.component import ComponentConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.points import Points
+from perceiver_io.position import flat_indices
+
+__all__ = ["at_points", "output_loss", "query_values"]
+
+
+def output_loss(
+    name: str,
+    prediction: Tensor,
+    target: Tensor,
+    config: ComponentConfig,
+    *,
+    mask: Tensor | None = None,
+    points: Tensor | None = None,
+) -> Tensor:
+    """Computes the loss of one output: cross-entropy of classes, mean absolute difference of anything else.
+
+    Args:
+        name: What messages call the output.
+        prediction: What the decoder gave: the whole output, or (B, O, V) at points.
+        target: What it should have given, the whole. Classes: (B,) indices, or (B, K) probabilities.
+        config: The decoder's configuration.
+        mask: True where the target is real; the target's shape, without its channels. Nothing else counts.
+        points: As `PerceiverIO.decode` takes them, but indices only.
+
+    Raises:
+        ValueError: The target or the mask does not fit the output, or there are coordinates instead of indices.
+    """
+    num_classes = getattr(config, "num_classes", None)
+    if num_classes is not None:
+        return _cross_entropy(name, prediction, target, mask, num_classes=num_classes)
+    weight = None
+    if mask is not None:
+        weight = _expanded(name, mask, target, config)
+    if points is not None:
+        if not isinstance(config, DenseDecoder.Config):
+            raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
+        target = at_points(name, target, config, points)
+        weight = None if weight is None else at_points(name, weight, config, points)
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"The target of the output {name!r} must be {tuple(prediction.shape)}, as what is decoded, got "
+            f"{tuple(target.shape)}. Targets at another resolution need an output of that resolution."
+        )
+    difference = (prediction - target.to(prediction.dtype)).abs()
+    return _mean(difference, weight)
+
+
+def at_points(name: str, x: Tensor, config: DenseDecoder.Config, points: Tensor) -> Tensor:
+    """Picks from a whole output what a decoder gives at some points.
+
+    Args:
+        name: What messages call the output.
+        x: The whole output, such as (B, T, F, H, W).
+        config: The decoder's configuration, which says where the channels are and what a query covers.
+        points: (O,) integer row-major indices of the query grid, or (O, A) integer indices along each axis.
+
+    Returns:
+        (B, O, V).
+
+    Raises:
+        ValueError: The output does not fit the configuration, points lie outside, or are coordinates.
+    """
+    values = query_values(name, x, config)
+    grid = tuple(values.shape[1:-1])
+    if config.follows is None and grid != config.grid:
+        raise ValueError(
+            f"The target of the output {name!r} has the query grid {grid}, but points count in {config.grid}. Resize "
+            "the target."
+        )
+    parsed = Points.parse(points, grid, name=name, device=x.device)
+    if parsed.indices is None:
+        raise ValueError(
+            f"A target has no values at the coordinates that points of the output {name!r} are given by. Give indices, "
+            "or leave out the loss with return_loss=False."
+        )
+    return values.flatten(1, -2)[:, flat_indices(parsed.indices, grid)]
+
+
+def query_values(name: str, x: Tensor, config: DenseDecoder.Config) -> Tensor:
+    """Rearranges a whole output to the values of each query: the inverse of what the decoder does at its end.
+
+    Args:
+        name: What messages call the output.
+        x: The whole output.
+        config: The decoder's configuration.
+
+    Returns:
+        (B, *query grid, V).
+
+    Raises:
+        ValueError: The number of axes or channels is another, or an axis is no multiple of its patch.
+    """
+    place = config.channel_axis
+    axes = len(
+        config.grid or config.max_resolution or config.patch_size or x.shape[1 + (place is not None) :]
+    )
+    if x.ndim != 1 + axes + (place is not None):
+        raise ValueError(
+            f"The target of the output {name!r} must have {1 + axes + (place is not None)} axes, got {tuple(x.shape)}."
+        )
+    x = x.unsqueeze(-1) if place is None else x.movedim(place + 1 if place >= 0 else place, -1)
+    patch = config.patch_size or (1,) * axes
+    sizes = x.shape[1:-1]
+    if x.shape[-1] != config.output_channels or any(
+        size % step for size, step in zip(sizes, patch, strict=True)
+    ):
+        raise ValueError(
+            f"The target of the output {name!r} must have {config.output_channels} channels and sizes that are "
+            f"multiples of {patch}, got {x.shape[-1]} channels and {tuple(sizes)}."
+        )
+    for axis in reversed(range(axes)):
+        x = x.unflatten(axis + 1, (-1, patch[axis]))
+    order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
+    return x.permute(order).flatten(axes + 1)
+
+
+def _cross_entropy(
+    name: str, logits_BK: Tensor, target: Tensor, mask_B: Tensor | None, *, num_classes: int
+) -> Tensor:
+    batch_size = logits_BK.shape[0]
+    soft = target.is_floating_point()
+    expected = (batch_size, num_classes) if soft else (batch_size,)
+    if target.shape != expected or not (soft or target.dtype in (torch.int64, torch.int32)):
+        raise ValueError(
+            f"The target of the output {name!r} must be integer class indices {(batch_size,)} or floating-point class "
+            f"probabilities {(batch_size, num_classes)}, got {target.dtype} {tuple(target.shape)}."
+        )
+    if mask_B is not None and mask_B.shape != (batch_size,):
+        raise ValueError(
+            f"The mask of the output {name!r} must be {(batch_size,)}, got {tuple(mask_B.shape)}."
+        )
+    if not soft:
+        target = target.long()
+        if mask_B is not None:
+            target = torch.where(mask_B, target, 0)
+        if not torch.compiler.is_compiling() and ((target < 0) | (target >= num_classes)).any():
+            raise ValueError(
+                f"The target of the output {name!r} must be classes 0 to {num_classes - 1}, got {int(target.min())} to "
+                f"{int(target.max())}."
+            )
+    losses_B = torch.nn.functional.cross_entropy(
+        logits_BK, target.to(logits_BK.dtype) if soft else target, reduction="none"
+    )
+    return _mean(losses_B, None if mask_B is None else mask_B)
+
+
+def _expanded(name: str, mask: Tensor, target: Tensor, config: ComponentConfig) -> Tensor:
+    """Gives a mask the target's channels."""
+    place = getattr(config, "channel_axis", None)
+    shape = list(target.shape)
+    if place is not None:
+        axis = place + 1 if place >= 0 else target.ndim + place
+        del shape[axis]
+        if mask.shape == torch.Size(shape):
+            return mask.unsqueeze(axis).expand_as(target)
+    elif mask.shape == target.shape:
+        return mask
+    raise ValueError(
+        f"The mask of the output {name!r} must be {tuple(shape)} for a target {tuple(target.shape)}, got "
+        f"{tuple(mask.shape)}."
+    )
+
+
+def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of what is real; 0 if nothing is."""
+    if mask is None:
+        return x.mean()
+    return torch.where(mask, x, 0).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,149 @@
+"""From two images of any size and kind to their flow.
+
+Shape legend: B tiles at once, F image channels, H and W height and width of the images, h and w of a tile.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perceiver_io.extras import require
+from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
+from perceiver_io.tasks.optical_flow.tiling import compute_tiled, tile_starts
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Frame = str | os.PathLike[str] | Image | NDArray[np.uint8] | Tensor
+
+__all__ = ["OpticalFlowPipeline", "open_image"]
+
+
+class OpticalFlowPipeline:
+    """Estimates the flow between two images, tile by tile.
+
+    Images of the model's nominal size are one tile. Larger ones are cut into tiles that overlap, smaller ones are
+    padded and the padding masked; see `compute_tiled`.
+
+    Args:
+        model: The model; it runs where it is, in its own precision, without dropout.
+        batch_size: Tiles at once. More than one pays on an accelerator.
+        min_overlap: How many pixels neighbouring tiles share at least; 20 as published.
+        progress: Whether to show a bar on stderr if there are many tiles.
+
+    Raises:
+        ValueError: The batch size or the overlap is out of range, or the model takes neither grey nor RGB images.
+    """
+
+    def __init__(
+        self,
+        model: PerceiverIOForOpticalFlow,
+        *,
+        batch_size: int = 1,
+        min_overlap: int = 20,
+        progress: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        for side in model.tile_size:
+            tile_starts(side, side, min_overlap=min_overlap)
+        self.model = model
+        self.batch_size = batch_size
+        self.min_overlap = min_overlap
+        self.progress = progress
+        # Only its conversion to 8-bit RGB and its scaling to [-1, 1] are used: nothing is cut or resized.
+        self._processor = PerceiverIOImageProcessor(num_channels=model.config.inputs[FRAMES].image_channels)
+
+    def __call__(self, first: Frame, second: Frame) -> Tensor:
+        """Estimates how far each pixel of the first image has moved in the second.
+
+        Args:
+            first: A file's name, a PIL image of any mode, or uint8 values as a NumPy array (H, W) or (H, W, 3) or as a
+                tensor (H, W) or (3, H, W).
+            second: The same, of the same size.
+
+        Returns:
+            (2, H, W) float32 on the CPU, in pixels: to the right, and down.
+
+        Raises:
+            ValueError: Something is not an image or cannot be read, the sizes differ, or the flow is not finite.
+        """
+        pixels = [self.pixels(frame) for frame in (first, second)]
+        sizes = [f"{frame.shape[2]}x{frame.shape[1]}" for frame in pixels]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"The two frames must have one size, got {sizes[0]} and {sizes[1]} pixels. Crop or pad them alike."
+            )
+        frames_2FHW = self._processor.normalize_pixels(torch.stack(pixels)).to(
+            self.model.device, self.model.dtype
+        )
+        training = self.model.training
+        self.model.eval()
+        try:
+            flow_2HW = compute_tiled(
+                self._flow,
+                frames_2FHW,
+                tile_size=self.model.tile_size,
+                min_overlap=self.min_overlap,
+                batch_size=self.batch_size,
+                progress=self.progress,
+            )
+        finally:
+            self.model.train(training)
+        if not flow_2HW.isfinite().all():
+            raise ValueError("The model gives values that are not numbers: its weights are damaged.")
+        return flow_2HW
+
+    def pixels(self, frame: Frame) -> Tensor:
+        """Returns the pixels of one frame as the model sees them, before they are scaled to [-1, 1].
+
+        Args:
+            frame: As `__call__` takes it.
+
+        Returns:
+            (F, H, W) uint8; grey becomes RGB, transparency is dropped, and images are turned upright (EXIF).
+
+        Raises:
+            ValueError: It is not an image, or cannot be read.
+        """
+        image: Any = open_image(frame) if isinstance(frame, (str, os.PathLike)) else frame
+        images = self._processor.to_pil(image)
+        if len(images) != 1:
+            raise ValueError(
+                f"Expected one image, got {len(images)}. Pass the two frames of a pair one by one."
+            )
+        return self._processor.to_tensor(images[0])
+
+    @torch.inference_mode()
+    def _flow(self, tiles_B2Fhw: Tensor, mask_Bhw: Tensor | None) -> Tensor:
+        flow: Tensor = self.model(frames=tiles_B2Fhw, pixel_mask=mask_Bhw).flow
+        return flow
+
+
+def open_image(path: str | os.PathLike[str]) -> Image:
+    """Opens an image file, all of it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: There is no such file, or it is no image, or damaged.
+        ImportError: Pillow is not installed.
+    """
+    pil = require("PIL.Image", extra="image")
+    try:
+        with pil.open(path) as image:
+            image.load()
+            opened: Image = image
+            return opened
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no file {path}.") from error
+    except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not an image, or damaged: {error}.") from error

@@ -1,0 +1,97 @@
+"""The audio adapter: patches of samples, positions, masks, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import PerceiverConfig
+from transformers.models.perceiver.modeling_perceiver import PerceiverAudioPreprocessor
+
+from perceiver_io.adapters.audio import AudioAdapter
+
+
+def adapter(**fields: Any) -> AudioAdapter:
+    return AudioAdapter(
+        AudioAdapter.Config(**{"num_samples": 12, "samples_per_patch": 4, "num_bands": 3} | fields)
+    )
+
+
+@pytest.mark.parametrize("num_samples", [4, 12, 40])
+def test_agrees_with_transformers(num_samples: int) -> None:
+    reference = PerceiverAudioPreprocessor(
+        PerceiverConfig(),
+        samples_per_patch=4,
+        fourier_position_encoding_kwargs={"num_bands": 3, "max_resolution": (12,), "concat_pos": True},
+    )
+    module = adapter()
+    sound = torch.randn(2, num_samples)
+    byte_array = module(sound)
+    torch.testing.assert_close(byte_array.values, reference(sound)[0])
+    assert byte_array.grid == (num_samples // 4,)
+    assert byte_array.num_content_channels == 4
+    assert byte_array.values.shape[-1] == module.num_channels == reference.num_channels
+    without = adapter(include_coordinates=False)
+    assert torch.equal(without(sound).values[..., 4:], byte_array.values[..., 5:])
+    assert without.num_channels == module.num_channels - 1
+
+
+def test_highest_band_is_that_of_samples_not_of_patches() -> None:
+    """As published: at 30720 samples it has 15360 half periods a unit, though there are 1920 elements only."""
+    module = AudioAdapter(AudioAdapter.Config(num_samples=30720))
+    assert (module.num_content_channels, module.num_channels) == (16, 16 + 385)
+    byte_array = module(torch.zeros(1, 30720))
+    coordinates = torch.linspace(-1, 1, 1920, dtype=torch.float64)
+    highest = torch.sin(torch.pi * 15360 * coordinates)
+    # Phases are up to 48,000 radians, whose float32 is 0.004 apart.
+    torch.testing.assert_close(byte_array.values[0, :, 16 + 192].double(), highest, atol=1e-2, rtol=0)
+    assert adapter(max_resolution=3).position.max_resolution == (3,)
+
+
+def test_an_element_is_real_if_any_of_its_samples_is() -> None:
+    sound = torch.randn(1, 12)
+    mask = torch.zeros(1, 12, dtype=torch.bool)
+    mask[0, 7] = True
+    byte_array = adapter()(torch.where(mask, sound, torch.nan), mask)
+    assert byte_array.mask is not None
+    assert byte_array.mask.tolist() == [[False, True, False]]
+    assert byte_array.values[0, :, :4].tolist() == [[0.0] * 4, [0.0, 0.0, 0.0, sound[0, 7].item()], [0.0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 13), "The sound of 13 samples cannot be cut in patches of 4: pad, crop or resize it"),
+        (torch.zeros(1, 3), "The sound of 3 samples is smaller than a patch of 4. Enlarge or pad it"),
+        (
+            torch.zeros(1, 2, 12),
+            r"must be \(batch, samples\), got 3 axes: \(1, 2, 12\)\. Mix several channels",
+        ),
+        (torch.zeros(12), "got 1 axes"),
+        (torch.zeros(0, 12), "must not be empty"),
+        (torch.zeros(1, 12, dtype=torch.int16), r"got torch.int16\. Samples are expected in \[-1, 1\]"),
+        (torch.full((1, 12), torch.nan), "12 values that are NaN"),
+    ],
+)
+def test_bad_sounds_are_refused(x: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter()(x)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(1, 3).bool(), torch.ones(1, 12)])
+def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"must be bool \(1, 12\), got"):
+        adapter()(torch.zeros(1, 12), mask)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_samples": 13}, "13 samples cannot be cut in patches of 4"),
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"samples_per_patch": 0}, "samples_per_patch must be at least 1, got 0"),
+        ({"max_resolution": 0}, "max_resolution must be at least 1, got 0"),
+    ],
+)
+def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter(**fields)

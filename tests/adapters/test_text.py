@@ -1,0 +1,98 @@
+"""The text adapter: embeddings, positions, lengths, masks, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import PerceiverConfig
+from transformers.models.perceiver.modeling_perceiver import PerceiverTextPreprocessor
+
+from perceiver_io.adapters.text import TextAdapter
+
+
+def adapter(**fields: Any) -> TextAdapter:
+    return TextAdapter(TextAdapter.Config(**{"vocab_size": 11, "max_length": 8, "num_channels": 6} | fields))
+
+
+@pytest.mark.parametrize("length", [1, 5, 8])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_agrees_with_transformers(length: int, dtype: torch.dtype) -> None:
+    reference = PerceiverTextPreprocessor(
+        PerceiverConfig(vocab_size=11, max_position_embeddings=8, d_model=6)
+    )
+    module = adapter()
+    module.load_state_dict(
+        {
+            "embedding.weight": reference.embeddings.weight,
+            "position.table.weight": reference.position_embeddings.weight,
+        }
+    )
+    ids = torch.randint(11, (3, length), dtype=dtype)
+    byte_array = module(ids)
+    assert torch.equal(byte_array.values, reference(ids)[0])
+    assert byte_array.grid == (length,)
+    assert byte_array.mask is None
+
+
+def test_defaults_are_as_published() -> None:
+    module = TextAdapter(TextAdapter.Config())
+    assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == {
+        "embedding.weight": (262, 768),
+        "position.table.weight": (2048, 768),
+    }
+    assert module.num_channels == module.num_content_channels == 768
+
+
+def test_decoders_may_use_the_embeddings() -> None:
+    module = adapter()
+    assert module.tied_embedding() is module.embedding
+    assert module.tied_embedding().weight.shape == (11, 6)
+
+
+@pytest.mark.parametrize("hidden", [-100, 11, 2**62])
+def test_masked_ids_may_be_anything(hidden: int) -> None:
+    ids = torch.tensor([[1, 2, hidden], [hidden, 4, 5]])
+    mask = ids != hidden
+    module = adapter()
+    byte_array = module(ids, mask)
+    assert byte_array.mask is mask
+    expected = module.embedding.weight + module.position.table.weight[1]
+    assert torch.equal(byte_array.values[:, 1], expected[torch.tensor([2, 4])])
+    assert torch.equal(byte_array.values[mask], module(torch.where(mask, ids, 9)).values[mask])
+
+
+def test_half_precision_models_give_half_precision_elements() -> None:
+    assert adapter().to(torch.bfloat16)(torch.tensor([[1, 2]])).values.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (
+            torch.tensor([[0, 11, -3]]),
+            "must be from 0 to 10, got -3, 11. Use the tokenizer that belongs to the model",
+        ),
+        (torch.arange(20, 28)[None], "got 20, 21, 22, 23, 24, …"),
+        (torch.zeros(1, 9, dtype=torch.int64), "9 tokens is longer than the model's 8. Truncate it"),
+        (torch.zeros(5, dtype=torch.int64), r"must be \(batch, tokens\), got 1 axes: \(5,\)"),
+        (torch.zeros(2, 5, 1, dtype=torch.int64), "got 3 axes"),
+        (torch.zeros(2, 0, dtype=torch.int64), r"must not be empty along any axis, got \(2, 0\)"),
+        (torch.zeros(2, 5), "must be int64 or int32, got torch.float32"),
+        (torch.zeros(2, 5, dtype=torch.uint8), "must be int64 or int32, got torch.uint8"),
+    ],
+)
+def test_bad_ids_are_refused(ids: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter()(ids)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 4).bool(), torch.ones(2, 5), torch.ones(2, 5).long()])
+def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"must be bool \(2, 5\), got"):
+        adapter()(torch.zeros(2, 5, dtype=torch.int64), mask)
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "max_length", "num_channels"])
+def test_bad_settings_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"TextAdapter.Config.{name} must be at least 1, got 0"):
+        adapter(**{name: 0})
