@@ -35,7 +35,7 @@ __all__ = ["ImageAdapter"]
 
 @register_adapter("image")
 class ImageAdapter(InputAdapter):
-    """Flattens images (B, F, H, W) of any height and width (Perceiver IO, section 4.3 and appendix on ImageNet).
+    """Flattens images (B, F, H, W) of any height and width (Perceiver IO, section 4.4 and appendix on ImageNet).
 
     Fourier positions follow the image's grid, learned positions are interpolated to it. A mask is (B, H, W),
     True where a pixel is real; masked pixels are set to zero, and an element is real if any of its pixels is.

@@ -13,10 +13,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.nn.functional import linear
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.brackets import Affine, Brackets, add_feed_forward, choose_brackets
+from perceiver_io.fused_attention import fused_attention
 from perceiver_io.layers import Linear
 
 __all__ = [
@@ -27,14 +28,9 @@ __all__ = [
     "PreparedInputs",
     "SelfAttention",
     "SelfAttentionBlock",
-    "attention_map",
-    "fused_attention",
 ]
 
 Activation = Literal["gelu", "gelu_tanh"]
-
-# From so many attention weights on (64 MiB in float32) they are never held all at once.
-_MANY_WEIGHTS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,58 +208,6 @@ class MultiHeadAttention(nn.Module):
         dtype = torch.promote_types(queries_BHNE.dtype, torch.float32)
         scale = 1 / math.sqrt(queries_BHNE.shape[-1])
         return torch.einsum("bhne,bhme->bhnm", queries_BHNE.to(dtype) * scale, keys_BHME.to(dtype))
-
-
-def fused_attention(
-    queries_BHNE: Tensor,
-    keys_BHME: Tensor,
-    values_BHMF: Tensor,
-    mask_BM: Tensor | None = None,
-    *,
-    scale: float,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Softmax attention that never holds N x M weights where they are many.
-
-    The fused kernels take keys and values of one width, on accelerators of multiples of 8 channels; otherwise PyTorch
-    falls back on a product that holds all weights. So zeros fill the narrower, which changes nothing.
-
-    Args:
-        queries_BHNE: Projected queries.
-        keys_BHME: Projected keys.
-        values_BHMF: Projected values.
-        mask_BM: True where an input is real.
-        scale: Factor on the dot products.
-        dropout: Probability that a weight is dropped.
-
-    Returns:
-        (B, H, N, F).
-    """
-    num_weights = queries_BHNE.shape[:-1].numel() * keys_BHME.shape[2]
-    width, num_values = keys_BHME.shape[-1], values_BHMF.shape[-1]
-    if num_weights > _MANY_WEIGHTS:
-        aligned = 1 if queries_BHNE.device.type == "cpu" else 8
-        padded = -(-max(width, num_values) // aligned) * aligned
-        queries_BHNE, keys_BHME, values_BHMF = (
-            pad(x, (0, padded - x.shape[-1])) if x.shape[-1] < padded else x
-            for x in (queries_BHNE, keys_BHME, values_BHMF)
-        )
-    attended_BHNF = scaled_dot_product_attention(
-        queries_BHNE,
-        keys_BHME,
-        values_BHMF,
-        attn_mask=None if mask_BM is None else mask_BM[:, None, None, :],
-        dropout_p=dropout,
-        scale=scale,
-    )
-    return attended_BHNF[..., :num_values]
-
-
-def attention_map(logits_BHNM: Tensor, mask_BM: Tensor | None = None) -> Tensor:
-    """Softmax of the logits over the real inputs: (B, H, N, M), zero where an input is masked."""
-    if mask_BM is not None:
-        logits_BHNM = logits_BHNM.masked_fill(~mask_BM[:, None, None, :], -math.inf)
-    return logits_BHNM.softmax(dim=-1)
 
 
 class FeedForward(nn.Module):

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perceiver_io.attention import CrossAttention, attention_map
+from perceiver_io.attention import CrossAttention
 from perceiver_io.byte_array import ByteArray, Segment
 from perceiver_io.encoder import Encoder
+from perceiver_io.fused_attention import attention_map
 
 __all__ = ["AttentionMap", "attention_maps", "logit_parts"]
 

@@ -204,7 +204,8 @@ def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
         )
     if config_dict.get("model_type", model_type) != model_type:
         raise ValueError(
-            f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}."
+            f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}. A published "
+            "Perceiver of transformers is loaded by perceiver_io.from_pretrained."
         )
     version = config_dict.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:

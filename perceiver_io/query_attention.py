@@ -137,7 +137,7 @@ class QueryAttention(Protocol):
 class SharedAttention(nn.Module):
     """One attention to the latents for the queries of several outputs.
 
-    As in multimodal autoencoding (Perceiver IO, section 4.4).
+    As in multimodal autoencoding (Perceiver IO, section 4.3).
 
     Args:
         config: The settings.

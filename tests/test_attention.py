@@ -6,13 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from perceiver_io.attention import (
-    CrossAttention,
-    FeedForward,
-    MultiHeadAttention,
-    SelfAttention,
-    attention_map,
-)
+from perceiver_io.attention import CrossAttention, FeedForward, MultiHeadAttention, SelfAttention
+from perceiver_io.fused_attention import attention_map
 
 
 def attention(**fields: Any) -> MultiHeadAttention:

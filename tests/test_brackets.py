@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from perceiver_io import attention as attention_module
-from perceiver_io.attention import CrossAttention, MultiHeadAttention, fused_attention
+from perceiver_io import fused_attention as fused_attention_module
+from perceiver_io.attention import CrossAttention, MultiHeadAttention
 from perceiver_io.brackets import Brackets, add_feed_forward, choose_brackets
+from perceiver_io.fused_attention import fused_attention
 from perceiver_io.layers import Linear
 
 ALL = [
@@ -232,7 +233,7 @@ def test_chosen_brackets_take_the_fewest_operations_of_any_sizes(
     names = ("query_channels", "input_channels", "qk_channels", "v_channels", "output_channels")
     widths = dict(zip(names, channels, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_module, "_MANY_WEIGHTS", 0)  # as for sizes at which it matters
+        patch.setattr(fused_attention_module, "_MANY_WEIGHTS", 0)  # as for sizes at which it matters
         counts = {
             brackets: num_flops(brackets, num_queries=sizes[0], num_inputs=sizes[1], widths=widths)
             for brackets in ALL
@@ -261,14 +262,14 @@ def test_many_weights_take_the_fused_kernel_and_are_the_same(
     widths: tuple[int, int], masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    kernel = attention_module.scaled_dot_product_attention
+    kernel = fused_attention_module.scaled_dot_product_attention
 
     def spy(*arguments: Tensor, **options: Any) -> Tensor:
         seen.append(tuple(x.shape[-1] for x in arguments))
         return kernel(*arguments, **options)
 
-    monkeypatch.setattr(attention_module, "scaled_dot_product_attention", spy)
-    monkeypatch.setattr(attention_module, "_MANY_WEIGHTS", 2 * 2 * 4 * 6 - 1)
+    monkeypatch.setattr(fused_attention_module, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(fused_attention_module, "_MANY_WEIGHTS", 2 * 2 * 4 * 6 - 1)
     width, num_values = widths
     q, k, v = (
         torch.randn(2, 2, *shape).double().requires_grad_()
@@ -285,7 +286,7 @@ def test_many_weights_take_the_fused_kernel_and_are_the_same(
         torch.autograd.grad(ours.sin().sum(), (q, k, v)), torch.autograd.grad(theirs.sin().sum(), (q, k, v))
     )
     assert seen == [(max(widths),) * 3]
-    monkeypatch.setattr(attention_module, "_MANY_WEIGHTS", 2 * 2 * 4 * 6)
+    monkeypatch.setattr(fused_attention_module, "_MANY_WEIGHTS", 2 * 2 * 4 * 6)
     torch.testing.assert_close(fused_attention(q, k, v, mask, scale=0.3), theirs)
     assert seen[1:] == [(width, width, num_values)]
 

@@ -195,8 +195,14 @@ def _shards(index: str) -> list[str]:
 def _read_safetensors(path: str) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            # Copies: the file may be written anew while the model lives.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}
+            names = list(file.keys())
+        tensors = {}
+        for name in names:
+            # Copies: the file may be written anew while the model lives. Opened for each tensor: what was read of a
+            # file that is mapped into memory stays there until it is closed; the weights would be held twice.
+            with safe_open(path, framework="pt") as file:
+                tensors[name] = file.get_tensor(name).clone()
+        return tensors
     except SafetensorError as error:
         raise ValueError(
             f"{path} cannot be read ({error}): the file is truncated or is no safetensors file. Fetch it again."
