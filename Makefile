@@ -51,8 +51,10 @@ format: $(READY) ## Rewrite the code in the project's format
 docs: $(READY) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(READY) ## Time the model beside its peers
+bench: $(READY) ## Time the models beside their peers (well over an hour)
 	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/published.py
+	$(BIN)/python benchmarks/decoding.py
 
 # Markers that hold for every supported environment are dropped; so are those that single out a platform,
 # since a constraint on what is not installed changes nothing.

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from peers import PEERS, load_ours, load_theirs
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 
@@ -42,8 +43,9 @@ def main() -> None:
     print(
         f"{options.threads} threads, {options.device}, {options.dtype}, torch {torch.__version__}", flush=True
     )
-    if options.device != "cpu":
-        print(f"matrix products of 8192: {matrix_rate(options) / 1e12:.1f} TFLOP/s", flush=True)
+    rate = None if options.device == "cpu" else matrix_rate(options)
+    if rate is not None:
+        print(f"matrix products of 8192: {rate / 1e12:.1f} TFLOP/s", flush=True)
     print(
         f"{'model':16}{'batch':>6}{'seconds':>10}{'theirs':>10}{'times faster':>20}"
         f"{'GB':>7}{'theirs':>8}{'share':>7}{'apart':>10}",
@@ -54,7 +56,10 @@ def main() -> None:
             torch.manual_seed(0)
             PEERS[name].build().save_pretrained(folder)
             for batch_size in options.batch_sizes or PEERS[name].batch_sizes:
-                print(row(name, batch_size, compare(name, batch_size, folder, options)), flush=True)
+                turns = compare(name, batch_size, folder, options)
+                print(row(name, batch_size, turns), flush=True)
+                if rate is not None:
+                    print(throughput(batch_size, turns, rate), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -142,12 +147,17 @@ def work(options: argparse.Namespace) -> dict[str, float]:
             if options.device != "cpu":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
+        operations = 0
+        if options.device != "cpu" and not options.compile:  # what is compiled cannot be counted
+            with FlopCounterMode(display=False) as counter:
+                run()
+            operations = counter.get_total_flops()
     torch.save(comparable(found, name, options), options.output)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if options.device != "cpu":
         memory = torch.cuda.max_memory_allocated()
     whole = peer.num_parts / parts if options.worker == "theirs" else 1
-    return {"seconds": min(seconds) * whole, "bytes": memory}
+    return {"seconds": min(seconds) * whole, "bytes": memory, "operations": operations * whole}
 
 
 def comparable(found: list[dict[str, Tensor]], name: str, options: argparse.Namespace) -> dict[str, Tensor]:
@@ -179,6 +189,18 @@ def row(name: str, batch_size: int, turns: list[dict[str, Any]]) -> str:
         f"{name:16}{batch_size:>6}{ours:>10.2f}{theirs:>10.2f}{spread:>20}{memory[0]:>7.2f}{memory[1]:>8.2f}"
         f"{memory[0] / memory[1]:>7.2f}{max(turn['apart'] for turn in turns):>10.1e}"
     )
+
+
+def throughput(batch_size: int, turns: list[dict[str, Any]], rate: float) -> str:
+    """Samples per second on a device, and the share of its matrix rate that the operations make up."""
+    parts = []
+    for side in ("ours", "theirs"):
+        seconds = median(turn[side]["seconds"] for turn in turns)
+        share = turns[0][side]["operations"] / seconds / rate
+        parts.append(
+            f"{side} {batch_size / seconds:.1f} a second" + (f", {share:.0%} of the rate" if share else "")
+        )
+    return f"{'':22}{'; '.join(parts)}"
 
 
 def matrix_rate(options: argparse.Namespace) -> float:

@@ -150,6 +150,8 @@ class MultiHeadAttention(nn.Module):
         brackets = prepared.brackets
         if brackets.logits == "keys":
             queries_BNX = torch.cat([queries_BND, torch.ones_like(queries_BND[..., :1])], dim=-1)
+        elif brackets.logits == "given":
+            queries_BNX = queries_BND
         else:
             queries_BNX = self.query(queries_BND)
         if brackets.logits == "queries":
@@ -332,9 +334,8 @@ class CrossAttention(GradientCheckpointingLayer):
             prepared = self.prepare(inputs, mask_BM, num_queries=queries_BND.shape[1])
         else:
             prepared = PreparedInputs(keys=inputs, values=values_BHMY, mask=mask_BM, brackets=brackets)
-        attended_BND = self.dropout(
-            self.attention.attend(self.query_norm(queries_BND), prepared, query_mask_BN=query_mask_BN)
-        )
+        normed_BND = queries_BND if prepared.brackets.logits == "given" else self.query_norm(queries_BND)
+        attended_BND = self.dropout(self.attention.attend(normed_BND, prepared, query_mask_BN=query_mask_BN))
         x_BND = queries_BND + attended_BND if self.use_query_residual else attended_BND
         hidden_BNW = self.feed_forward.activate(self.feed_forward_norm(x_BND))
         if self.training and self.dropout.p:

@@ -30,12 +30,13 @@ class Brackets(NamedTuple):
 
     Attributes:
         logits: "projected" multiplies both sides, as written; "keys" folds the query projection into the keys;
-            "queries" folds the key projection into the queries.
+            "queries" folds the key projection into the queries; "given" leaves nothing to do to the queries, not even
+            their norm (see `shared_channels.py`).
         values: "projected" as written; "values" folds the output projection into the values; "outputs" attends to
             the inputs themselves and projects what comes out.
     """
 
-    logits: Literal["projected", "keys", "queries"] = "projected"
+    logits: Literal["projected", "keys", "queries", "given"] = "projected"
     values: Literal["projected", "values", "outputs"] = "projected"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedConfig
 
 from perceiver_io.byte_array import PackingConfig
@@ -75,6 +76,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         for name in (*inputs, *outputs):
             if not name.isidentifier():
                 raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!r}.")
+            if hasattr(nn.ModuleDict, name):
+                raise ValueError(f"The name {name!r} is taken by torch.nn.ModuleDict: choose another.")
         if not isinstance(encoder, EncoderConfig):
             raise ValueError(f"encoder must be an EncoderConfig, got {type(encoder).__name__}.")
         self.format_version = FORMAT_VERSION

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -234,24 +235,31 @@ class DenseDecoder(Decoder):
         if chunk_size is None:
             floats_per_query = attention.floats_per_query(latents)
             chunk_size = self._chunk_size(encoded.latents, memory_budget, num_queries, floats_per_query)
-        parts = []
+        parts: list[Tensor] = []
+        values_BOV: Tensor | None = None
         for start in range(0, num_queries, chunk_size):
             stop = min(start + chunk_size, num_queries)
             if points is None:
                 part = Points.of_range(query_grid, start, stop, device=encoded.latents.device)
             else:
                 part = points.part(start, stop)
-            parts.append(
-                attention(
-                    self.queries(encoded, part),
-                    latents,
-                    query_mask_BN=self._query_mask(encoded, part),
-                    then=(self.output,),
-                )
+            decoded_BOV = attention(
+                self.queries(encoded, part),
+                latents,
+                query_mask_BN=self._query_mask(encoded, part),
+                then=(self.output,),
             )
+            if torch.is_grad_enabled():
+                parts.append(decoded_BOV)
+            else:  # small tensors that stay between large ones that go would leave holes in memory
+                if values_BOV is None:
+                    shape = (decoded_BOV.shape[0], num_queries, decoded_BOV.shape[2])
+                    values_BOV = decoded_BOV.new_empty(shape)
+                values_BOV[:, start:stop] = decoded_BOV
             if on_decoded is not None:
                 on_decoded(stop - start)
-        values_BOV = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        if values_BOV is None:
+            values_BOV = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         if self.config.scale != 1:
             values_BOV = values_BOV * self.config.scale
         return values_BOV if points is not None else self._arranged(values_BOV, query_grid)
@@ -334,15 +342,7 @@ class DenseDecoder(Decoder):
         patch = self.config.patch_size or (1,) * len(grid)
         x = values_BOV.unflatten(-1, (*patch, self.config.output_channels)).unflatten(1, grid)
         axes = len(grid)
-        order = [
-            0,
-            *(
-                axis
-                for pair in zip(range(1, axes + 1), range(axes + 1, 2 * axes + 1), strict=True)
-                for axis in pair
-            ),
-            -1,
-        ]
+        order = [0, *chain.from_iterable((axis, axes + axis) for axis in range(1, axes + 1)), -1]
         x = x.permute(order).reshape(
             x.shape[0], *(size * count for size, count in zip(grid, patch, strict=True)), -1
         )
@@ -369,9 +369,8 @@ class TiedOutput(nn.Module):
 
     def __init__(self, embedding: LearnedArray) -> None:
         super().__init__()
-        self._embedding = (
-            embedding,
-        )  # in a tuple, so that it is registered, saved and moved by its owner alone
+        # In a tuple, so that it is registered, saved and moved by its owner alone.
+        self._embedding = (embedding,)
         self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0]))
 
     def reset_parameters(self) -> None:

@@ -263,7 +263,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         if decoder.takes_points:
             if points is not None and grid is not None:
                 raise ValueError(f"The output {name!r} is asked for at points and on a grid: choose one.")
-            if grid is not None and (not grid or min(grid) < 1):
+            if grid is not None and not (isinstance(grid, Sequence) and grid and min(grid) >= 1):
                 raise ValueError(
                     f"The grid of the output {name!r} must have sizes of at least 1, got {grid}."
                 )

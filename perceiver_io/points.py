@@ -69,10 +69,10 @@ class Points:
             raise ValueError(f"{what} must be at least one, got none.")
         points = points.to(device)
         if not integer:
-            if not torch.compiler.is_compiling() and not (points.abs() <= 1).all():  # NaN is not
-                raise ValueError(
-                    f"{what} must have coordinates in [-1, 1], got {points.min():g} to {points.max():g}."
-                )
+            if not torch.compiler.is_compiling():
+                low, high = (float(bound) for bound in points.aminmax())
+                if not -1 <= low <= high <= 1:  # NaN is not
+                    raise ValueError(f"{what} must have coordinates in [-1, 1], got {low:g} to {high:g}.")
             return cls(grid=grid, coordinates=points)
         points = points.long()
         sizes = torch.tensor(math.prod(grid) if points.ndim == 1 else grid, device=points.device)

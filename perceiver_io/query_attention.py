@@ -6,7 +6,7 @@ Shape legend: B batch, N latents, D latent channels, O output queries, Q query c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,6 +16,7 @@ from perceiver_io.attention import Activation, CrossAttention, PreparedInputs
 from perceiver_io.brackets import Affine
 from perceiver_io.component import ComponentConfig
 from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.shared_channels import fold_into_keys, own_channels
 
 __all__ = [
     "OutputAttention",
@@ -175,7 +176,18 @@ class OutputAttention:  # a plain class: torch.compile does not see through a fr
 
     def prepare(self, latents_BND: Tensor, /, *, num_queries: int) -> PreparedInputs:
         """Computes what so many queries will meet."""
-        return self.shared.cross_attend.prepare(latents_BND, num_queries=num_queries)
+        cross_attend = self.shared.cross_attend
+        prepared = cross_attend.prepare(latents_BND, num_queries=num_queries)
+        padding_P = self._padding()
+        folds = prepared.brackets.logits == "keys" and not cross_attend.use_query_residual
+        # Folding takes each key's channels about three times, and saves all but three of the padding's for each query.
+        if not folds or num_queries * (len(padding_P) - 3) <= 3 * cross_attend.query_norm.weight.numel():
+            return prepared
+        return replace(
+            prepared,
+            keys=fold_into_keys(prepared.keys, cross_attend.query_norm, padding_P),
+            brackets=prepared.brackets._replace(logits="given"),
+        )
 
     def floats_per_query(self, latents: PreparedInputs, /) -> int:
         """Returns how many numbers a query of one sample takes at most."""
@@ -191,9 +203,16 @@ class OutputAttention:  # a plain class: torch.compile does not see through a fr
         then: Sequence[Affine] = (),
     ) -> Tensor:
         """Widens the queries, lets them attend, and applies the shared linear layer and those that follow."""
-        padding_1P = self.shared.padding[self.name]().to(queries_BOQ.dtype)
-        padded_BOQ = torch.cat([queries_BOQ, padding_1P.expand(*queries_BOQ.shape[:2], -1)], dim=-1)
-        attended: Tensor = self.shared.cross_attend(
-            padded_BOQ, latents, query_mask_BN=query_mask_BN, then=(self.shared.output, *then)
+        cross_attend, padding_P = self.shared.cross_attend, self._padding().to(queries_BOQ.dtype)
+        if latents.brackets.logits == "given":
+            queries_BOQ = own_channels(queries_BOQ, cross_attend.query_norm, padding_P)
+        else:
+            queries_BOQ = torch.cat([queries_BOQ, padding_P.expand(*queries_BOQ.shape[:2], -1)], dim=-1)
+        attended: Tensor = cross_attend(
+            queries_BOQ, latents, query_mask_BN=query_mask_BN, then=(self.shared.output, *then)
         )
         return attended
+
+    def _padding(self) -> Tensor:
+        padding_1P: Tensor = self.shared.padding[self.name]()
+        return padding_1P[0]

@@ -97,6 +97,7 @@ def test_copies_are_equal_and_apart() -> None:
         ({"inputs": {"x": {"type": "image", "size": [4, 6], "colour": 1}}}, r"unknown keys \['colour'\]"),
         ({"inputs": {"x": {"type": "image"}}}, r"needs the keys \['size'\]"),
         ({"inputs": {"a-b": {"type": "image", "size": [4, 6]}}}, "Python identifiers, got 'a-b'"),
+        ({"inputs": {"keys": {"type": "image", "size": [4, 6]}}}, "The name 'keys' is taken"),
         ({"outputs": {"y": {"type": "image"}}}, "There is no decoder 'image'. Known: .*classification"),
         ({"encoder": {"num_latents": 1, "latent_channels": 2, "depth": 3}}, r"unknown keys \['depth'\]"),
         ({"id2label": {"a": "b"}}, "id2label must name classes by their index"),

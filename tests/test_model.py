@@ -275,6 +275,7 @@ def test_forward_takes_points_and_outputs() -> None:
         ),
         ({"grids": {"flow": (3, 0)}}, r"'flow' must have sizes of at least 1, got \(3, 0\)"),
         ({"grids": {"flow": ()}}, r"'flow' must have sizes of at least 1, got \(\)"),
+        ({"grids": {"flow": 5}}, r"'flow' must have sizes of at least 1, got 5"),
         ({"grids": {"flow": (3,)}}, r"The output's grid has 2 axes, got \(3,\)"),
         (
             {"points": {"flow": torch.tensor([12])}},

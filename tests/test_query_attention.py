@@ -241,7 +241,7 @@ def test_the_memory_budget_counts_the_shared_width() -> None:
     shared = SharedAttention(
         config, query_channels={"narrow": narrow.num_query_channels, "wide": 300}, latent_channels=8
     )
-    shared.cross_attend.query_norm.register_forward_hook(
+    shared.cross_attend.feed_forward_norm.register_forward_hook(
         lambda _module, inputs, _output: sizes.append(inputs[0].numel() * 4)
     )
     budget = 100_000
