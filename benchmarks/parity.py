@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import perceiver_io as pio
-from perceiver_io.checkpoints import save_transformers
+from perceiver_io.published import save_transformers
 
 ALLOWED = 1e-4
 

@@ -8,7 +8,6 @@ from transformers import AutoConfig, AutoModel
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.byte_array import ByteArray, PackingConfig
-from perceiver_io.checkpoints import from_deepmind, published_config
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import ClassificationDecoder, Decoder, Encoded, PooledClassificationDecoder
@@ -17,6 +16,7 @@ from perceiver_io.encoder import Encoder, EncoderConfig
 from perceiver_io.loading import from_pretrained, load_model_plugins
 from perceiver_io.model import PerceiverIO, PerceiverIOOutput, PerceiverIOPreTrainedModel
 from perceiver_io.position import grid_coordinates
+from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_task
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from perceiver_io.checkpoints.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.published.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
 
 __all__ = ["from_pretrained", "load_model_plugins"]
 
@@ -31,7 +31,7 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
     Raises:
         ValueError: The configuration names a class that nobody has defined in this process, or the folder holds another
             kind of model, or loading fails as `PerceiverIO.from_pretrained` or
-            `perceiver_io.checkpoints.load_transformers` document it.
+            `perceiver_io.published.load_transformers` document it.
         OSError: There is no such folder or id, or it lacks a file.
     """
     config = kwargs.get("config")

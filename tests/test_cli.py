@@ -13,9 +13,10 @@ from PIL import Image
 
 import perceiver_io
 from perceiver_io.cli import main
-from perceiver_io.tasks.image_classification import attention_picture, pictures
+from perceiver_io.pictures import attention as attention_picture
+from perceiver_io.pictures import confusion as pictures
+from perceiver_io.running.trainer import Trainer
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask
-from perceiver_io.training.trainer import Trainer
 
 SETTINGS = (
     "--variant tiny --image-size 8 --image_channels 1 --num-latents 4 --latent-channels 16 --num-blocks 2 "

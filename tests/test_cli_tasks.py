@@ -12,7 +12,7 @@ import pytest
 
 from perceiver_io.cli import main
 from perceiver_io.registry import TASKS, register_task
-from perceiver_io.training import Task
+from perceiver_io.running import Task
 
 
 class Shout(Task):

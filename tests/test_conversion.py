@@ -21,8 +21,7 @@ from transformers import (
 from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
 
 import perceiver_io as pio
-from perceiver_io import conversion
-from perceiver_io.cli import main
+from perceiver_io.cli import conversion, main
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
 

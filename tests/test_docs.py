@@ -18,13 +18,13 @@ import torch
 import yaml
 from PIL import Image
 
-from perceiver_io.cli import _parser, main
+from perceiver_io.cli.main import _parser, main
 from perceiver_io.registry import TASKS
+from perceiver_io.running import parse_recipe
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.testing import ADAPTER_CHECKS
-from perceiver_io.training import parse_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -7,10 +7,10 @@ imported where they are used.
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils.import_utils import is_vision_available
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import VARIANTS, config
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 
 __all__ = ["VARIANTS", "PerceiverIOForImageClassification", "PerceiverIOImageProcessor", "config"]
 

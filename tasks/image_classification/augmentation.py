@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.extras import require
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 
 __all__ = ["Augmentation", "Collator", "augmentation_preset", "eval_transform", "train_transform"]
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.loading import from_pretrained
+from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.running import RunFolder
 from perceiver_io.tasks.image_classification.model import LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.image_classification.published_processor import from_published_settings
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
-from perceiver_io.training import RunFolder
-from perceiver_io.training.run_folder import no_progress_bars
 
 __all__ = ["build_classifier", "class_names_of", "has_processor", "load_classifier", "load_processor"]
 

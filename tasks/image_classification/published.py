@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.checkpoints.fields import (
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import ClassificationDecoder
+from perceiver_io.published.fields import (
     activation,
     check_same,
     encoder_config,
@@ -17,9 +19,7 @@ from perceiver_io.checkpoints.fields import (
     label_fields,
     query_qk_channels,
 )
-from perceiver_io.checkpoints.layout import PublishedLayout
-from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
+from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.image_classification.model import IMAGE
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 
 __all__ = ["from_published_settings", "published_processor", "to_published_settings"]
 

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from perceiver_io.running import TrainingRecipe
 from perceiver_io.tasks.image_classification.augmentation import Augmentation, augmentation_preset
 from perceiver_io.tasks.image_classification.presets import VARIANTS
-from perceiver_io.training import TrainingRecipe
 
 __all__ = ["ImageClassificationRecipe"]
 

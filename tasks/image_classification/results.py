@@ -13,7 +13,7 @@ from perceiver_io.tasks.image_classification.metrics import confusion, per_class
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 
 if TYPE_CHECKING:
-    from perceiver_io.training.trainer import Trainer
+    from perceiver_io.running.trainer import Trainer
 
 __all__ = ["describe_results", "evaluation_results", "training_results"]
 

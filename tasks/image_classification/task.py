@@ -14,10 +14,13 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.extras import require
 from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.registry import register_task
+from perceiver_io.running import RunFolder, TrainableTask, TrainingRecipe, parse_recipe
+from perceiver_io.running.task import Layout
 from perceiver_io.tasks.image_classification.augmentation import Collator, eval_transform, train_transform
 from perceiver_io.tasks.image_classification.building import (
     build_classifier,
@@ -29,7 +32,6 @@ from perceiver_io.tasks.image_classification.building import (
 from perceiver_io.tasks.image_classification.data import ImageClassificationData, load_data
 from perceiver_io.tasks.image_classification.metrics import compute_metrics
 from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.image_classification.published_processor import (
     published_processor,
     to_published_settings,
@@ -40,13 +42,11 @@ from perceiver_io.tasks.image_classification.results import (
     evaluation_results,
     training_results,
 )
-from perceiver_io.training import RunFolder, TrainableTask, TrainingRecipe, parse_recipe
-from perceiver_io.training.task import Layout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from perceiver_io.training.trainer import Trainer
+    from perceiver_io.running.trainer import Trainer
 
 __all__ = ["ImageClassificationTask"]
 
@@ -77,8 +77,8 @@ class ImageClassificationTask(TrainableTask):
             OSError: Something cannot be written.
             KeyboardInterrupt: On Ctrl-C; resuming goes on from the last checkpoint.
         """
-        from perceiver_io.training.optimization import training_arguments
-        from perceiver_io.training.trainer import Trainer
+        from perceiver_io.running.optimization import training_arguments
+        from perceiver_io.running.trainer import Trainer
 
         assert isinstance(recipe, ImageClassificationRecipe)
         require("matplotlib", extra="train")
@@ -291,7 +291,7 @@ class ImageClassificationTask(TrainableTask):
         data: ImageClassificationData,
         metrics: dict[str, Any],
     ) -> None:
-        from perceiver_io.tasks.image_classification import pictures
+        from perceiver_io.pictures import confusion as pictures
 
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         run.write_model(model, processor)
@@ -368,7 +368,7 @@ def _draw_attention(
     latents: Sequence[int] | None = None,
     title: str | None = None,
 ) -> None:
-    from perceiver_io.tasks.image_classification import attention_picture
+    from perceiver_io.pictures import attention as attention_picture
 
     pixels_1CHW = processor.to_uint8(image)
     maps = model.attention_maps(processor.normalize_pixels(pixels_1CHW).to(model.device))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver_io.adapters.text import TextAdapter
-from perceiver_io.checkpoints.fields import activation, check_same, encoder_config, encoder_fields
-from perceiver_io.checkpoints.layout import PublishedLayout
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.published.fields import activation, check_same, encoder_config, encoder_fields
+from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.masked_language_modeling.model import TEXT, PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.presets import config
 

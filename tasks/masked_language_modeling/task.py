@@ -12,12 +12,12 @@ from transformers import PerceiverTokenizer
 
 from perceiver_io.loading import from_pretrained
 from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.registry import register_task
+from perceiver_io.running import Task
+from perceiver_io.running.task import Layout
 from perceiver_io.tasks.masked_language_modeling.model import PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.pipeline import FillMaskPipeline
-from perceiver_io.training import Task
-from perceiver_io.training.run_folder import no_progress_bars
-from perceiver_io.training.task import Layout
 
 __all__ = ["MaskedLanguageModelingTask"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
-from perceiver_io.training.run_folder import RunFolder
+from perceiver_io.files import writing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def draw_reconstruction(
         frames, reconstruction, audio=audio, audio_reconstruction=audio_reconstruction, captions=captions
     )
     path = Path(path)
-    with RunFolder(path.parent).writing(path.name) as partial:
+    with writing(path) as partial:
         picture.save(partial, format="PNG")
 
 

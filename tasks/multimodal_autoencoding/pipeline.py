@@ -19,6 +19,7 @@ from torch import Tensor
 from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.media.video import Clip, ClipFormat, read_clips
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
 from perceiver_io.tasks.multimodal_autoencoding.model import (
     AUDIO,
@@ -26,7 +27,6 @@ from perceiver_io.tasks.multimodal_autoencoding.model import (
     LABEL,
     PerceiverIOForMultimodalAutoencoding,
 )
-from perceiver_io.tasks.multimodal_autoencoding.video_io import Clip, ClipFormat, read_clips
 
 __all__ = ["MultimodalAutoencodingPipeline", "VideoReconstruction"]
 

@@ -10,7 +10,10 @@ from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
-from perceiver_io.checkpoints.fields import (
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import ClassificationDecoder
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.published.fields import (
     activation,
     check_same,
     encoder_config,
@@ -19,10 +22,7 @@ from perceiver_io.checkpoints.fields import (
     label_fields,
     query_qk_channels,
 )
-from perceiver_io.checkpoints.layout import PublishedLayout
-from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
-from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.query_attention import QueryAttentionConfig, SharedAttentionConfig
 from perceiver_io.tasks.multimodal_autoencoding.model import (
     AUDIO,

@@ -14,15 +14,15 @@ import torch
 from tqdm.auto import tqdm
 
 import perceiver_io
+from perceiver_io.media.video import read_clips
+from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.registry import register_task
+from perceiver_io.running import RunFolder, Task
 from perceiver_io.tasks.multimodal_autoencoding.model import PerceiverIOForMultimodalAutoencoding
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
     MultimodalAutoencodingPipeline,
     VideoReconstruction,
 )
-from perceiver_io.tasks.multimodal_autoencoding.video_io import read_clips
-from perceiver_io.training import RunFolder, Task
-from perceiver_io.training.run_folder import no_progress_bars
 
 __all__ = ["MultimodalAutoencodingTask"]
 
@@ -169,7 +169,7 @@ def _result(file: str, video: VideoReconstruction) -> dict[str, Any]:
 
 
 def _write(folder: Path, name: str, video: VideoReconstruction, result: dict[str, Any]) -> None:
-    from perceiver_io.tasks.multimodal_autoencoding.media_writer import write_video, write_wav
+    from perceiver_io.media.video_writer import write_video, write_wav
     from perceiver_io.tasks.multimodal_autoencoding.picture import draw_reconstruction
 
     folder.mkdir(parents=True, exist_ok=True)

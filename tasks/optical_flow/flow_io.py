@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.extras import require
+from perceiver_io.files import writing
 from perceiver_io.tasks.optical_flow.checks import check_flow, check_valid
-from perceiver_io.training import RunFolder
 
 __all__ = ["FlowField", "png_range", "read_flo", "read_flow", "read_flow_png", "write_flo", "write_flow_png"]
 
@@ -229,5 +229,5 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 
 def _write(path: str | os.PathLike[str], content: bytes) -> None:
     path = Path(path)
-    with RunFolder(path.parent).writing(path.name) as partial:
+    with writing(path) as partial:
         partial.write_bytes(content)

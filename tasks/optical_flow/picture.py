@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.extras import require
+from perceiver_io.files import writing
 from perceiver_io.tasks.optical_flow.checks import check_flow
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
-from perceiver_io.training import RunFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,7 +94,7 @@ def write_image(path: str | os.PathLike[str], image: Image | NDArray[np.uint8]) 
     picture: Image = (
         require("PIL.Image", extra="image").fromarray(image) if isinstance(image, np.ndarray) else image
     )
-    with RunFolder(path.parent).writing(path.name) as partial:
+    with writing(path) as partial:
         picture.save(partial, format="PNG")
 
 

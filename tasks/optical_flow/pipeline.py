@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.extras import require
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import compute_tiled, tile_starts
 

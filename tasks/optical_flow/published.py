@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver_io.adapters.optical_flow import FramePairAdapter
-from perceiver_io.checkpoints.fields import (
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.published.fields import (
     activation,
     check_same,
     encoder_config,
     encoder_fields,
     query_qk_channels,
 )
-from perceiver_io.checkpoints.layout import PublishedLayout
-from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.presets import config
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.loading import from_pretrained
+from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.registry import register_task
+from perceiver_io.running import Task
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 from perceiver_io.tasks.optical_flow.flow_io import FlowField, png_range, read_flow, write_flo, write_flow_png
 from perceiver_io.tasks.optical_flow.metrics import flow_metrics
@@ -27,8 +29,6 @@ from perceiver_io.tasks.optical_flow.model import PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.picture import flow_picture, write_image
 from perceiver_io.tasks.optical_flow.pipeline import OpticalFlowPipeline
 from perceiver_io.tasks.optical_flow.video import video_frames
-from perceiver_io.training import Task
-from perceiver_io.training.run_folder import no_progress_bars
 
 __all__ = ["OpticalFlowTask", "load_flow_model"]
 

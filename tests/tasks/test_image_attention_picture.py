@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from perceiver_io.attention_maps import AttentionMap
-from perceiver_io.tasks import image_classification as ic
-from perceiver_io.tasks.image_classification.attention_picture import (
+from perceiver_io.pictures.attention import (
     attention_figure,
     draw_attention,
     interesting_latents,
 )
+from perceiver_io.tasks import image_classification as ic
 
 
 def make_maps(

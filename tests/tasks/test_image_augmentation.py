@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.image_classification.augmentation import (
     Augmentation,
     Collator,
@@ -22,7 +23,6 @@ from perceiver_io.tasks.image_classification.augmentation import (
     eval_transform,
     train_transform,
 )
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
 
 NUM_CLASSES = 4
 IMAGES = [

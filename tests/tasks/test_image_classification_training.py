@@ -19,11 +19,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainerCallback, pipeline
 
 import perceiver_io
-from perceiver_io.tasks.image_classification import attention_picture, pictures
+from perceiver_io.pictures import attention as attention_picture
+from perceiver_io.pictures import confusion as pictures
+from perceiver_io.running import RunFolder, parse_recipe, read_recipe_file
+from perceiver_io.running.trainer import Trainer
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask, _TrainCollator
-from perceiver_io.training import RunFolder, parse_recipe, read_recipe_file
-from perceiver_io.training.trainer import Trainer
 
 FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "metrics.json"}
 FILES |= {"attention.png", "confusion.png", "learning_curve.png", "checkpoints"}

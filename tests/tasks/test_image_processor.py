@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
 
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -157,7 +157,7 @@ def test_auto_image_processor_loads_it(tmp_path: Path):
     PerceiverIOImageProcessor(size=(8, 6)).save_pretrained(tmp_path)
     script = f"""
 from transformers import AutoImageProcessor, PreTrainedConfig
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor as Processor
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor as Processor
 
 class Config(PreTrainedConfig):
     model_type = "stand-in"
@@ -177,7 +177,7 @@ def test_works_without_torchvision():
 import sys
 sys.modules["torchvision"] = None
 import numpy as np
-from perceiver_io.tasks.image_classification.processor import PerceiverIOImageProcessor
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 print(PerceiverIOImageProcessor(size=4)(np.zeros((9, 9, 3), np.uint8))["pixel_values"].shape)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

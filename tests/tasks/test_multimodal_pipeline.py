@@ -18,13 +18,13 @@ from torch import Tensor
 
 import perceiver_io.tasks.multimodal_autoencoding.task  # registers it, installed or not
 from perceiver_io.cli import main
+from perceiver_io.media.video import Clip, read_clips
+from perceiver_io.media.video_writer import write_video
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import multimodal_autoencoding as mm
-from perceiver_io.tasks.multimodal_autoencoding.media_writer import write_video
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
 from perceiver_io.tasks.multimodal_autoencoding.picture import draw_reconstruction, reconstruction_picture
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import MultimodalAutoencodingPipeline
-from perceiver_io.tasks.multimodal_autoencoding.video_io import Clip, read_clips
 
 Model = mm.PerceiverIOForMultimodalAutoencoding
 
@@ -291,7 +291,7 @@ def test_picture_shows_frames_above_their_reconstruction(tmp_path: Path) -> None
 
 
 def test_task_is_found_by_its_model(folder: str) -> None:
-    from perceiver_io.training.find_task import find_task
+    from perceiver_io.running.find_task import find_task
 
     task = find_task(folder)
     assert isinstance(task, perceiver_io.tasks.multimodal_autoencoding.task.MultimodalAutoencodingTask)

@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from perceiver_io.tasks.multimodal_autoencoding import media_writer
-from perceiver_io.tasks.multimodal_autoencoding.media_writer import write_video, write_wav
+from perceiver_io.media import video_writer as media_writer
+from perceiver_io.media.video import Clip, ClipFormat, read_clips
+from perceiver_io.media.video_writer import write_video, write_wav
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
-from perceiver_io.tasks.multimodal_autoencoding.video_io import Clip, ClipFormat, read_clips
 
 SMALL = ClipFormat(num_frames=4, size=(16, 16), num_samples=1280)  # 8,000 samples a second
 

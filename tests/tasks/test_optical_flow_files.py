@@ -264,6 +264,6 @@ def test_whole_or_not_at_all(
     with pytest.raises(OSError, match="No space left"):
         write(path, example()[0])
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ValueError, match="There is no folder"):
         monkeypatch.undo()
         write(tmp_path / "no" / "a", example()[0])

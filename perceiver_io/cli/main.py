@@ -1,0 +1,386 @@
+"""The `perceiver-io` command: train, evaluate, predict, attention, convert, init, info."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import transformers
+
+import perceiver_io
+from perceiver_io.cli import conversion
+from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
+from perceiver_io.running import (
+    RunFolder,
+    Task,
+    TrainableTask,
+    TrainingRecipe,
+    parse_recipe,
+    read_recipe_file,
+    recipe_parser,
+)
+from perceiver_io.running.find_task import check_source, find_task, get_task
+
+__all__ = ["main"]
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+# Commands whose other flags depend on the task, and are parsed once that is known.
+_TWO_STEPS = ("train", "predict")
+# What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+# How torch says, in a plain RuntimeError, that the machine's memory (not an accelerator's) is used up.
+_NO_MEMORY = "DefaultCPUAllocator"
+_MODEL = "folder of a model in any layout, or hub id"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Results go to stdout; logs, progress and errors go to stderr.
+
+    Args:
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except SystemExit as stop:  # --help, or bad usage, which argparse has explained
+        return int(stop.code or 0)
+    try:
+        if rest and options.command not in _TWO_STEPS:
+            raise ValueError(
+                f"Unknown arguments: {' '.join(rest)}. See: perceiver-io {options.command} --help"
+            )
+        options.rest = rest
+        # Libraries that print, print to stderr: stdout is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            output = options.run(options)
+    except _EXPECTED as error:
+        if options.traceback:
+            traceback.print_exc()
+        print(f"perceiver-io: error: {_message(error)}", file=sys.stderr)
+        return _BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _NO_MEMORY not in str(error):
+            raise
+        if options.traceback:
+            traceback.print_exc()
+        print(
+            "perceiver-io: error: There is not enough memory. Choose smaller batches, smaller images, a smaller model "
+            f"or gradient checkpointing. ({_message(error):.200})",
+            file=sys.stderr,
+        )
+        return _BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"perceiver-io: interrupted.{_how_to_go_on(options)}", file=sys.stderr)
+        return _INTERRUPTED
+    if output:
+        print(output)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the results as JSON")
+    common.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    parser = argparse.ArgumentParser(
+        prog="perceiver-io", description="Train and use Perceiver IO models.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, parents=[common], help=summary, description=summary, allow_abbrev=False, **kwargs
+        )
+        command.set_defaults(run=run)
+        return command
+
+    # Its own --help is that of the task's recipe.
+    train = add("train", _train, "train a model", add_help=False)
+    train.add_argument("task", nargs="?", help=f"one of: {', '.join(TASKS.names())}")
+    train.add_argument("--config", metavar="FILE", help="recipe file in YAML; flags take precedence over it")
+    train.add_argument(
+        "-h", "--help", action="store_true", help="show this and the settings of the task's recipe"
+    )
+
+    evaluate = add("evaluate", _evaluate, "evaluate a trained model on a split of its data")
+    evaluate.add_argument("folder", metavar="RUN", help="run folder")
+    evaluate.add_argument("--split", default="test", help="test (default), validation or train")
+
+    # Its own --help is that of the task.
+    predict = add("predict", _predict, "apply a model to files or texts", add_help=False)
+    _add_predict_arguments(predict)
+    predict.add_argument("-h", "--help", action="store_true", help="show this and the flags of MODEL's task")
+
+    attention = add("attention", _attention, "draw what a trained model attends to in a file")
+    attention.add_argument("source", metavar="MODEL", help=_MODEL)
+    attention.add_argument("file", metavar="FILE")
+    attention.add_argument(
+        "-o", "--output", required=True, metavar="PICTURE", help="picture to write, such as maps.png"
+    )
+    attention.add_argument("--latents", type=_indices, metavar="I,J,…", help="latents to draw, such as 0,1,2")
+    attention.add_argument("--task", help="task of the model, where the folder does not say it")
+
+    convert = add("convert", _convert, "write a model in another layout")
+    convert.add_argument(
+        "source", metavar="SOURCE", help=f"{_MODEL}, or a parameter file of the original release"
+    )
+    convert.add_argument(
+        "--to", choices=("perceiver-io", "transformers"), default="perceiver-io", help="layout to write"
+    )
+    convert.add_argument(
+        "--model",
+        metavar="NAME_OR_FILE",
+        help="name of a published model, or a config.json of this package, that the weights are of; parameter files "
+        "do not say it themselves",
+    )
+    init = add("init", _init, "write a published model with fresh random weights")
+    init.add_argument(
+        "model", metavar="NAME_OR_FILE", help="name of a published model, or a config.json of this package"
+    )
+    init.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    for command in (convert, init):
+        command.add_argument("-o", "--output-dir", required=True, metavar="FOLDER", help="folder to write")
+        command.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
+
+    info = add("info", _info, "describe this installation, or a model in a folder")
+    info.add_argument("folder", metavar="FOLDER", nargs="?", help="run folder, or folder with a saved model")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> str:
+    if options.task is None or options.task.startswith("-"):
+        usage = "perceiver-io train TASK [--config FILE] [--SETTING VALUE …]"
+        if options.help:
+            return f"usage: {usage}\n\nTasks: {', '.join(TASKS.names())}\nSettings: perceiver-io train TASK --help"
+        raise ValueError(f"Which task? {usage}; tasks: {', '.join(TASKS.names())}.")
+    task = _trainable(get_task(options.task), "train")
+    parser = recipe_parser(
+        task.recipe_class,
+        prog=f"perceiver-io train {options.task}",
+        usage=f"perceiver-io train {options.task} [--config FILE] [--json] [--SETTING VALUE …]",
+        add_help=False,
+    )
+    if options.help:
+        return parser.format_help().rstrip()
+    recipe = _recipe(task, parser, options)
+    if recipe.output_dir is not None:
+        options.output_dir = recipe.output_dir
+    metrics = task.train(recipe)
+    if os.environ.get("RANK", "0") != "0":
+        return ""  # under torchrun the first process speaks for all
+    summary = f"{task.describe_metrics(metrics)}\nwritten to {recipe.output_dir}"
+    return _as_json(metrics) if options.json else summary
+
+
+def _recipe(
+    task: TrainableTask, parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> TrainingRecipe:
+    values = {} if options.config is None else read_recipe_file(options.config, task=options.task)
+    recipe = parse_recipe(task.recipe_class, options.rest, values=values, parser=parser)
+    if recipe.resume and recipe.output_dir is not None:
+        # A run goes on with its own settings; what is said here must agree with them.
+        run = RunFolder(recipe.output_dir)
+        stored = run.recipe()
+        if stored.pop("task", options.task) != options.task:
+            raise ValueError(f"The run {run} is of another task than {options.task!r}.")
+        recipe = parse_recipe(task.recipe_class, options.rest, values={**stored, **values}, parser=parser)
+    return recipe
+
+
+def _evaluate(options: argparse.Namespace) -> str:
+    run = RunFolder(options.folder)
+    run.recipe()  # it says which data the model is evaluated on
+    task = _trainable(find_task(options.folder), "evaluate")
+    metrics = task.evaluate(run, split=options.split)
+    return _as_json(metrics) if options.json else task.describe_metrics(metrics)
+
+
+def _predict(options: argparse.Namespace) -> str:
+    # The task says which flags there are, and the model mostly says the task: so MODEL comes first.
+    source = options.rest.pop(0) if options.rest and not options.rest[0].startswith("-") else None
+    usage = "perceiver-io predict MODEL INPUT… [--FLAG VALUE …]"
+    if source is None and options.task is None:
+        if options.help:
+            text = f"usage: {usage}\n\nMODEL: {_MODEL}\nTasks: {', '.join(TASKS.names())}\n"
+            return (
+                f"{text}Flags: perceiver-io predict MODEL --help, or: perceiver-io predict --task TASK --help"
+            )
+        raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
+    task = find_task(source or "") if options.task is None else get_task(options.task)
+    parser = _TaskParser(
+        prog="perceiver-io predict",
+        usage=usage.replace("INPUT", task.input_metavar),
+        description=f"Flags for the task {task.name}:",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_predict_arguments(parser)
+    task.add_predict_arguments(parser)
+    parser.add_argument("inputs", metavar=task.input_metavar, nargs="+")
+    if options.help:
+        return parser.format_help().rstrip()
+    if source is None:
+        raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
+    check_source(source)
+    parser.parse_args(options.rest, namespace=options)
+    results = task.predict(source, options.inputs, options)
+    return _as_json(results) if options.json else "\n".join(map(task.describe_prediction, results))
+
+
+def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="task of the model, where the folder does not say it")
+    parser.add_argument(
+        "-o", "--output-dir", metavar="FOLDER", help="folder for the files that the task writes"
+    )
+
+
+def _attention(options: argparse.Namespace) -> str:
+    task = find_task(options.source) if options.task is None else get_task(options.task)
+    task = _trainable(task, "attention")
+    check_source(options.source)
+    task.draw_attention(options.source, options.file, options.output, latents=options.latents)
+    return _as_json({"picture": options.output}) if options.json else f"written to {options.output}"
+
+
+def _convert(options: argparse.Namespace) -> str:
+    content = conversion.convert(
+        options.source,
+        options.output_dir,
+        layout=options.to,
+        model=options.model,
+        overwrite=options.overwrite,
+    )
+    return _written(content, options)
+
+
+def _init(options: argparse.Namespace) -> str:
+    content = conversion.init(
+        options.model, options.output_dir, seed=options.seed, overwrite=options.overwrite
+    )
+    return _written(content, options)
+
+
+def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
+    if options.json:
+        return _as_json(content)
+    return f"{content['model']}, {content['parameters']:,} parameters\nwritten to {content['folder']}"
+
+
+def _info(options: argparse.Namespace) -> str:
+    content = _installation() if options.folder is None else _model(options.folder)
+    if options.json:
+        return _as_json(content)
+    return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
+
+
+def _installation() -> dict[str, Any]:
+    accelerators = [f"{torch.accelerator.current_accelerator()}"] * (
+        torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    )
+    return {
+        "perceiver_io": perceiver_io.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "devices": ["cpu", *(f"{name}:{index}" for index, name in enumerate(accelerators))],
+        "adapters": ADAPTERS.names(),
+        "decoders": DECODERS.names(),
+        "tasks": TASKS.names(),
+    }
+
+
+def _model(folder: str) -> dict[str, Any]:
+    if not Path(folder).is_dir():
+        raise ValueError(f"There is no folder {folder}.")
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"There is no model in {folder}: it has no config.json.")
+    with no_progress_bars():
+        model = perceiver_io.from_pretrained(folder)
+    config = model.config
+    content: dict[str, Any] = {
+        "model": type(model).__name__,
+        "parameters": model.num_parameters(),
+        **{f"input {name}": part.to_dict() for name, part in config.inputs.items()},
+        "encoder": config.encoder.to_dict(),
+        **{f"output {name}": part.to_dict() for name, part in config.outputs.items()},
+    }
+    if len(config.inputs) > 1:
+        content["packing"] = config.packing.to_dict()
+    if config.shared_attention is not None:
+        content["shared attention"] = config.shared_attention.to_dict()
+    run = RunFolder(folder)
+    if run.is_complete:
+        scalars = {name: value for name, value in run.metrics().items() if isinstance(value, (int, float))}
+        content["results"] = scalars
+    return content
+
+
+def _trainable(task: Task, command: str) -> TrainableTask:
+    if not isinstance(task, TrainableTask):
+        raise ValueError(
+            f"perceiver-io {command} does not know the task {task.name!r}: it has models to predict with, but no "
+            "training of its own."
+        )
+    return task
+
+
+class _TaskParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}. See: {self.prog} MODEL --help")
+
+
+def _indices(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected indices such as 0,1,2, got {text!r}") from None
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _message(error: BaseException) -> str:
+    """Returns what an error says, on one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
+        text = f"{text}: {error.filename}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    folder = getattr(options, "output_dir", None)
+    if options.command != "train" or folder is None:
+        return ""
+    command = ["perceiver-io", "train", options.task, "--output-dir", folder, "--resume"]
+    return f" Go on with: {shlex.join(command)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

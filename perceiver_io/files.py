@@ -1,0 +1,86 @@
+"""Files and folders that appear whole under their name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+__all__ = ["PARTIAL", "remove", "write_error", "writing", "writing_into"]
+
+PARTIAL = ".partial-"
+"""What the names of files begin with that are not complete yet."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path to write to, which becomes the file or folder `path` at the end of the block.
+
+    The temporary path has the same suffix, because writers choose the format by it.
+
+    Raises:
+        ValueError: The path is something else than a file, or the folder that it lies in does not exist.
+        OSError: It cannot be written. What was there before is still there, and nothing else is left behind.
+    """
+    path = Path(path)
+    if not path.name or (path.exists() and not path.is_file()):
+        raise ValueError(f"{str(path)!r} is not a file that can be written. Choose another name.")
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder {path.parent} to write {path.name} to. Make it first.")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
+    remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        remove(partial)
+        if isinstance(error, (OSError, SafetensorError)):
+            raise write_error(path.parent, error) from error
+        raise
+
+
+@contextmanager
+def writing_into(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary folder, whose files are moved one by one into `folder` at the end of the block.
+
+    Raises:
+        OSError: They cannot be written. None of them is left behind.
+    """
+    folder = Path(folder)
+    partial = folder / f"{PARTIAL}files"
+    remove(partial)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in sorted(partial.iterdir()):
+            os.replace(file, folder / file.name)
+        partial.rmdir()
+    except BaseException as error:
+        remove(partial)
+        if isinstance(error, (OSError, SafetensorError)):
+            raise write_error(folder, error) from error
+        raise
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: Exception) -> OSError:
+    """Returns an error for a failed write that says what to do."""
+    number = getattr(error, "errno", None) or 0
+    reason = os.strerror(number) if number else " ".join(str(error).split())
+    if "inline_container" in reason or "PytorchStreamWriter" in reason:
+        reason = f"No space left on device, probably ({reason:.200})"  # all that torch says of it
+    return OSError(
+        number,
+        f"Writing to {path} failed: {reason}. Nothing half-written is left; make room or choose another folder",
+    )

@@ -1,0 +1,65 @@
+"""Finding and removing checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from transformers import TrainerState
+
+from perceiver_io.files import remove
+
+__all__ = ["checkpoint_state", "newest_checkpoint", "remove_old_checkpoints", "whole_checkpoints"]
+
+_FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Returns the checkpoints that have all their files, oldest first."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        step = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if step and all((path / name).is_file() for name in _FILES):
+            found[int(step[1])] = path
+    return [found[step] for step in sorted(found)]
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Returns the newest whole checkpoint, or None."""
+    checkpoints = whole_checkpoints(folder)
+    return checkpoints[-1] if checkpoints else None
+
+
+def checkpoint_state(checkpoint: Path) -> TrainerState:
+    """Reads how far training had come.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    file = checkpoint / "trainer_state.json"
+    try:
+        return TrainerState(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(checkpoint, error) from error
+
+
+def remove_old_checkpoints(folder: Path, *, keep: int, best: str | None) -> None:
+    """Removes all but the newest checkpoints and the best one.
+
+    Args:
+        folder: Folder of the checkpoints.
+        keep: How many of the newest to keep.
+        best: A checkpoint to keep in any case.
+    """
+    for checkpoint in whole_checkpoints(folder)[:-keep]:
+        if best is None or checkpoint != Path(best):
+            remove(checkpoint)
+
+
+def damaged(checkpoint: Path, error: Exception) -> ValueError:
+    """Returns an error for a checkpoint that cannot be read that says what to do."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(
+        f"The checkpoint {checkpoint} is damaged ({reason:.200}). Remove it, and --resume goes on from the one before."
+    )

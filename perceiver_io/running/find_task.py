@@ -1,0 +1,114 @@
+"""Which task a saved model belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from perceiver_io.published import layouts
+from perceiver_io.registry import TASKS
+from perceiver_io.running.run_folder import RunFolder
+from perceiver_io.running.task import Task
+
+__all__ = ["check_source", "find_task", "get_task", "task_of_class"]
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def get_task(name: str) -> Task:
+    """Returns the task of a name.
+
+    Raises:
+        ValueError: Nobody registered the name.
+    """
+    task: Task = TASKS.get(name)()
+    return task
+
+
+def find_task(source: str | Path) -> Task:
+    """Returns the task of a model: that of its recipe.yaml, else that of the class in its config.json.
+
+    Args:
+        source: A run folder, any folder that `perceiver_io.from_pretrained` reads, or a hub id.
+
+    Raises:
+        ValueError: There is no such folder or task, or nothing there says which task it is.
+        OSError: config.json cannot be read or fetched.
+    """
+    folder = RunFolder(source)
+    if folder.recipe_file.is_file():
+        name = folder.recipe().get("task")
+        if name is None:
+            raise ValueError(f"The recipe {folder.recipe_file} does not say which task it is for.")
+        return get_task(name)
+    architecture = _architecture(source)
+    task = task_of_class(architecture)
+    if task is None:
+        raise ValueError(
+            f"The model in {source} is a {architecture!r}, which belongs to no task. Say which one with --task: "
+            f"{', '.join(TASKS.names())}."
+        )
+    return task
+
+
+def task_of_class(architecture: str) -> Task | None:
+    """Returns the task that predicts with a model class; None if there is none.
+
+    Args:
+        architecture: Name of a class of ours, or of the published class in `transformers`.
+    """
+    for task in _importable_tasks():
+        if architecture in task.architectures:
+            return task()
+    for layout in layouts():
+        if architecture in layout.architectures:
+            return task_of_class(layout.model_class.__name__)
+    return None
+
+
+def check_source(source: str | Path, *, has_config: bool = False) -> None:
+    """Refuses what can be neither the folder of a model nor a hub id.
+
+    Args:
+        source: The folder or hub id.
+        has_config: Whether a folder must have a config.json.
+
+    Raises:
+        ValueError: It is a file, or a folder that does not exist or lacks a config.json.
+    """
+    path = Path(source)
+    if path.is_file():
+        raise ValueError(
+            f"{source} is a file, expected the folder of a model. A parameter file of the original release becomes "
+            "one with: perceiver-io convert"
+        )
+    if not path.is_dir() and not _HUB_ID.fullmatch(str(source)):
+        raise ValueError(f"There is no folder {source}.")
+    if has_config and path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"There is no model in {source}: it has no config.json.")
+
+
+def _architecture(source: str | Path) -> str:
+    check_source(source, has_config=True)
+    content: Any = PreTrainedConfig.get_config_dict(source)[0]
+    if not isinstance(content, dict):
+        raise ValueError(f"The config.json of {source} must be an object, got {type(content).__name__}.")
+    names = content.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ValueError(
+            f"{source} has no recipe.yaml, and its config.json names no architectures, so nothing says its task. "
+            f"Say it with --task: {', '.join(TASKS.names())}."
+        )
+    return names[0]
+
+
+def _importable_tasks() -> Iterator[type[Task]]:
+    for name in TASKS.names():
+        try:
+            yield TASKS.get(name)
+        except ImportError:  # a plug-in that cannot be imported must not take the others with it
+            continue

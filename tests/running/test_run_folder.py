@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from perceiver_io.running import RunFolder, TrainingRecipe
+from perceiver_io.running.run_folder import write_error
+
+from . import toy
+
+
+def started(path: Path) -> RunFolder:
+    run = RunFolder(path)
+    run.create(TrainingRecipe(), task="toys")
+    (run.checkpoints / "checkpoint-5").mkdir()
+    return run
+
+
+def test_a_new_or_empty_folder_is_fine(tmp_path: Path) -> None:
+    RunFolder(tmp_path).check(TrainingRecipe())
+    RunFolder(tmp_path / "new" / "run").check(TrainingRecipe(overwrite=True))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is not empty.*--resume.*--overwrite"):
+        run.check(TrainingRecipe())
+    run.check(TrainingRecipe(resume=True))
+    run.check(TrainingRecipe(overwrite=True))
+    assert (run.checkpoints / "checkpoint-5").is_dir()
+
+
+def test_overwriting_removes_an_earlier_run(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    run.create(TrainingRecipe(overwrite=True, seed=3), task="toys")
+    assert list(run.checkpoints.iterdir()) == []
+    assert run.recipe()["seed"] == 3
+
+
+def test_overwriting_removes_nothing_but_a_run(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"no recipe\.yaml"):
+        RunFolder(tmp_path).check(TrainingRecipe(overwrite=True))
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        RunFolder(tmp_path / "file").check(TrainingRecipe(overwrite=True))
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no folder"):
+        RunFolder(tmp_path / "typo").check(TrainingRecipe(resume=True))
+    with pytest.raises(ValueError, match="not a run folder"):
+        RunFolder(tmp_path).check(TrainingRecipe(resume=True))
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"other settings \(learning_rate 0.001 -> 0.5\)"):
+        run.check(TrainingRecipe(resume=True, learning_rate=0.5))
+    run.check(TrainingRecipe(resume=True, num_workers=2))
+
+
+def test_resuming_clears_what_a_killed_process_left(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    (run.checkpoints / ".partial-checkpoint-9").mkdir()
+    (run.path / ".partial-metrics.json").touch()
+    run.create(TrainingRecipe(resume=True), task="toys")
+    assert os.listdir(run.checkpoints) == ["checkpoint-5"]
+    assert sorted(os.listdir(run.path)) == ["checkpoints", "recipe.yaml"]
+
+
+def test_failed_writes_leave_the_old_file(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.write_metrics({"accuracy": 1.0})
+    with (
+        pytest.raises(OSError, match=r"No space left on device.*make room") as caught,
+        run.writing("metrics.json") as path,
+    ):
+        path.write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC
+    assert run.metrics() == {"accuracy": 1.0}
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = started(tmp_path)
+    model = toy.ToyModel(toy.ToyConfig())
+    with monkeypatch.context() as patch:
+
+        def fail(*args: object, **kwargs: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("transformers.modeling_utils.safe_save_file", fail)
+        with pytest.raises(OSError, match="No space left on device"):
+            run.write_model(model)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "recipe.yaml"]
+    run.write_model(model)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json", "model.safetensors", "recipe.yaml"]
+    toy.ToyModel.from_pretrained(tmp_path)
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(), task="toys"):
+        assert run.recipe_file.is_file()
+        raise ValueError("bad")
+    assert not run.path.exists()
+
+
+def test_a_run_that_has_a_checkpoint_is_kept(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(), task="toys"):
+        (run.checkpoints / "checkpoint-1").mkdir()
+        raise ValueError("bad")
+    assert run.recipe_file.is_file()
+
+
+def test_damaged_metrics_are_named(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.metrics_file.write_text("{")
+    with pytest.raises(ValueError, match=r"metrics\.json cannot be read"):
+        run.metrics()
+    run.metrics_file.write_text("[1]")
+    with pytest.raises(ValueError, match=r"metrics\.json must be an object, got list"):
+        run.metrics()
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write)
+        with pytest.raises(OSError, match="No space left on device"):
+            run.create(TrainingRecipe(), task="toys")
+    assert os.listdir(tmp_path) == []
+    started(tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Writing to .*/file/run failed: Not a directory.*another folder"):
+        RunFolder(tmp_path / "file" / "run").create(TrainingRecipe(), task="toys")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    run = started(tmp_path / "run")
+    run.create(TrainingRecipe(overwrite=True, seed=3), task="toys")
+    assert run.recipe()["seed"] == 3
+    assert not (run.checkpoints / "checkpoint-5").exists()
+    with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(overwrite=True), task="toys"):
+        raise ValueError("bad")
+    assert (tmp_path / "run").is_symlink()
+    assert os.listdir(tmp_path / "disk") == []
+
+
+def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
+    assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))
