@@ -129,6 +129,17 @@ class PerceiverIOConfig(PreTrainedConfig):
         """Returns the decoder class of an output."""
         return self._decoders.class_of(self.outputs[name])
 
+    def replaced(self, **changes: Any) -> PerceiverIOConfig:
+        """Returns a configuration with other parts or other class names.
+
+        Args:
+            **changes: Arguments of the constructor.
+        """
+        kept = ("inputs", "encoder", "outputs", "packing", "shared_attention", "id2label")
+        arguments = {name: getattr(self, name) for name in kept}
+        classes = {"adapters": self._adapters.classes(), "decoders": self._decoders.classes()}
+        return PerceiverIOConfig(**{**arguments, **classes, **changes})
+
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; each component's dictionary names its class as `type`."""
         components = ("inputs", "encoder", "outputs", "packing", "shared_attention", "_adapters", "_decoders")

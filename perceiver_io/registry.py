@@ -79,6 +79,10 @@ class Registry(Generic[ClassT]):
         """Returns all known names, sorted, without importing anything."""
         return sorted({*self._classes, *(entry_point.name for entry_point in entry_points(group=self.group))})
 
+    def classes(self) -> dict[str, ClassT]:
+        """Returns the classes that are known in this process, by name."""
+        return dict(self._classes)
+
     def class_of(self, config: object) -> ClassT:
         """Returns the registered class that a component configuration belongs to.
 
@@ -125,4 +129,9 @@ def register_decoder(name: str) -> Callable[[ClassT], ClassT]:
 
 def register_task(name: str) -> Callable[[ClassT], ClassT]:
     """Registers a task under the name that the command line uses for it."""
-    return TASKS.register(name)
+
+    def decorate(cls: ClassT) -> ClassT:
+        cls.name = name  # type: ignore[attr-defined]
+        return TASKS.register(name)(cls)
+
+    return decorate

@@ -12,13 +12,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import transformers
 
 import perceiver_io
 from perceiver_io.cli import conversion
+from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
 from perceiver_io.running import (
@@ -30,7 +31,8 @@ from perceiver_io.running import (
     read_recipe_file,
     recipe_parser,
 )
-from perceiver_io.running.find_task import check_source, find_task, get_task
+from perceiver_io.running.find_task import find_task, get_task
+from perceiver_io.running.loaded_model import check_source
 
 __all__ = ["main"]
 
@@ -126,12 +128,12 @@ def _parser() -> argparse.ArgumentParser:
 
     # Its own --help is that of the task.
     predict = add("predict", _predict, "apply a model to files or texts", add_help=False)
-    _add_predict_arguments(predict)
+    predict.add_argument("--task", help="task of the model, where the folder does not say it")
     predict.add_argument("-h", "--help", action="store_true", help="show this and the flags of MODEL's task")
 
     attention = add("attention", _attention, "draw what a trained model attends to in a file")
     attention.add_argument("source", metavar="MODEL", help=_MODEL)
-    attention.add_argument("file", metavar="FILE")
+    attention.add_argument("inputs", metavar="INPUT", nargs="+", help="a file, or files that belong together")
     attention.add_argument(
         "-o", "--output", required=True, metavar="PICTURE", help="picture to write, such as maps.png"
     )
@@ -183,10 +185,12 @@ def _train(options: argparse.Namespace) -> str:
     recipe = _recipe(task, parser, options)
     if recipe.output_dir is not None:
         options.output_dir = recipe.output_dir
-    metrics = task.train(recipe)
+    from perceiver_io.running.runner import train
+
+    metrics = train(task, recipe)
     if os.environ.get("RANK", "0") != "0":
         return ""  # under torchrun the first process speaks for all
-    summary = f"{task.describe_metrics(metrics)}\nwritten to {recipe.output_dir}"
+    summary = f"{task.describe_results(metrics)}\nwritten to {recipe.output_dir}"
     return _as_json(metrics) if options.json else summary
 
 
@@ -209,8 +213,10 @@ def _evaluate(options: argparse.Namespace) -> str:
     run = RunFolder(options.folder)
     run.recipe()  # it says which data the model is evaluated on
     task = _trainable(find_task(options.folder), "evaluate")
-    metrics = task.evaluate(run, split=options.split)
-    return _as_json(metrics) if options.json else task.describe_metrics(metrics)
+    from perceiver_io.running.runner import evaluate
+
+    metrics = evaluate(task, run.path, split=options.split)
+    return _as_json(metrics) if options.json else task.describe_results(metrics)
 
 
 def _predict(options: argparse.Namespace) -> str:
@@ -225,38 +231,26 @@ def _predict(options: argparse.Namespace) -> str:
             )
         raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
     task = find_task(source or "") if options.task is None else get_task(options.task)
-    parser = _TaskParser(
-        prog="perceiver-io predict",
-        usage=usage.replace("INPUT", task.input_metavar),
-        description=f"Flags for the task {task.name}:",
-        add_help=False,
-        allow_abbrev=False,
-    )
-    _add_predict_arguments(parser)
-    task.add_predict_arguments(parser)
-    parser.add_argument("inputs", metavar=task.input_metavar, nargs="+")
+    parser = predict_parser(task, usage=usage.replace("INPUT", task.input_metavar))
     if options.help:
         return parser.format_help().rstrip()
     if source is None:
         raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
     check_source(source)
-    parser.parse_args(options.rest, namespace=options)
-    results = task.predict(source, options.inputs, options)
+    inputs, task_options, flags = parse_prediction(task, parser, options.rest)
+    options.json, options.traceback = options.json or flags.json, options.traceback or flags.traceback
+    from perceiver_io.running.runner import predict
+
+    results = predict(task, source, inputs, task_options)
     return _as_json(results) if options.json else "\n".join(map(task.describe_prediction, results))
 
 
-def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", help="task of the model, where the folder does not say it")
-    parser.add_argument(
-        "-o", "--output-dir", metavar="FOLDER", help="folder for the files that the task writes"
-    )
-
-
 def _attention(options: argparse.Namespace) -> str:
-    task = find_task(options.source) if options.task is None else get_task(options.task)
-    task = _trainable(task, "attention")
     check_source(options.source)
-    task.draw_attention(options.source, options.file, options.output, latents=options.latents)
+    task = find_task(options.source) if options.task is None else get_task(options.task)
+    from perceiver_io.running.runner import attention
+
+    attention(task, options.source, options.inputs, options.output, latents=options.latents)
     return _as_json({"picture": options.output}) if options.json else f"written to {options.output}"
 
 
@@ -342,11 +336,6 @@ def _trainable(task: Task, command: str) -> TrainableTask:
     return task
 
 
-class _TaskParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}. See: {self.prog} MODEL --help")
-
-
 def _indices(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -380,7 +369,3 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
         return ""
     command = ["perceiver-io", "train", options.task, "--output-dir", folder, "--resume"]
     return f" Go on with: {shlex.join(command)}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

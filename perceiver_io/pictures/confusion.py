@@ -1,16 +1,12 @@
-"""Pictures of a training run: what the classifier confuses, and how it learned.
-
-Each picture has a function that makes the figure and one that writes it. They use the object interface of
-matplotlib, so they need no display and change no state of a program that draws with pyplot.
+"""A picture of what a classifier confuses.
 
 Shape legend: K classes.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,15 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_figure",
     "draw_confusion",
-    "draw_learning_curve",
-    "has_losses",
-    "learning_curve_figure",
 ]
 
 _MAX_CLASSES_WITH_COUNTS = 30
 _MAX_CLASSES_WITH_NAMES = 60
-
-_TRAINING, _VALIDATION = "#8a94a6", "#c2410c"
 
 
 def draw_confusion(
@@ -54,16 +45,6 @@ def draw_confusion(
         path: File to write, whole or not at all; its suffix says the format.
     """
     write_figure(confusion_figure(confusion, class_names), path)
-
-
-def draw_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Writes the picture that `learning_curve_figure` makes; its arguments and errors are the same.
-
-    Args:
-        history: What `transformers.Trainer` logged (``trainer.state.log_history``).
-        path: File to write, whole or not at all; its suffix says the format.
-    """
-    write_figure(learning_curve_figure(history), path)
 
 
 def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[str]) -> Figure:
@@ -140,82 +121,3 @@ def confusion_figure(confusion: NDArray[np.integer[Any]], class_names: Sequence[
     bar.outline.set_edgecolor(RULE)
     bar_axes.tick_params(labelsize=7, length=2, color=MUTED, labelcolor=MUTED)
     return figure
-
-
-def has_losses(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Returns whether a loss was logged, so that there is a learning curve to draw.
-
-    Args:
-        history: What `transformers.Trainer` logged (``trainer.state.log_history``).
-    """
-    unit = _unit(history)
-    return any(_curve(history, key, unit)[0] for key in ("loss", "eval_loss"))
-
-
-def learning_curve_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Makes a figure of a training run: losses, and beside them the validation accuracy if there was one.
-
-    Args:
-        history: What `transformers.Trainer` logged (``trainer.state.log_history``).
-
-    Raises:
-        ValueError: No loss was logged.
-        ImportError: matplotlib is not installed.
-    """
-    unit = _unit(history)
-    training, validation, accuracy = (
-        _curve(history, key, unit) for key in ("loss", "eval_loss", "eval_accuracy")
-    )
-    if not has_losses(history):
-        raise ValueError(
-            "There is no learning curve to draw: nothing was logged with a loss. Log at least once during the training."
-        )
-    num_panels = 2 if accuracy[0] else 1
-    figure = new_figure(0.7 + 4.0 * num_panels, 3.2)
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
-    panels = figure.subplots(1, num_panels, squeeze=False)[0]
-
-    panels[0].plot(*training, color=_TRAINING, linewidth=1.3, label="training", **_marker(training))
-    panels[0].plot(*validation, color=_VALIDATION, linewidth=1.6, label="validation", **_marker(validation))
-    panels[0].set_title("Loss", loc="left", fontsize=10, fontweight="bold", color=INK)
-    losses = [loss for loss in training[1] + validation[1] if math.isfinite(loss)]
-    if losses and min(losses) > 0 and max(losses) > 10 * min(losses):
-        ticker = require("matplotlib.ticker", extra="train")
-        panels[0].set_yscale("log")
-        panels[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        panels[0].yaxis.set_major_formatter(lambda loss, _: f"{loss:g}")
-        panels[0].yaxis.set_minor_formatter(ticker.NullFormatter())
-    if training[0] and validation[0]:
-        panels[0].legend(frameon=False, fontsize=8, labelcolor=INK)
-
-    if accuracy[0]:
-        best_x, best = max(zip(*accuracy, strict=True), key=lambda point: point[1])
-        panels[1].plot(*accuracy, color=_VALIDATION, linewidth=1.6, **_marker(accuracy))
-        panels[1].plot([best_x], [best], "o", color=_VALIDATION, markersize=6, markeredgecolor="white")
-        panels[1].set_title("Validation accuracy", loc="left", fontsize=10, fontweight="bold", color=INK)
-        panels[1].set_title(
-            f"best {100 * best:.2f} % at {unit} {best_x:g}", loc="right", fontsize=8, color=MUTED
-        )
-        panels[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
-    for axes in panels:
-        axes.set_xlabel(unit, fontsize=9, color=INK)
-        axes.grid(color=RULE, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(which="both", labelsize=8, color=RULE, labelcolor=MUTED)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(RULE)
-    return figure
-
-
-def _unit(history: Sequence[Mapping[str, Any]]) -> str:
-    return "epoch" if all("epoch" in entry for entry in history) else "step"
-
-
-def _curve(history: Sequence[Mapping[str, Any]], key: str, unit: str) -> tuple[list[float], list[float]]:
-    points = [(float(entry[unit]), float(entry[key])) for entry in history if key in entry and unit in entry]
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _marker(curve: tuple[list[float], list[float]]) -> dict[str, Any]:
-    """A single point makes no line."""
-    return {"marker": "o", "markersize": 4} if len(curve[0]) == 1 else {}

@@ -14,23 +14,35 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["EpochShuffle", "SeededBatches", "take_batch"]
+__all__ = ["EpochBatches", "SeededBatches", "dealt_batches", "take_batch"]
 
 # An epoch and an index into the data: a batch's keys tell all that its seed needs, in any worker.
 Key = tuple[int, int]
 
 
-class EpochShuffle(Sampler[Key]):
-    """Shuffles anew each epoch.
+class EpochBatches(Sampler[list[Key]]):
+    """Shuffles anew each epoch, and deals each batch out to the processes.
+
+    All processes together take the same batches as one process would that is given batches as large as all of theirs:
+    each takes an equal part of every one, the last and smaller one too. Where that has fewer samples than there are
+    processes, those that would get none take one that counts twice then.
 
     Args:
         length: Number of samples.
+        batch_size: Samples in a batch, per process.
         seed: Seed of the order.
+        process: Index of this process.
+        num_processes: How many there are.
     """
 
-    def __init__(self, length: int, *, seed: int) -> None:
+    def __init__(
+        self, length: int, *, batch_size: int, seed: int, process: int = 0, num_processes: int = 1
+    ) -> None:
         self.length = length
+        self.batch_size = batch_size * num_processes
         self.seed = seed
+        self.process = process
+        self.num_processes = num_processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,12 +50,16 @@ class EpochShuffle(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return -(-self.length // self.batch_size)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[list[Key]]:
         generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch))
-        for index in torch.randperm(self.length, generator=generator).tolist():
-            yield self.epoch, index
+        order = torch.randperm(self.length, generator=generator)
+        for batch in order.split(self.batch_size):
+            part = batch.tensor_split(self.num_processes)[self.process]
+            if not len(part):
+                part = batch[:1]
+            yield [(self.epoch, index) for index in part.tolist()]
 
 
 class SeededBatches(Dataset[Any]):
@@ -75,6 +91,28 @@ class SeededBatches(Dataset[Any]):
             else:
                 rows = [self.dataset[index] for index in indices]
             return self.collate(rows)
+
+
+def dealt_batches(
+    length: int, *, batch_size: int, process: int = 0, num_processes: int = 1
+) -> list[tuple[list[int], bool]]:
+    """Returns the batches of one process that goes through data once, in order.
+
+    Every process gets equally many, so that none waits for another; one that lacks a batch repeats the first.
+
+    Args:
+        length: Number of samples.
+        batch_size: Samples in a batch.
+        process: Index of this process.
+        num_processes: How many there are.
+
+    Returns:
+        The indices of each batch, and whether it counts.
+    """
+    batches = [list(range(start, min(start + batch_size, length))) for start in range(0, length, batch_size)]
+    own = [(batch, True) for batch in batches[process::num_processes]]
+    rounds = -(-len(batches) // num_processes)
+    return own + [(batches[0], False)] * (rounds - len(own))
 
 
 def take_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:

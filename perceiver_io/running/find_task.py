@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from transformers import PreTrainedConfig
 
 from perceiver_io.published import layouts
 from perceiver_io.registry import TASKS
+from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.run_folder import RunFolder
 from perceiver_io.running.task import Task
 
-__all__ = ["check_source", "find_task", "get_task", "task_of_class"]
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+__all__ = ["find_task", "get_task", "task_of_class"]
 
 
 def get_task(name: str) -> Task:
@@ -49,47 +47,25 @@ def find_task(source: str | Path) -> Task:
     task = task_of_class(architecture)
     if task is None:
         raise ValueError(
-            f"The model in {source} is a {architecture!r}, which belongs to no task. Say which one with --task: "
-            f"{', '.join(TASKS.names())}."
+            f"The model in {source} is a {architecture!r}, which belongs to no task, or to several. Say which one with "
+            f"--task: {', '.join(TASKS.names())}."
         )
     return task
 
 
 def task_of_class(architecture: str) -> Task | None:
-    """Returns the task that predicts with a model class; None if there is none.
+    """Returns the task that a model class belongs to; None if there is none, or several share it.
 
     Args:
         architecture: Name of a class of ours, or of the published class in `transformers`.
     """
-    for task in _importable_tasks():
-        if architecture in task.architectures:
-            return task()
+    found = [task for task in _importable_tasks() if architecture == task.model_class.__name__]
+    if found:
+        return found[0]() if len(found) == 1 else None
     for layout in layouts():
         if architecture in layout.architectures:
             return task_of_class(layout.model_class.__name__)
     return None
-
-
-def check_source(source: str | Path, *, has_config: bool = False) -> None:
-    """Refuses what can be neither the folder of a model nor a hub id.
-
-    Args:
-        source: The folder or hub id.
-        has_config: Whether a folder must have a config.json.
-
-    Raises:
-        ValueError: It is a file, or a folder that does not exist or lacks a config.json.
-    """
-    path = Path(source)
-    if path.is_file():
-        raise ValueError(
-            f"{source} is a file, expected the folder of a model. A parameter file of the original release becomes "
-            "one with: perceiver-io convert"
-        )
-    if not path.is_dir() and not _HUB_ID.fullmatch(str(source)):
-        raise ValueError(f"There is no folder {source}.")
-    if has_config and path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(f"There is no model in {source}: it has no config.json.")
 
 
 def _architecture(source: str | Path) -> str:

@@ -1,21 +1,19 @@
-"""A training recipe: every setting of a run, from a YAML file, flags, or Python."""
+"""A training recipe: every setting of a run, the same from a YAML file, from flags and from Python."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
 
-__all__ = ["TrainingRecipe", "parse_recipe", "read_recipe_file", "recipe_parser"]
+from perceiver_io.data.settings import DataSettings
+from perceiver_io.running.model_settings import ModelSettings
 
-RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+__all__ = ["TrainingRecipe", "section", "section_names"]
 
 # What a call asks for, as opposed to what a run is made of: not written to recipe.yaml.
 _CALL_FIELDS = ("output_dir", "overwrite", "resume")
@@ -38,13 +36,39 @@ _FRACTIONS = ("warmup_fraction", "cosine_fraction")
 _MOMENTA = ("beta1", "beta2")
 
 
+def section(what: str) -> Any:
+    """Returns the field of a recipe that holds settings of their own: `NAME.SETTING` in flags, nested in YAML.
+
+    Args:
+        what: What help says of it.
+    """
+    return field(default_factory=dict, metadata={"help": what, "section": True})
+
+
+def section_names(recipe_class: type[TrainingRecipe]) -> list[str]:
+    """Returns the names of a recipe's fields that `section` made."""
+    return [one.name for one in dataclasses.fields(recipe_class) if one.metadata.get("section")]
+
+
 @dataclass(kw_only=True)
-class TrainingRecipe:
+class TrainingRecipe(DataSettings):
     """What all tasks share of a training run; each task adds its own fields in a subclass.
 
     Raises:
         ValueError: A value is out of its range.
     """
+
+    pretrained: str | None = field(
+        default=None,
+        metadata={
+            "help": "Model to start from: a run, a folder in any layout, or a hub id; its head may be another."
+        },
+    )
+    variant: str | None = field(default=None, metadata={"help": "Model preset of the task."})
+    model: dict[str, Any] = section(
+        "Settings of the model that differ from the preset's: encoder, packing, shared_attention, inputs.NAME and "
+        "outputs.NAME, each as its own Config has them, for example --model.encoder.num-latents 32."
+    )
 
     output_dir: str | None = field(default=None, metadata={"help": "The run folder to write."})
     overwrite: bool = field(
@@ -120,7 +144,10 @@ class TrainingRecipe:
     )
     best_metric: str = field(
         default="loss",
-        metadata={"help": "Validation metric that chooses the checkpoint to keep; none: keep the last one."},
+        metadata={
+            "help": "Validation measure that chooses the checkpoint to keep, by the direction in which it is better; "
+            "none: keep the last one."
+        },
     )
     evaluate_every: int | None = field(
         default=None,
@@ -136,6 +163,7 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Checks all values."""
+        super().__post_init__()
         hints = get_type_hints(type(self))
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
@@ -148,10 +176,19 @@ class TrainingRecipe:
         self._check(_NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
         self._check(_FRACTIONS, lambda value: 0 <= value < 1, "a fraction: at least 0, less than 1")
         self._check(_MOMENTA, lambda value: 0 <= value < 1, "at least 0, less than 1")
+        for name in section_names(type(self)):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.80}, expected settings by name.")
+        ModelSettings(self.model)
         if self.overwrite and self.resume:
             raise ValueError(
                 "overwrite and resume exclude each other: choose whether the run is replaced or continued."
             )
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """The settings of the model that differ from the preset's."""
+        return ModelSettings(self.model)
 
     def settings(self) -> dict[str, Any]:
         """Returns what the run is made of: all fields but those that only say what a call does."""
@@ -176,104 +213,6 @@ class TrainingRecipe:
                 raise ValueError(f"{name} is {value}, expected {expected}.")
 
 
-def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, Any]:
-    """Reads the settings of a recipe file, unchecked.
-
-    Args:
-        path: YAML file with one setting a line.
-        task: Task that the file must be for, if it names one.
-
-    Returns:
-        The settings by name; a line `task: …` is left out where `task` is given.
-
-    Raises:
-        ValueError: The file cannot be read, is no mapping in YAML, or is for another task.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"The recipe {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
-    if content is None:
-        content = {}
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ValueError(
-            f"The recipe {path} must have lines like 'learning_rate: 0.001', got {content!r:.80}."
-        )
-    if task is not None and content.pop("task", task) != task:
-        raise ValueError(f"The recipe {path} is for another task than {task!r}: its first line says which.")
-    return content
-
-
-def recipe_parser(recipe_class: type[TrainingRecipe], **kwargs: Any) -> argparse.ArgumentParser:
-    """Returns a parser with a flag for each field of a recipe; bad input raises ValueError, it does not exit."""
-    return _Parser([recipe_class], allow_abbrev=False, **kwargs)  # type: ignore[list-item]
-
-
-def parse_recipe(
-    recipe_class: type[RecipeT],
-    flags: Sequence[str] = (),
-    *,
-    values: Mapping[str, Any] | None = None,
-    parser: argparse.ArgumentParser | None = None,
-) -> RecipeT:
-    """Builds a recipe from a file's values and from flags, which take precedence.
-
-    Args:
-        recipe_class: Class of the recipe.
-        flags: Arguments of a command line, for example `["--learning-rate", "1e-3"]`.
-        values: Values by field name, for example of `read_recipe_file`.
-        parser: What `recipe_parser` returned for the class, if it is there already.
-
-    Raises:
-        ValueError: A name is unknown, or a value is not of the field's type or range.
-    """
-    parser = parser or recipe_parser(recipe_class)
-    hints = get_type_hints(recipe_class)
-    names = [one.name for one in dataclasses.fields(recipe_class)]
-    as_flags: list[str] = []
-    chosen: dict[str, Any] = {}
-    for name, value in (values or {}).items():
-        if name not in names:
-            raise ValueError(
-                f"There is no setting {name!r} in a recipe of this task. Known: {', '.join(names)}."
-            )
-        if value is None:
-            if type(None) not in get_args(hints[name]):
-                raise ValueError(f"{name} has no value, expected {_describe(hints[name])}.")
-            chosen[name] = None
-        else:
-            as_flags += _as_flags(name, value, is_list="list" in str(hints[name]))
-    # argparse fills in a default only where the namespace has no attribute: what is still unset was not said.
-    unset = object()
-    namespace = argparse.Namespace(**dict.fromkeys(names, unset))
-    for arguments in (as_flags, list(flags)):
-        parser.parse_args(arguments, namespace)
-        chosen |= {
-            name: value for name, value in vars(namespace).items() if value is not unset and name in names
-        }
-    return recipe_class(**chosen)
-
-
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}.")
-
-
-def _as_flags(name: str, value: Any, *, is_list: bool) -> list[str]:
-    if isinstance(value, (list, tuple)):
-        if not is_list:
-            raise ValueError(f"{name} is {value!r:.80}, expected one value.")
-        # An item that looks like a flag would be taken for one.
-        if flags := [item for item in value if str(item).startswith("--")]:
-            raise ValueError(f"{name} has the items {flags!r:.80}, expected values.")
-        return [f"--{name}", *map(str, value)]
-    if isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r:.80}, expected one value or a list.")
-    return [f"--{name}={value}"]
-
-
 def _choices(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) is Literal:
         return get_args(hint)
@@ -281,7 +220,3 @@ def _choices(hint: Any) -> tuple[Any, ...]:
         nested = [choice for part in get_args(hint) for choice in _choices(part)]
         return (*nested, None) if nested else ()
     return ()
-
-
-def _describe(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint))

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from perceiver_io.extras import require
 from perceiver_io.files import PARTIAL, remove, write_error, writing, writing_into
 from perceiver_io.progress_bars import no_progress_bars
-from perceiver_io.running.recipe import TrainingRecipe, read_recipe_file
+from perceiver_io.running.recipe import TrainingRecipe
+from perceiver_io.running.recipe_parsing import read_recipe_file
 
 __all__ = ["RunFolder"]
 

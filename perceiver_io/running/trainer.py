@@ -12,20 +12,20 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import PredictionOutput
 
 from perceiver_io.files import remove, write_error
 from perceiver_io.progress_bars import no_progress_bars
-from perceiver_io.running.batches import EpochShuffle, SeededBatches, take_batch
+from perceiver_io.running.batches import EpochBatches, SeededBatches, take_batch
 from perceiver_io.running.checkpoints import (
     checkpoint_state,
     damaged,
     newest_checkpoint,
     remove_old_checkpoints,
 )
+from perceiver_io.running.evaluator import num_threads
 from perceiver_io.running.interrupt import InterruptGuard
 from perceiver_io.running.optimization import custom_optimizer, num_cosine_steps
 from perceiver_io.running.progress import Progress
@@ -40,8 +40,9 @@ class Trainer(transformers.Trainer):
     """Trains a model with a recipe.
 
     What it adds to the Trainer that it is: checkpoints are whole or absent, even on Ctrl-C, a full disk or a killed
-    process; a resumed run ends with the weights of an uninterrupted one, bit for bit on a CPU; a loss that is not a
-    number ends the run; everything it prints goes to stderr.
+    process; a resumed run ends with the weights of an uninterrupted one, bit for bit on a CPU; several processes take
+    the steps that one process with as large a batch would take; a loss that is not a number ends the run; everything it
+    prints goes to stderr.
 
     Args:
         model: The model. Its output has a `loss` where its inputs have labels.
@@ -49,9 +50,9 @@ class Trainer(transformers.Trainer):
         args: What `training_arguments` returned for the recipe.
         train_data: Rows to train on, by index.
         validation_data: Rows to evaluate on during training, or None.
-        collate_train: Makes a batch of training rows, with augmentation.
-        collate_eval: Makes a batch of rows to evaluate on.
-        compute_metrics: As `transformers.Trainer` takes it.
+        collate: Makes a batch of training rows, with augmentation.
+        weight: Returns of how many things a batch's loss is the mean.
+        evaluate: Evaluates on the validation data, given what to call as the model, and returns the measures by name.
         processor: Saved with each checkpoint.
         callbacks: Further callbacks.
     """
@@ -64,27 +65,33 @@ class Trainer(transformers.Trainer):
         args: transformers.TrainingArguments,
         train_data: Any,
         validation_data: Any,
-        collate_train: Collate,
-        collate_eval: Collate,
-        compute_metrics: Callable[[Any], dict[str, float]] | None = None,
+        collate: Collate,
+        weight: Callable[[Mapping[str, Any]], float | torch.Tensor],
+        evaluate: Callable[[Callable[..., Any]], dict[str, float]],
         processor: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.recipe = recipe
-        self.collate_eval = collate_eval
+        self.weight = weight
+        self.measure = evaluate
         self.interrupts = InterruptGuard(immediate=args.world_size > 1)
         self.clock = _Clock()
         self._partial: Path | None = None
         self.checkpoints = Path(args.output_dir or ".")
-        self.num_train_samples = len(train_data)
+        self.batches = EpochBatches(
+            len(train_data),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            process=args.process_index,
+            num_processes=args.world_size,
+        )
         super().__init__(
             model=model,
             args=args,
             data_collator=take_batch,  # type: ignore[arg-type]
-            train_dataset=SeededBatches(train_data, collate_train, seed=recipe.seed),
-            eval_dataset=None if validation_data is None else self._batches(validation_data),
+            train_dataset=SeededBatches(train_data, collate, seed=recipe.seed),
+            eval_dataset=validation_data,
             processing_class=processor,
-            compute_metrics=compute_metrics,
             optimizer_cls_and_kwargs=custom_optimizer(recipe),
             callbacks=[_RunCallback(self), self.clock, *callbacks],
         )
@@ -113,7 +120,7 @@ class Trainer(transformers.Trainer):
             # Renamed within transformers 5.
             name = "activation_checkpointing_enable"
             getattr(self.model, name if hasattr(self.model, name) else "gradient_checkpointing_enable")()
-        with self.interrupts, _threads(self.recipe.num_threads), closing(self.progress):
+        with self.interrupts, num_threads(self.recipe.num_threads), closing(self.progress):
             if checkpoint is not None and state is not None and state.global_step >= state.max_steps:
                 # Stopped between the last step and the results. The Trainer would train a step too many.
                 self.state = state
@@ -131,14 +138,41 @@ class Trainer(transformers.Trainer):
         """Time that training took until its end, interruptions left out."""
         return self.clock.seconds
 
-    def test(self, data: Any, *, name: str = "test") -> PredictionOutput:
-        """Predicts rows with known labels.
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """What to call as the model in an evaluation: the model, in its wrapper where its weights are sharded."""
+        return self.model_wrapped if self.is_fsdp_enabled else self.model  # type: ignore[no-any-return]
 
-        Args:
-            data: Rows by index.
-            name: What the metrics' names begin with.
-        """
-        return self.predict(self._batches(data), metric_key_prefix=name)
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluates on the validation data, logs what was measured, and returns it."""
+        measured = self.measure(self.forward)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Returns the loss, weighted so that the mean over processes is that of all samples together."""
+        output = model(**inputs)
+        loss = output.loss
+        if self.args.world_size > 1:
+            loss = loss * self._share(inputs)
+        return (loss, output) if return_outputs else loss
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Returns the batches of this process. `accelerate` would deal them out in another order."""
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=take_batch,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return loader
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Returns 0: an estimate by parameters is wrong for a Perceiver, and walks all of them each step."""
@@ -154,12 +188,12 @@ class Trainer(transformers.Trainer):
             self.args.lr_scheduler_kwargs = {"num_decay_steps": cosine_steps}
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def _batches(self, data: Any) -> SeededBatches:
-        return SeededBatches(data, self.collate_eval, seed=self.recipe.seed)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
-        self.sampler = EpochShuffle(self.num_train_samples, seed=self.recipe.seed)
-        return self.sampler
+    def _share(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """How much this process's part of a batch weighs, relative to an equal part."""
+        weight = torch.as_tensor(self.weight(batch), dtype=torch.float32, device=self.args.device)
+        total = weight.clone()
+        torch.distributed.all_reduce(total)
+        return weight * self.args.world_size / total.clamp(min=1e-12)
 
     # Whole checkpoints: all that the base class writes goes to a folder beside, which is renamed when it is complete.
 
@@ -238,7 +272,7 @@ class _RunCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         # accelerate forwards the epoch to a sampler, but not through all the wrappers of a resumed distributed run.
-        self.trainer.sampler.set_epoch(math.floor(state.epoch or 0))
+        self.trainer.batches.set_epoch(math.floor(state.epoch or 0))
 
     def on_step_end(
         self,
@@ -309,17 +343,6 @@ def _reading(checkpoint: str | None) -> Iterator[None]:
         yield
     except Exception as error:
         raise damaged(Path(checkpoint or "?"), error) from error
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Lets tensor operations use so many processor threads within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _best_checkpoint(state: TrainerState, folder: str | None) -> str | None:

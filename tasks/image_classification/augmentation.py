@@ -1,7 +1,8 @@
-"""Images varied at random for training, and the transforms and the collator that do it."""
+"""Images varied at random for training, and the collator that does it."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.extras import require
 
-__all__ = ["Augmentation", "Collator", "augmentation_preset", "eval_transform", "train_transform"]
+__all__ = ["Augmentation", "ImageCollator", "augmentation_preset"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,21 @@ class Augmentation:
                     f"Got {name}={getattr(self, name)}, expected a number from {lowest} to {highest}."
                 )
 
+    def changed(self, settings: Mapping[str, Any]) -> Augmentation:
+        """Returns the augmentation with other settings.
+
+        Raises:
+            ValueError: A setting is unknown, of a wrong type, or out of range.
+        """
+        known = {one.name: type(getattr(self, one.name)) for one in dataclasses.fields(self)}
+        for name, value in settings.items():
+            if name not in known:
+                raise ValueError(f"There is no augmentation {name!r}. Known: preset, {', '.join(known)}.")
+            fits = isinstance(value, known[name]) or (known[name] is float and type(value) is int)
+            if not fits or (type(value) is bool) != (known[name] is bool):
+                raise ValueError(f"augmentation.{name} is {value!r}, expected {known[name].__name__}.")
+        return dataclasses.replace(self, **settings)
+
 
 _PRESETS = {
     "none": Augmentation(),
@@ -109,51 +125,58 @@ def augmentation_preset(name: str) -> Augmentation:
     return _PRESETS[name]
 
 
-Transform = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
+class ImageCollator:
+    """Makes a batch of labelled images: varied at random and mixed in training, as the processor says otherwise.
 
-
-def eval_transform(processor: PerceiverIOImageProcessor) -> Transform:
-    """Returns a transform that does what the processor does and nothing else.
-
-    Args:
-        processor: Processor of the model.
-
-    Returns:
-        A function for `datasets.Dataset.with_transform`: columns ``image`` and ``label`` to ``pixel_values``
-        (B, C, H, W) and ``labels``.
-    """
-    return _EvalTransform(processor)
-
-
-def train_transform(processor: PerceiverIOImageProcessor, augmentation: Augmentation) -> Transform:
-    """Returns a transform that varies images at random and brings them into the form that the processor gives.
-
-    All random numbers are of PyTorch's global generator. Mixup, CutMix and label smoothing concern the labels
-    too and are done later (see `Collator`).
+    All random numbers are of PyTorch's global generator.
 
     Args:
         processor: Processor of the model.
-        augmentation: What to vary.
-
-    Returns:
-        A function as that of `eval_transform`.
+        augmentation: What to vary in training.
+        num_classes: Number of classes.
+        train: Whether batches are to be trained on.
     """
-    return _TrainTransform(processor, augmentation)
 
-
-# Classes rather than closures, so that worker processes can be handed them.
-class _EvalTransform:
-    def __init__(self, processor: PerceiverIOImageProcessor) -> None:
+    def __init__(
+        self,
+        processor: PerceiverIOImageProcessor,
+        augmentation: Augmentation,
+        *,
+        num_classes: int,
+        train: bool,
+    ) -> None:
         self.processor = processor
+        self.num_classes = num_classes
+        self.smoothing = augmentation.label_smoothing if train else 0.0
+        self.vary = _Variation(processor, augmentation) if train else None
+        self.mix = _mixer(augmentation, num_classes) if train else None
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        return {
-            "pixel_values": self.processor.preprocess(batch["image"])["pixel_values"],
-            "labels": batch["label"],
-        }
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Makes a batch.
+
+        Args:
+            rows: Each with ``image`` and ``label``, an int.
+
+        Returns:
+            ``pixel_values`` (B, C, H, W) and ``labels``: (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
+        """
+        images = [row["image"] for row in rows]
+        if self.vary is None:
+            pixel_values = self.processor.preprocess(images)["pixel_values"]
+        else:
+            pixel_values = self.vary(images)
+        labels = torch.tensor([int(row["label"]) for row in rows])
+        if self.mix is not None:
+            pixel_values, labels = self.mix(pixel_values, labels)
+        if self.smoothing:
+            if not labels.is_floating_point():
+                labels = F.one_hot(labels, self.num_classes).float()
+            # The loss is linear in the labels, so this is label smoothing, and evaluation stays free of it.
+            labels = labels * (1 - self.smoothing) + self.smoothing / self.num_classes
+        return {"pixel_values": pixel_values, "labels": labels}
 
 
-class _TrainTransform:
+class _Variation:
     def __init__(self, processor: PerceiverIOImageProcessor, augmentation: Augmentation) -> None:
         self.processor, self.augmentation = processor, augmentation
         self.crop_and_resize: Callable[[Any], Any] = processor.resize
@@ -174,11 +197,11 @@ class _TrainTransform:
                 p=augmentation.random_erasing
             )
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    def __call__(self, batch: Sequence[Any]) -> torch.Tensor:
         augmentation = self.augmentation
         # Torchvision draws one set of numbers a call, so its transforms run image by image. What tiny images
         # need is done by the batch, because there torchvision's time a call would exceed that of the training.
-        images = [self.crop_and_resize(image) for image in self.processor.to_pil(batch["image"])]
+        images = [self.crop_and_resize(image) for image in self.processor.to_pil(batch)]
         if augmentation.randaugment:
             images = [self.randaugment(image) for image in images]
         pixels_BCHW = torch.stack([self.processor.to_tensor(image) for image in images])
@@ -192,7 +215,7 @@ class _TrainTransform:
         pixels_BCHW = self.processor.normalize_pixels(pixels_BCHW)
         if augmentation.random_erasing:
             pixels_BCHW = torch.stack([self.erase(pixels_CHW) for pixels_CHW in pixels_BCHW])
-        return {"pixel_values": pixels_BCHW, "labels": batch["label"]}
+        return pixels_BCHW
 
 
 def _shift(pixels_BCHW: torch.Tensor, padding: int) -> torch.Tensor:
@@ -249,37 +272,15 @@ def affine(
     return F.grid_sample(pixels_BCHW.float(), grid_BHW2, mode="bilinear", align_corners=False)
 
 
-class Collator:
-    """Stacks examples to a batch, and mixes them in training if so configured.
-
-    Args:
-        num_classes: Number of classes.
-        augmentation: Of which `mixup` and `cutmix` count here.
-        train: Whether to mix.
-    """
-
-    def __init__(self, num_classes: int, augmentation: Augmentation, *, train: bool) -> None:
-        self.mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
-        if train and (augmentation.mixup or augmentation.cutmix):
-            v2 = require("torchvision.transforms.v2", extra="train")
-            mixers = []
-            if augmentation.mixup:
-                mixers.append(v2.MixUp(alpha=augmentation.mixup, num_classes=num_classes))
-            if augmentation.cutmix:
-                mixers.append(v2.CutMix(alpha=augmentation.cutmix, num_classes=num_classes))
-            self.mix = v2.RandomChoice(mixers)
-
-    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Makes a batch.
-
-        Args:
-            examples: What a transform returned, one by one: ``pixel_values`` (C, H, W) and ``labels``, an int.
-
-        Returns:
-            ``pixel_values`` (B, C, H, W) and ``labels``: (B,) int64, or (B, K) probabilities of mixed images.
-        """
-        pixel_values = torch.stack([torch.as_tensor(example["pixel_values"]) for example in examples])
-        labels = torch.tensor([int(example["labels"]) for example in examples])
-        if self.mix is not None:
-            pixel_values, labels = self.mix(pixel_values, labels)
-        return {"pixel_values": pixel_values, "labels": labels}
+def _mixer(augmentation: Augmentation, num_classes: int) -> Callable[..., Any] | None:
+    """Returns what mixes the images of a batch and their labels: mixup or CutMix, or by turns."""
+    if not (augmentation.mixup or augmentation.cutmix):
+        return None
+    v2 = require("torchvision.transforms.v2", extra="train")
+    mixers = []
+    if augmentation.mixup:
+        mixers.append(v2.MixUp(alpha=augmentation.mixup, num_classes=num_classes))
+    if augmentation.cutmix:
+        mixers.append(v2.CutMix(alpha=augmentation.cutmix, num_classes=num_classes))
+    mix: Callable[..., Any] = v2.RandomChoice(mixers)
+    return mix

@@ -1,242 +1,145 @@
-"""The image classification task: what the command line runs."""
+"""The image classification task."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-import transformers
-from torch.utils.data import DataLoader
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.extras import require
+from perceiver_io.data import Splits, read_labelled
+from perceiver_io.media.images import open_image
 from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pictures.attention import draw_attention
 from perceiver_io.registry import register_task
-from perceiver_io.running import RunFolder, TrainableTask, TrainingRecipe, parse_recipe
-from perceiver_io.running.task import Layout
-from perceiver_io.tasks.image_classification.augmentation import Collator, eval_transform, train_transform
-from perceiver_io.tasks.image_classification.building import (
-    build_classifier,
-    class_names_of,
-    has_processor,
-    load_classifier,
-    load_processor,
-)
-from perceiver_io.tasks.image_classification.data import ImageClassificationData, load_data
-from perceiver_io.tasks.image_classification.metrics import compute_metrics
-from perceiver_io.tasks.image_classification.model import PerceiverIOForImageClassification
+from perceiver_io.running import AttentionView, LoadedModel, Setup
+from perceiver_io.running.task import Collate, Drawing, Layout
+from perceiver_io.tasks.classification import ClassificationTask, ClassPredictOptions
+from perceiver_io.tasks.image_classification.augmentation import ImageCollator
+from perceiver_io.tasks.image_classification.data import EMBEDDED, IMAGES
+from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
+from perceiver_io.tasks.image_classification.presets import config
 from perceiver_io.tasks.image_classification.published_processor import (
+    from_published_settings,
     published_processor,
     to_published_settings,
 )
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
-from perceiver_io.tasks.image_classification.results import (
-    describe_results,
-    evaluation_results,
-    training_results,
-)
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from perceiver_io.running.trainer import Trainer
 
 __all__ = ["ImageClassificationTask"]
 
 logger = logging.getLogger(__name__)
 
-_PREDICTION_BATCH = 64
-
 
 @register_task("image-classification")
-class ImageClassificationTask(TrainableTask):
+class ImageClassificationTask(ClassificationTask):
     """Trains and applies `PerceiverIOForImageClassification`."""
 
-    name = "image-classification"
-    architectures = ("PerceiverIOForImageClassification",)
+    model_class = PerceiverIOForImageClassification
     recipe_class = ImageClassificationRecipe
 
-    def train(self, recipe: TrainingRecipe) -> dict[str, Any]:
-        """Trains a classifier, evaluates it on the test images, once, and writes the run folder.
+    def data(self, recipe: ImageClassificationRecipe) -> Splits:
+        """Reads labelled images."""
+        return read_labelled(recipe, IMAGES, embedded=EMBEDDED, seed=recipe.seed)
 
-        Args:
-            recipe: An `ImageClassificationRecipe`.
-
-        Returns:
-            What was written to `metrics.json`.
-
-        Raises:
-            ValueError: The recipe, the data, the output folder, or a checkpoint to resume is not usable.
-            OSError: Something cannot be written.
-            KeyboardInterrupt: On Ctrl-C; resuming goes on from the last checkpoint.
-        """
-        from perceiver_io.running.optimization import training_arguments
-        from perceiver_io.running.trainer import Trainer
-
-        assert isinstance(recipe, ImageClassificationRecipe)
-        require("matplotlib", extra="train")
-        if recipe.output_dir is None:
-            raise ValueError("There is no output folder. Choose one with --output-dir.")
-        if recipe.dataset is None:
-            raise ValueError(
-                "There is no dataset. Choose one with --dataset: digits, a folder of images, or a hub id."
-            )
-        run = RunFolder(recipe.output_dir)
-        run.check(recipe)
-        if recipe.resume and run.is_complete:
-            logger.warning("The run %s is complete already.", run)
-            return run.metrics()
-        has_validation = recipe.validation_fraction > 0
-        args = training_arguments(recipe, checkpoints=str(run.checkpoints), has_validation=has_validation)
-        with args.main_process_first(desc="loading the data"):
-            data = _load_data(recipe)
-        if data.validation is None and has_validation:
-            raise ValueError(
-                f"The dataset {recipe.dataset} has no validation set. Pass --validation-fraction 0."
-            )
-        # The model's initial weights come first out of the seed.
-        transformers.set_seed(recipe.seed)
-        model, processor = build_classifier(recipe, data.class_names)
-        augmentation = recipe.augmentation_settings()
-        collate_eval = Collator(len(data.class_names), augmentation, train=False)
-        with run.created(recipe, task=self.name, is_main_process=args.should_save):
-            trainer = Trainer(
-                model=model,
-                recipe=recipe,
-                args=args,
-                train_data=data.train.with_transform(train_transform(processor, augmentation)),
-                validation_data=data.validation and data.validation.with_transform(eval_transform(processor)),
-                collate_train=_TrainCollator(len(data.class_names), augmentation),
-                collate_eval=collate_eval,
-                compute_metrics=compute_metrics,
-                processor=processor,
-            )
-            trainer.fit(resume=recipe.resume)
-            outcome = trainer.test(data.test.with_transform(eval_transform(processor)))
-            assert outcome.metrics is not None
-            test = {
-                name: outcome.metrics[f"test_{name}"]
-                for name in ("loss", "accuracy", "top5_accuracy")
-                if f"test_{name}" in outcome.metrics
-            }
-            metrics = evaluation_results(test, outcome.label_ids, outcome.predictions, data.class_names)
-            metrics |= training_results(trainer, recipe, model.num_parameters())
-            if args.should_save:
-                self._write(run, trainer, processor, data, metrics)
-        return metrics
-
-    def evaluate(self, run: RunFolder, *, split: str = "test") -> dict[str, Any]:
-        """Evaluates the model of a run on its test, validation or training images, again.
-
-        Args:
-            run: The run folder.
-            split: "test", "validation" or "train".
-
-        Raises:
-            ValueError: The folder is no run folder, or there is no such split.
-        """
-        stored = {name: value for name, value in run.recipe().items() if name != "task"}
-        recipe = parse_recipe(ImageClassificationRecipe, values=stored)
-        model, processor = load_classifier(run.path)
-        data = _load_data(recipe)
-        rows = {"train": data.train, "validation": data.validation, "test": data.test}.get(split)
-        if rows is None:
-            raise ValueError(
-                f"The run has no images in the split {split!r}. Choose from test, validation, train."
-            )
-        if list(data.class_names) != class_names_of(model):
-            raise ValueError(
-                f"The dataset {recipe.dataset} has the classes {list(data.class_names)}, the model "
-                f"{class_names_of(model)}: the data changed since the training."
-            )
-        rows = rows.with_transform(eval_transform(processor))
-        collate = Collator(len(data.class_names), recipe.augmentation_settings(), train=False)
-        batches = DataLoader(
-            rows, batch_size=recipe.eval_batch_size, collate_fn=collate, num_workers=recipe.num_workers
+    def config(self, recipe: ImageClassificationRecipe, data: Splits) -> PerceiverIOConfig:
+        """Returns the preset's configuration, with the recipe's settings."""
+        assert (
+            recipe.image_size is not None and recipe.image_channels is not None and recipe.variant is not None
         )
-        progress = require("tqdm", extra="train").tqdm(batches, desc="evaluating", delay=1)
-        logits, labels = [], []
-        for batch in progress:
-            logits.append(_logits(model, batch["pixel_values"]))
-            labels.append(batch["labels"])
-        all_logits, all_labels = torch.cat(logits), torch.cat(labels)
-        prediction = transformers.EvalPrediction(all_logits.numpy(), all_labels.numpy())
-        scores = {
-            "loss": torch.nn.functional.cross_entropy(all_logits, all_labels).item(),
-            **compute_metrics(prediction),
-        }
-        return evaluation_results(
-            scores, all_labels.numpy(), all_logits.numpy(), data.class_names, split=split
+        settings = recipe.model_settings
+        return config(
+            class_names=data.class_names,
+            size=(recipe.image_size[0], recipe.image_size[1]),
+            image_channels=recipe.image_channels,
+            variant=recipe.variant,
+            image=settings.input(IMAGE),
+            encoder=settings.encoder,
+            decoder=settings.output(LABEL),
         )
 
-    def add_predict_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds `--top-k`."""
-        parser.add_argument("--top-k", type=int, default=3, help="how many classes to print (default: 3)")
+    def processor(self, recipe: ImageClassificationRecipe, data: Splits) -> PerceiverIOImageProcessor:
+        """Returns an image processor of the recipe's size and channels."""
+        assert recipe.image_size is not None and recipe.image_channels is not None
+        return PerceiverIOImageProcessor(size=recipe.image_size, num_channels=recipe.image_channels)
+
+    def fine_tuned(
+        self, config: PerceiverIOConfig, processor: Any, recipe: ImageClassificationRecipe, data: Splits
+    ) -> tuple[PerceiverIOConfig, Any]:
+        """Gives the output as many classes as the data has, and the processor the recipe's size."""
+        if recipe.image_size is not None:
+            processor = PerceiverIOImageProcessor.from_dict(
+                {**processor.to_dict(), "size": recipe.image_size}
+            )
+        return super().fine_tuned(config, processor, recipe, data)
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        """Returns what varies images (in training), makes pixel values of them, and stacks these."""
+        return ImageCollator(
+            setup.processor,
+            setup.recipe.augmentation_settings(),
+            num_classes=len(setup.data.class_names),
+            train=train,
+        )
+
+    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
+        """The confusion matrix, and what the model attends to in a test image."""
+        first = setup.data.test[0]
+        title = f"A test image of the class {setup.data.class_names[first['label']]}"
+        view = _view(setup.model, setup.processor, first["image"], title)
+        attention = partial(draw_attention, view.images[IMAGE], view.maps, title=title)
+        return {**super().pictures(setup, results), "attention.png": attention}
 
     def predict(
-        self, source: str | Path, inputs: Sequence[str], options: argparse.Namespace
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: ClassPredictOptions
     ) -> list[dict[str, Any]]:
         """Classifies image files.
 
         Args:
-            source: A run folder, any folder with a saved classifier and its processor, or a hub id.
+            loaded: The classifier and its image processor.
             inputs: The image files.
-            options: `top_k`: how many of the most probable classes to return. There is nothing for `output_dir`.
+            options: `top_k`: how many of the most probable classes to return.
 
         Returns:
             For each file its name and `labels`: class names with probabilities, the most probable first.
 
         Raises:
-            ValueError: A file is missing or no image, or the model cannot be loaded.
+            ValueError: A file is missing or no image, or the weights are damaged.
         """
-        top_k = options.top_k
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}, expected 1 or more.")
-        if options.output_dir is not None:
-            raise ValueError(f"The task {self.name} writes no files: leave out --output-dir.")
-        model, processor = load_classifier(source)
-        names = class_names_of(model)
         results = []
-        for start in range(0, len(inputs), _PREDICTION_BATCH):
-            part = inputs[start : start + _PREDICTION_BATCH]
-            logits = _logits(model, processor([_open(file) for file in part])["pixel_values"])
-            if not logits.isfinite().all():
-                raise ValueError(
-                    f"The model in {source} gives values that are not numbers: its weights are damaged."
-                )
-            probabilities, classes = logits.softmax(-1).topk(min(top_k, len(names)))
-            for file, row, indices in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
-                labels = [
-                    {"label": names[index], "probability": p} for index, p in zip(indices, row, strict=True)
-                ]
-                results.append({"file": str(file), "labels": labels})
+        for files in self.in_batches(inputs):
+            images = [open_image(file) for file in files]
+            pixels = loaded.processor(images)["pixel_values"].to(loaded.model.device, loaded.model.dtype)
+            with torch.inference_mode():
+                logits = loaded.model(pixel_values=pixels).logits
+            labels = self.most_probable(loaded.model, logits, top_k=options.top_k)
+            results += [{"file": str(file), "labels": one} for file, one in zip(files, labels, strict=True)]
         return results
 
-    def draw_attention(
-        self,
-        source: str | Path,
-        file: str | Path,
-        output: str | Path,
-        *,
-        latents: Sequence[int] | None = None,
-    ) -> None:
-        """Draws what the classifier attends to in an image file.
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the classifier attends to in an image file."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn over one image at a time, got {len(inputs)} files.")
+        return _view(loaded.model, loaded.processor, open_image(inputs[0]), Path(inputs[0]).name)
 
-        Args:
-            source: As `predict`.
-            file: The image file.
-            output: The picture to write; its suffix says the format.
-            latents: Latents to draw; by default those that look at the least of the image.
+    def load_processor(self, source: str | Path) -> PerceiverIOImageProcessor:
+        """Loads the image processor beside a model; that of a published model becomes one of ours that does the same.
+
+        Raises:
+            ValueError: There is none, or its settings are not those of a Perceiver.
         """
-        model, processor = load_classifier(source)
-        _draw_attention(model, processor, _open(file), output, latents=latents, title=Path(file).name)
+        if not _has_processor(source):
+            raise ValueError(f"{source} holds no trained classifier: it has no preprocessor_config.json.")
+        settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
+        return from_published_settings(settings)
 
     def save_processor(
         self,
@@ -258,11 +161,11 @@ class ImageClassificationTask(TrainableTask):
         Raises:
             ValueError: The source's is damaged.
         """
-        if source is None or not has_processor(source):
+        if source is None or not _has_processor(source):
             assert isinstance(model.config, PerceiverIOConfig)
             processor = published_processor(model.config)
         else:
-            processor = load_processor(source)
+            processor = self.load_processor(source)
         if layout == "perceiver-io":
             processor.save_pretrained(folder)
             return
@@ -274,103 +177,14 @@ class ImageClassificationTask(TrainableTask):
         text = json.dumps(settings, indent=2)
         Path(folder, "preprocessor_config.json").write_text(f"{text}\n", encoding="utf-8")
 
-    def describe_metrics(self, metrics: dict[str, Any]) -> str:
-        """Returns one line: what matters most."""
-        return describe_results(metrics)
 
-    def describe_prediction(self, prediction: dict[str, Any]) -> str:
-        """Returns one line: the file, and its classes with probabilities."""
-        labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
-        return f"{prediction['file']}: {labels}"
-
-    def _write(
-        self,
-        run: RunFolder,
-        trainer: Trainer,
-        processor: PerceiverIOImageProcessor,
-        data: ImageClassificationData,
-        metrics: dict[str, Any],
-    ) -> None:
-        from perceiver_io.pictures import confusion as pictures
-
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-        run.write_model(model, processor)
-        counts = np.asarray(metrics["confusion"])
-        with run.writing("confusion.png") as path:
-            pictures.draw_confusion(counts, data.class_names, path)
-        if pictures.has_losses(metrics["history"]):
-            with run.writing("learning_curve.png") as path:
-                pictures.draw_learning_curve(metrics["history"], path)
-        else:
-            logger.warning("No loss was logged, so there is no learning curve. Lower log_every to get one.")
-        first = data.test[0]
-        title = f"A test image of the class {data.class_names[first['label']]}"
-        with run.writing("attention.png") as path:
-            _draw_attention(model, processor, first["image"], path, title=title)
-        run.write_metrics(metrics)
+def _has_processor(source: str | Path) -> bool:
+    """Whether a folder has an image processor beside its model. A hub id is taken to have one."""
+    return not Path(source).is_dir() or Path(source, "preprocessor_config.json").is_file()
 
 
-class _TrainCollator:
-    """The collator of training batches, which smooths labels too."""
-
-    def __init__(self, num_classes: int, augmentation: Any) -> None:
-        self.num_classes = num_classes
-        self.smoothing = augmentation.label_smoothing
-        self.collate = Collator(num_classes, augmentation, train=True)
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = self.collate(rows)
-        if self.smoothing:
-            labels = batch["labels"]
-            if not labels.is_floating_point():
-                labels = torch.nn.functional.one_hot(labels, self.num_classes).float()
-            # The loss is linear in the labels, so this is label smoothing, and evaluation stays free of it.
-            batch["labels"] = labels * (1 - self.smoothing) + self.smoothing / self.num_classes
-        return batch
-
-
-def _load_data(recipe: ImageClassificationRecipe) -> ImageClassificationData:
-    return load_data(
-        recipe.dataset or "",
-        image_column=recipe.image_column,
-        label_column=recipe.label_column,
-        validation_fraction=recipe.validation_fraction,
-        test_fraction=recipe.test_fraction,
-        seed=recipe.seed,
-        skip_bad_files=recipe.skip_bad_files,
-    )
-
-
-def _open(file: str | Path) -> Image:
-    pil = require("PIL.Image", extra="image")
-    try:
-        with pil.open(file) as image:
-            image.load()
-            return image
-    except FileNotFoundError as error:
-        raise ValueError(f"There is no file {file}.") from error
-    except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
-        raise ValueError(f"{file} is not an image, or damaged: {error}.") from error
-
-
-@torch.inference_mode()
-def _logits(model: PerceiverIOForImageClassification, pixel_values: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = model(pixel_values=pixel_values.to(model.device)).logits.float().cpu()
-    return logits
-
-
-def _draw_attention(
-    model: PerceiverIOForImageClassification,
-    processor: PerceiverIOImageProcessor,
-    image: Image,
-    output: str | Path,
-    *,
-    latents: Sequence[int] | None = None,
-    title: str | None = None,
-) -> None:
-    from perceiver_io.pictures import attention as attention_picture
-
+def _view(model: Any, processor: PerceiverIOImageProcessor, image: Any, title: str) -> AttentionView:
     pixels_1CHW = processor.to_uint8(image)
-    maps = model.attention_maps(processor.normalize_pixels(pixels_1CHW).to(model.device))
+    maps = model.attention_maps(processor.normalize_pixels(pixels_1CHW).to(model.device, model.dtype))
     seen = pixels_1CHW[0].permute(1, 2, 0).squeeze(-1).numpy()
-    attention_picture.draw_attention(seen, maps, output, latents=latents, title=title)
+    return AttentionView(maps=maps, images={IMAGE: seen}, title=title)

@@ -1,0 +1,7 @@
+"""Labelled and unlabelled data from embedded sets, folders, tables and the hub, split once and for all."""
+
+from perceiver_io.data.content import Content
+from perceiver_io.data.labelled import read_labelled
+from perceiver_io.data.splits import Rows, Splits, hold_out, split_rows
+
+__all__ = ["Content", "Rows", "Splits", "hold_out", "read_labelled", "split_rows"]

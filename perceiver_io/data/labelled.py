@@ -1,0 +1,130 @@
+"""The reader of labelled data: an embedded set, a folder by class, tables, or a dataset of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perceiver_io.data.bad_files import drop_bad_files
+from perceiver_io.data.content import Content
+from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.sources import (
+    LABEL,
+    encode_labels,
+    holds_tables,
+    load_dataset,
+    named_splits,
+    read_class_folders,
+    select_columns,
+)
+from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["read_labelled"]
+
+
+def read_labelled(
+    settings: DataSettings,
+    content: Content,
+    *,
+    embedded: Mapping[str, Callable[[], Dataset]],
+    seed: int = 0,
+) -> Splits:
+    """Reads what the settings name, and splits it.
+
+    Splits that the source has are used as they are (those without labels are left out). A missing test set is taken
+    out of the training set with a fixed seed, so that it is the same samples whatever the seed is; a missing
+    validation set is taken out of what remains. Both have the classes in the same proportions as the whole.
+
+    The files of a local source are all decoded once, so that a bad one is found before the training and not in the
+    middle of it.
+
+    Args:
+        settings: Their `dataset` is the name of an embedded set, a folder of files by class (``<class>/<file>`` or
+            ``{train,validation,test}/<class>/<file>``), a folder that `datasets.load_dataset` or
+            `datasets.load_from_disk` reads, or the id of a dataset on the Hugging Face hub.
+        content: What is read.
+        embedded: Functions that make the sets that need no download, by name.
+        seed: Decides which samples are validated on, nothing else.
+
+    Returns:
+        The three sets, with the columns `content.column` and ``label`` (`datasets.ClassLabel`).
+
+    Raises:
+        ValueError: There is no dataset, it is of no form named above, has not the columns, is empty, has one class,
+            has a missing or corrupt file, has too few samples to split, or tests on classes that it does not train on.
+    """
+    names = ", ".join(sorted(embedded))
+    forms = (
+        f"Choose {f'an embedded one ({names}), ' if names else ''}an existing folder (of {content.noun} by class, or "
+        "of Parquet files), or the id of a dataset on the Hugging Face hub."
+    )
+    if settings.dataset is None:
+        raise ValueError(f"There is no dataset. {forms}")
+    name, path = settings.dataset, Path(settings.dataset)
+    is_folder = bool(name) and name not in embedded and path.is_dir()
+    if name in embedded:
+        splits = {"train": embedded[name]()}
+    elif is_folder and not holds_tables(path):
+        splits = read_class_folders(path, content)
+    else:
+        splits = select_columns(
+            named_splits(load_dataset(name, forms=forms)),
+            content,
+            input_column=settings.input_column,
+            label_column=settings.label_column,
+        )
+        splits = encode_labels(splits, label_column=settings.label_column, noun=content.noun)
+    if is_folder:
+        splits = drop_bad_files(splits, content, skip=settings.skip_bad_files)
+
+    class_names = tuple(splits["train"].features[LABEL].names)
+    num_classes = len(set(_labels(splits["train"])))
+    if num_classes < 2:
+        raise ValueError(
+            f"{name!r} has {len(splits['train'])} training {content.noun} of {num_classes} classes, "
+            f"expected {content.noun} of two classes at least."
+        )
+    _check_known_classes(splits)
+    fraction = settings.validation_fraction
+    if "test" not in splits:
+        parts = 2 if "validation" in splits or fraction == 0 else 3
+        splits["train"], splits["test"] = _held_out(
+            splits["train"], settings.test_fraction, TEST_SPLIT_SEED, parts
+        )
+    if "validation" not in splits and fraction > 0:
+        splits["train"], splits["validation"] = _held_out(splits["train"], fraction, seed, 2)
+    _check_known_classes(splits)
+    return Splits(
+        train=splits["train"],
+        validation=splits.get("validation"),
+        test=splits["test"],
+        class_names=class_names,
+    )
+
+
+def _labels(rows: Dataset) -> list[Any]:
+    return list(rows[LABEL][:])
+
+
+def _held_out(rows: Dataset, fraction: float, seed: int, parts: int) -> tuple[Dataset, Dataset]:
+    names = rows.features[LABEL].names
+    indices = hold_out(len(rows), fraction, seed, labels=_labels(rows), class_names=names, parts=parts)
+    remaining, held = (np.asarray(one) for one in indices)
+    return rows.select(remaining), rows.select(held)
+
+
+def _check_known_classes(splits: Mapping[str, Dataset]) -> None:
+    names = splits["train"].features[LABEL].names
+    known = set(_labels(splits["train"]))
+    for split, rows in splits.items():
+        if strangers := sorted(set(_labels(rows)) - known):
+            raise ValueError(
+                f"The {split} set has the classes {[names[index] for index in strangers]}, of which the training "
+                "set has no sample. Add some to the training set, or hold out less."
+            )

@@ -1,0 +1,219 @@
+"""Where labelled data comes from: folders by class, tables, the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perceiver_io.data.content import Content
+from perceiver_io.extras import require
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+__all__ = [
+    "LABEL",
+    "SPLIT_NAMES",
+    "encode_labels",
+    "files_of",
+    "holds_tables",
+    "labelled_dataset",
+    "load_dataset",
+    "named_splits",
+    "read_class_folders",
+    "select_columns",
+    "subfolders",
+]
+
+LABEL = "label"
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""What the three sets are called by those who publish data."""
+
+
+def labelled_dataset(
+    content: Content, values: Sequence[Any], labels: Sequence[int], class_names: Sequence[str]
+) -> Dataset:
+    """Returns a dataset with a content column and `label`."""
+    datasets = require("datasets", extra="train")
+    features = datasets.Features(
+        {content.column: content.feature(), LABEL: datasets.ClassLabel(names=list(class_names))}
+    )
+    return datasets.Dataset.from_dict({content.column: values, LABEL: labels}, features=features)
+
+
+def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
+    """Reads ``root/<class>/**`` or ``root/<split>/<class>/**``; files of other kinds by name are left out.
+
+    Raises:
+        ValueError: There are no such folders, a class is empty, or one is tested on that is not trained on.
+    """
+    folders = {folder.name: folder for folder in subfolders(root)}
+    split_folders = {
+        split: folders[alias]
+        for split, aliases in SPLIT_NAMES.items()
+        for alias in aliases
+        if alias in folders and subfolders(folders[alias])
+    }
+    if not split_folders:
+        split_folders = {"train": root}
+    if "train" not in split_folders:
+        raise ValueError(
+            f"{root} has the splits {sorted(split_folders)}, expected a folder 'train' beside them."
+        )
+    class_names = [folder.name for folder in subfolders(split_folders["train"])]
+    if not class_names:
+        raise ValueError(
+            f"{root} has no folders in it, expected {content.noun} in folders named after their classes: "
+            "<class>/<file>, or {train,validation,test}/<class>/<file>."
+        )
+    splits = {}
+    for split, folder in split_folders.items():
+        if strangers := sorted({path.name for path in subfolders(folder)} - set(class_names)):
+            raise ValueError(
+                f"{folder} has the classes {strangers}, which the training set does not have. "
+                f"Add training {content.noun} of these classes, or take the folders away."
+            )
+        files = [files_of(folder / name, content.suffixes()) for name in class_names]
+        if split == "train" and (
+            empty := [name for name, paths in zip(class_names, files, strict=True) if not paths]
+        ):
+            raise ValueError(
+                f"{folder} has no {content.noun} in the folders {empty}. Fill them or take them away."
+            )
+        labels = [label for label, paths in enumerate(files) for _ in paths]
+        splits[split] = labelled_dataset(content, list(chain.from_iterable(files)), labels, class_names)
+    return splits
+
+
+def holds_tables(folder: Path) -> bool:
+    """Says whether `datasets` is to read a folder, because it holds tables and not just files by class."""
+    patterns = ("dataset_dict.json", "state.json", "*.parquet", "*/*.parquet", "metadata.*", "*/metadata.*")
+    return any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def load_dataset(name: str, *, forms: str) -> Dataset | DatasetDict:
+    """Loads a dataset that has been saved to disk, a folder of tables, or a dataset of the hub.
+
+    Args:
+        name: The folder or id.
+        forms: What is possible, a sentence for messages.
+
+    Raises:
+        ValueError: There is no such dataset, or it cannot be loaded.
+    """
+    datasets = require("datasets", extra="train")
+    path = Path(name)
+    if not (name and path.is_dir()) and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        raise ValueError(f"There is no folder {name!r}. {forms}")
+    try:
+        if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+            return datasets.load_from_disk(name)
+        return datasets.load_dataset(name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"The dataset {name!r} could not be loaded: {error}. {forms}") from error
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, sorted, hidden ones left out."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def files_of(folder: Path, suffixes: set[str]) -> list[str]:
+    """Returns the files below a folder that have one of the endings, sorted, hidden ones left out."""
+    return sorted(
+        os.path.join(parent, file)
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for file in files
+        if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes
+    )
+
+
+def named_splits(loaded: Mapping[str, Dataset] | Dataset) -> dict[str, Dataset]:
+    """Returns the splits of a loaded dataset as "train", "validation" and "test".
+
+    Raises:
+        ValueError: There are several, and none of them is the training set.
+    """
+    available = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    if len(available) == 1:
+        available = {"train": next(iter(available.values()))}
+    splits = {
+        split: available[alias]
+        for split, aliases in SPLIT_NAMES.items()
+        for alias in aliases
+        if alias in available
+    }
+    if "train" not in splits:
+        raise ValueError(
+            f"The dataset has the splits {sorted(available)}, expected one that is called 'train'."
+        )
+    return splits
+
+
+def select_columns(
+    splits: Mapping[str, Dataset], content: Content, *, input_column: str | None, label_column: str
+) -> dict[str, Dataset]:
+    """Picks the columns of the content and the label, and calls them so.
+
+    Raises:
+        ValueError: A split lacks a column.
+    """
+    source = input_column or content.column
+    selected = {}
+    for split, rows in splits.items():
+        for column, option in ((source, "input_column"), (label_column, "label_column")):
+            if column not in rows.column_names:
+                raise ValueError(
+                    f"The {split} split has no column {column!r}, it has {rows.column_names}. "
+                    f"Name one of these with {option}."
+                )
+        rows = rows.with_format(None).select_columns([source, label_column])
+        rows = rows.rename_columns({source: content.column, label_column: LABEL})
+        selected[split] = rows.cast_column(content.column, content.feature())
+    return selected
+
+
+def encode_labels(splits: Mapping[str, Dataset], *, label_column: str, noun: str) -> dict[str, Dataset]:
+    """Turns labels into class indices; test and validation sets that are published without labels are left out.
+
+    Raises:
+        ValueError: The labels are neither names nor indices, or some are missing.
+    """
+    datasets = require("datasets", extra="train")
+    feature = splits["train"].features[LABEL]
+    is_value = isinstance(feature, datasets.Value) and re.match("u?int|(large_)?string|bool", feature.dtype)
+    if not is_value and not isinstance(feature, datasets.ClassLabel):
+        raise ValueError(
+            f"The labels in column {label_column!r} are of the type {feature}, expected class names or indices. "
+            "Name another column with label_column."
+        )
+    labels = {split: list(rows[LABEL][:]) for split, rows in splits.items()}
+    no_label = {None, -1}
+    labels = {
+        split: values for split, values in labels.items() if split == "train" or not set(values) <= no_label
+    }
+    for split, values in labels.items():
+        if missing := sum(value in no_label for value in values):
+            raise ValueError(
+                f"{missing} {noun} of the {split} split have no label. Take them out of the dataset."
+            )
+    if isinstance(feature, datasets.ClassLabel):
+        return {split: splits[split] for split in labels}
+    classes = sorted(set().union(*labels.values()))
+    index = {value: number for number, value in enumerate(classes)}
+    target = datasets.ClassLabel(names=[str(value) for value in classes])
+    return {
+        split: splits[split]
+        .remove_columns(LABEL)
+        .add_column(LABEL, [index[value] for value in values], feature=target)
+        for split, values in labels.items()
+    }

@@ -1,0 +1,151 @@
+"""Three sets of rows, and how a set is split in two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch.utils.data import Subset
+
+from perceiver_io.extras import require
+
+__all__ = ["TEST_SPLIT_SEED", "Rows", "Splits", "hold_out", "split_rows"]
+
+TEST_SPLIT_SEED = 0
+"""A test set that is taken out of the training set is the same whatever the run's seed is."""
+
+
+class Rows(Protocol):
+    """Rows by index: a `datasets.Dataset`, a list, any map-style dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What to learn from, what to choose the best checkpoint by, and what to be judged by.
+
+    Attributes:
+        train: Training set.
+        validation: Validation set; None where none was asked for.
+        test: Test set, which nothing is chosen by.
+        class_names: Names of the classes, by index; empty where there are none.
+    """
+
+    train: Any
+    validation: Any | None
+    test: Any
+    class_names: tuple[str, ...] = ()
+
+    def named(self, split: str) -> Any:
+        """Returns the rows of "train", "validation" or "test".
+
+        Raises:
+            ValueError: There is no such split, or it is empty here.
+        """
+        rows = {"train": self.train, "validation": self.validation, "test": self.test}.get(split)
+        if rows is None:
+            raise ValueError(
+                f"The run has no data in the split {split!r}. Choose from test, validation, train."
+            )
+        return rows
+
+
+def split_rows(
+    rows: Any,
+    *,
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+    labels: Sequence[int] | None = None,
+    class_names: Sequence[str] = (),
+) -> Splits:
+    """Splits rows in three; with labels, the classes in equal proportions.
+
+    Args:
+        rows: The rows.
+        validation_fraction: Part of what is not tested on to validate on; 0 for none.
+        test_fraction: Part of the rows to test on, the same ones whatever `seed` is.
+        seed: Decides which rows are validated on.
+        labels: Class index of each row.
+        class_names: Names of the classes.
+
+    Raises:
+        ValueError: A fraction is out of range, or there are too few rows.
+    """
+    if not 0 <= validation_fraction < 1 or not 0 < test_fraction < 1:
+        raise ValueError(
+            f"Got validation_fraction={validation_fraction} and test_fraction={test_fraction}, expected numbers in "
+            "[0, 1) and (0, 1)."
+        )
+    parts = 2 if validation_fraction == 0 else 3
+    names = list(class_names)
+    train, test = hold_out(
+        len(rows), test_fraction, TEST_SPLIT_SEED, labels=labels, class_names=names, parts=parts
+    )
+    validation = None
+    if validation_fraction:
+        kept = None if labels is None else [labels[index] for index in train]
+        inner, held = hold_out(len(train), validation_fraction, seed, labels=kept, class_names=names, parts=2)
+        train, validation = train[inner], train[held]
+    return Splits(
+        train=_select(rows, train),
+        validation=None if validation is None else _select(rows, validation),
+        test=_select(rows, test),
+        class_names=tuple(names),
+    )
+
+
+def hold_out(
+    num_rows: int,
+    fraction: float,
+    seed: int,
+    *,
+    labels: Sequence[int] | None = None,
+    class_names: Sequence[str] = (),
+    parts: int = 2,
+) -> tuple[Any, Any]:
+    """Splits the indices of rows in two: of what remains, and of the part held out, both sorted.
+
+    Args:
+        num_rows: How many rows there are.
+        fraction: Size of the part held out.
+        seed: Of the random choice.
+        labels: Class index of each row; the classes are held out in equal proportions.
+        class_names: Names of the classes.
+        parts: In how many sets the rows have to go in the end.
+
+    Raises:
+        ValueError: There are too few rows, all in all or of a class.
+    """
+    if labels is not None and (
+        rare := [
+            f"{class_names[index]} ({count})"
+            for index, count in sorted(Counter(labels).items())
+            if count < parts
+        ]
+    ):
+        raise ValueError(
+            f"Too few samples to split in {parts} sets, expected {parts} at least of each class, "
+            f"got fewer of: {', '.join(rare)}. Add samples, or bring test and validation sets of your own."
+        )
+    try:
+        remaining, held_out = require("sklearn.model_selection", extra="train").train_test_split(
+            np.arange(num_rows), test_size=fraction, random_state=seed, stratify=labels
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"A fraction of {fraction} of {num_rows} samples cannot be held out"
+            f"{' with all classes in it' if labels is not None else ''}: {error} Add samples, or choose "
+            "another fraction."
+        ) from error
+    return np.sort(remaining), np.sort(held_out)
+
+
+def _select(rows: Any, indices: Any) -> Subset[Any]:
+    return Subset(rows, [int(index) for index in indices])

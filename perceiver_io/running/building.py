@@ -1,0 +1,92 @@
+"""The model of a run: a new one, or one that starts from a trained one."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+import transformers
+
+from perceiver_io.data.splits import Splits
+from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.running.model_settings import with_settings
+from perceiver_io.running.recipe import TrainingRecipe
+from perceiver_io.running.task import Setup, TrainableTask
+
+__all__ = ["build", "copy_weights"]
+
+logger = logging.getLogger(__name__)
+
+
+def build(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> Setup:
+    """Makes the model that a recipe says, with its processor.
+
+    Args:
+        task: The task.
+        recipe: The recipe; its seed decides the initial weights.
+        data: The data.
+
+    Raises:
+        ValueError: The recipe's settings do not fit together, or the model to start from cannot be used.
+    """
+    transformers.set_seed(recipe.seed)  # the model's initial weights come first out of the seed
+    if recipe.pretrained is not None:
+        return _started_from(task, recipe, data)
+    config = task.config(recipe, data)
+    recipe.model_settings.check(config)
+    return Setup(
+        recipe=recipe, data=data, model=task.model_class(config), processor=task.processor(recipe, data)
+    )
+
+
+def copy_weights(
+    trained: PerceiverIOPreTrainedModel,
+    fresh: PerceiverIOPreTrainedModel,
+    *,
+    may_differ: tuple[str, ...] = (),
+) -> list[str]:
+    """Copies a model's tensors into another model of its class.
+
+    Args:
+        trained: The model.
+        fresh: The other one.
+        may_differ: What the names of tensors begin with that may be missing or have another shape: they stay as they
+            are.
+
+    Returns:
+        The names of the tensors that stayed.
+
+    Raises:
+        ValueError: Others are missing or have another shape.
+    """
+    have, want = trained.state_dict(), fresh.state_dict()
+    stayed = [name for name in want if name not in have or have[name].shape != want[name].shape]
+    if wrong := [name for name in stayed if not name.startswith(may_differ)] if may_differ else stayed:
+        raise ValueError(
+            f"The weights do not fit the settings: {', '.join(wrong[:5])}{' and more' if len(wrong) > 5 else ''} are "
+            "missing or have other shapes. Leave the settings of the model that they belong to as they were."
+        )
+    with torch.no_grad():
+        for name, tensor in want.items():
+            if name not in stayed:
+                tensor.copy_(have[name])
+    return stayed
+
+
+def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> Setup:
+    source = recipe.pretrained
+    assert source is not None
+    loaded = task.load(source, device="cpu", dtype=torch.float32)
+    old = loaded.model.config
+    config, processor = task.fine_tuned(old, loaded.processor, recipe, data)
+    config = with_settings(config, recipe.model_settings)
+    model = type(loaded.model)(config)
+    changed = tuple(
+        f"perceiver.decoders.{name}."
+        for name, part in config.outputs.items()
+        if old.outputs.get(name) != part
+    )
+    stayed = copy_weights(loaded.model, model, may_differ=changed)
+    if stayed:
+        logger.warning("The outputs differ from those of %s: the last layer is trained anew.", source)
+    return Setup(recipe=recipe, data=data, model=model, processor=processor)

@@ -1,0 +1,199 @@
+"""The one runner: trains, evaluates, resumes and writes what a task declares.
+
+from perceiver_io.running.runner import evaluate, predict, train
+
+task = get_task("image-classification")
+metrics = train(task, task.recipe_class(dataset="digits", output_dir="runs/digits"))
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from perceiver_io.extras import require
+from perceiver_io.pictures.attention import draw_attention
+from perceiver_io.pictures.attention_overview import draw_attention_overview
+from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
+from perceiver_io.running.building import build
+from perceiver_io.running.evaluator import evaluate_rows
+from perceiver_io.running.measures import LOSS, scalars, whether_higher_is_better
+from perceiver_io.running.optimization import training_arguments
+from perceiver_io.running.recipe import TrainingRecipe
+from perceiver_io.running.recipe_parsing import parse_recipe
+from perceiver_io.running.results import evaluation_results, training_results
+from perceiver_io.running.run_folder import RunFolder
+from perceiver_io.running.task import AttentionView, Drawing, PredictOptions, Setup, Task, TrainableTask
+from perceiver_io.running.trainer import Trainer
+
+__all__ = ["attention", "draw_view", "evaluate", "predict", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
+    """Trains a model, evaluates it on the test data, once, and writes the run folder.
+
+    Args:
+        task: The task.
+        recipe: Its recipe.
+
+    Returns:
+        What was written to `metrics.json`.
+
+    Raises:
+        ValueError: The recipe, the data, the output folder, or a checkpoint to resume is not usable.
+        OSError: Something cannot be written.
+        KeyboardInterrupt: On Ctrl-C; resuming goes on from the last checkpoint.
+    """
+    require("matplotlib", extra="train")
+    if recipe.output_dir is None:
+        raise ValueError("There is no output folder. Choose one with --output-dir.")
+    run = RunFolder(recipe.output_dir)
+    run.check(recipe)
+    if recipe.resume and run.is_complete:
+        logger.warning("The run %s is complete already.", run)
+        return run.metrics()
+    has_validation = recipe.validation_fraction > 0
+    args = training_arguments(recipe, checkpoints=str(run.checkpoints), has_validation=has_validation)
+    with args.main_process_first(desc="loading the data"):
+        data = task.data(recipe)
+    if data.validation is None and has_validation:
+        raise ValueError(f"The dataset {recipe.dataset} has no validation set. Pass --validation-fraction 0.")
+    setup = build(task, recipe, data)
+    if args.metric_for_best_model is not None:
+        args.greater_is_better = whether_higher_is_better(recipe.best_metric, task.measures(setup))
+    with run.created(recipe, task=task.name, is_main_process=args.should_save):
+        trainer = Trainer(
+            model=setup.model,
+            recipe=recipe,
+            args=args,
+            train_data=data.train,
+            validation_data=data.validation if has_validation else None,
+            collate=task.collator(setup, train=True),
+            weight=task.weight,
+            evaluate=lambda forward: scalars(
+                evaluate_rows(task, setup, data.validation, forward=forward, title="validating")
+            ),
+            processor=setup.processor,
+        )
+        trainer.fit(resume=recipe.resume)
+        values = evaluate_rows(task, setup, data.test, forward=trainer.forward, title="testing")
+        metrics = evaluation_results(task, setup, values, split="test", num_samples=len(data.test))
+        metrics |= training_results(trainer, setup)
+        if args.should_save:
+            _write(task, run, setup, metrics)
+    return metrics
+
+
+def evaluate(task: TrainableTask, folder: str | Path, *, split: str = "test") -> dict[str, Any]:
+    """Evaluates the model of a run on a split of its data, again, under the run's own precision and device.
+
+    Args:
+        task: The task of the run.
+        folder: The run folder.
+        split: "test", "validation" or "train".
+
+    Raises:
+        ValueError: The folder is no run folder, there is no such split, or the data is no longer what it was.
+    """
+    run = RunFolder(folder)
+    stored = {name: value for name, value in run.recipe().items() if name != "task"}
+    recipe = parse_recipe(task.recipe_class, values=stored)
+    loaded = task.load(run.path, device="cpu" if recipe.device == "cpu" else None)
+    data = task.data(recipe)
+    rows = data.named(split)
+    setup = Setup(recipe=recipe, data=data, model=loaded.model, processor=loaded.processor)
+    names = loaded.model.config.id2label
+    if data.class_names and names is not None and list(data.class_names) != [names[i] for i in sorted(names)]:
+        raise ValueError(
+            f"The dataset {recipe.dataset} has the classes {list(data.class_names)}, the model "
+            f"{list(names.values())}: the data changed since the training."
+        )
+    values = evaluate_rows(task, setup, rows)
+    return evaluation_results(task, setup, values, split=split, num_samples=len(rows))
+
+
+def predict(
+    task: Task, source: str | Path, inputs: Sequence[str], options: PredictOptions | None = None
+) -> list[dict[str, Any]]:
+    """Applies a saved model to inputs.
+
+    Args:
+        task: The task of the model.
+        source: A run folder, any folder that `perceiver_io.from_pretrained` reads, or a hub id.
+        inputs: Files, or what the task takes.
+        options: The task's own; its defaults if None.
+
+    Returns:
+        One result per input, or per group of inputs, in order, as JSON values.
+
+    Raises:
+        ValueError: There is no model of this task, or an input is bad.
+        OSError: Something cannot be written or fetched.
+    """
+    options = task.options_class() if options is None else options
+    if options.output_dir is not None and not task.writes_files:
+        raise ValueError(f"The task {task.name} writes no files: leave out --output-dir.")
+    return task.predict(task.load(source), list(inputs), options)
+
+
+def attention(
+    task: Task,
+    source: str | Path,
+    inputs: Sequence[str],
+    output: str | Path,
+    *,
+    latents: Sequence[int] | None = None,
+) -> None:
+    """Draws what some latents of a saved model attend to in an input.
+
+    Args:
+        task: The task of the model.
+        source: As `predict`.
+        inputs: The file to look at, or the files that belong together.
+        output: The picture to write; its suffix says the format.
+        latents: Latents to draw; a choice of them if None.
+
+    Raises:
+        ValueError: As `predict`; or a latent is out of range.
+        OSError: The picture cannot be written.
+    """
+    draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
+
+
+def draw_view(view: AttentionView, path: str | Path, *, latents: Sequence[int] | None = None) -> None:
+    """Draws attention maps: over the image where there is one input with an image, else as bands over the elements.
+
+    Args:
+        view: The maps, and what they are drawn over.
+        path: The picture to write; its suffix says the format.
+        latents: Latents to draw; a choice of them if None.
+    """
+    if len(view.images) == 1 and list(view.maps[0].weights) == list(view.images):
+        ((name, image),) = view.images.items()
+        draw_attention(image, view.maps, path, latents=latents, title=view.title, input_name=name)
+    else:
+        draw_attention_overview(view.maps, path, latents=latents, title=view.title)
+
+
+def _write(task: TrainableTask, run: RunFolder, setup: Setup, metrics: dict[str, Any]) -> None:
+    run.write_model(setup.model, setup.processor)
+    drawings: dict[str, Drawing] = dict(task.pictures(setup, metrics))
+    if has_losses(metrics["history"]):
+        chosen = (metrics["best_metric"]["name"] or LOSS).removeprefix("eval_")
+        drawings["learning_curve.png"] = partial(
+            draw_learning_curve,
+            metrics["history"],
+            measure=None if chosen == LOSS else chosen,
+            kept_step=metrics["best_step"] or metrics["steps"],
+        )
+    else:
+        logger.warning("No loss was logged, so there is no learning curve. Lower log_every to get one.")
+    for name, draw in drawings.items():
+        with run.writing(name) as path:
+            draw(path)
+    run.write_metrics(metrics)
