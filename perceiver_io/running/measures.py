@@ -23,15 +23,35 @@ LOSS = "loss"
 
 
 def mean_metric(*, higher_is_better: bool) -> Metric:
-    """Returns a mean, weighted if it is updated with weights, that knows its direction.
+    """Returns a weighted mean that knows its direction: `update(values, weight=1.0)`.
+
+    `torchmetrics.MeanMetric` has no direction, and of NaN it either drops them or forgets the weights; this one is NaN
+    then. Its totals are in float64: millions of values are added up.
 
     Args:
         higher_is_better: The direction.
     """
-    base = require("torchmetrics", extra="train").MeanMetric
-    # torchmetrics keeps the direction on the class.
-    directed = type(base.__name__, (base,), {"higher_is_better": higher_is_better})
-    metric: Metric = directed(nan_strategy="disable")
+    base: Any = require("torchmetrics", extra="train").Metric
+
+    class Mean(base):  # type: ignore[misc]
+        full_state_update = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("total", "weight"):
+                self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+        def update(self, values: torch.Tensor, weight: float | torch.Tensor = 1.0) -> None:
+            values = values.detach().to(torch.float64)
+            weights = torch.as_tensor(weight, dtype=torch.float64, device=values.device).expand_as(values)
+            self.total += (values * weights).sum()
+            self.weight += weights.sum()
+
+        def compute(self) -> torch.Tensor:
+            return self.total / self.weight
+
+    Mean.higher_is_better = higher_is_better
+    metric: Metric = Mean()
     return metric
 
 
