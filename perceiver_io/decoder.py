@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from perceiver_io.adapter import check_finite
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
+from perceiver_io.input_tools import check_finite
 from perceiver_io.layers import LearnedArray, Linear
 from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
 from perceiver_io.registry import register_decoder
