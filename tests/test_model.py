@@ -8,9 +8,9 @@ import torch
 import perceiver_io as pio
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.byte_array import PackingConfig
-from perceiver_io.decoder import PooledClassificationDecoder
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.testing import ElementsAdapter
+from perceiver_io.vector_decoders import PooledClassificationDecoder
 
 CHANNELS = {"audio": 3, "image": 5}
 LENGTHS = {"audio": 4, "image": 6}

@@ -19,9 +19,9 @@ from perceiver_io.checkpoints.fields import (
 )
 from perceiver_io.checkpoints.layout import PublishedLayout
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["LAYOUT"]
 

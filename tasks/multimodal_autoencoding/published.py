@@ -21,7 +21,6 @@ from perceiver_io.checkpoints.fields import (
 )
 from perceiver_io.checkpoints.layout import PublishedLayout
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.query_attention import QueryAttentionConfig, SharedAttentionConfig
 from perceiver_io.tasks.multimodal_autoencoding.model import (
@@ -31,6 +30,7 @@ from perceiver_io.tasks.multimodal_autoencoding.model import (
     PerceiverIOForMultimodalAutoencoding,
 )
 from perceiver_io.tasks.multimodal_autoencoding.presets import config
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["LAYOUT"]
 

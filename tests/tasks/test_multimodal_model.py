@@ -149,12 +149,12 @@ def test_query_values_undo_what_the_decoder_does(
     config = DenseDecoder.Config(
         output_channels=channels, grid=grid, patch_size=patch, channel_axis=place, num_bands=2
     )
-    decoder = DenseDecoder(config, latent_channels=8)
+    decoder = DenseDecoder(config, pio.DecoderParts(latent_channels=8))
     encoded = pio.Encoded(latents=torch.randn(2, 3, 8), byte_arrays={})
     indices = torch.arange(math.prod(grid))
     from perceiver_io.points import Points
 
-    at_all = decoder(encoded, points=Points.parse(indices, grid, name="x"))
+    at_all = decoder(encoded, pio.DecoderRequest(points=Points.parse(indices, grid, name="x")))
     values = query_values("x", decoder(encoded), config)
     assert values.shape[1:-1] == grid
     torch.testing.assert_close(values.flatten(1, -2), at_all)
