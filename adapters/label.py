@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perceiver_io.adapter import InputAdapter, check_finite
-from perceiver_io.adapters._common import (
+from perceiver_io.adapter import InputAdapter
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.input_tools import (
+    check_finite,
     check_floating,
     check_indices,
     check_mask,
     check_positive,
     check_shape,
 )
-from perceiver_io.byte_array import ByteArray
-from perceiver_io.component import ComponentConfig
 from perceiver_io.registry import register_adapter
 
 __all__ = ["LabelAdapter"]

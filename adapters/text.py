@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter
-from perceiver_io.adapters._common import check_indices, check_mask, check_positive, check_shape
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
+from perceiver_io.input_tools import check_indices, check_mask, check_positive, check_shape
 from perceiver_io.layers import LearnedArray
 from perceiver_io.position import LearnedPositionEncoding
 from perceiver_io.registry import register_adapter

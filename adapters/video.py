@@ -12,9 +12,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from perceiver_io.adapter import InputAdapter, check_finite
-from perceiver_io.adapters._common import (
+from perceiver_io.adapter import InputAdapter
+from perceiver_io.byte_array import ByteArray
+from perceiver_io.component import ComponentConfig
+from perceiver_io.input_tools import (
     beside,
+    check_finite,
     check_floating,
     check_mask,
     check_positive,
@@ -22,8 +25,6 @@ from perceiver_io.adapters._common import (
     element_mask,
     patch_grid,
 )
-from perceiver_io.byte_array import ByteArray
-from perceiver_io.component import ComponentConfig
 from perceiver_io.position import FourierPositionEncoding
 from perceiver_io.registry import register_adapter
 

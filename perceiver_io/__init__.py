@@ -10,7 +10,14 @@ from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.byte_array import ByteArray, PackingConfig
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder, Decoder, Encoded, PooledClassificationDecoder
+from perceiver_io.decoder import (
+    Decoder,
+    DecoderConfig,
+    DecoderNeeds,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+)
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import Encoder, EncoderConfig
 from perceiver_io.loading import from_pretrained, load_model_plugins
@@ -19,6 +26,11 @@ from perceiver_io.position import grid_coordinates
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_task
+from perceiver_io.vector_decoders import (
+    ClassificationDecoder,
+    PooledClassificationDecoder,
+    RegressionDecoder,
+)
 
 __version__ = "0.1.0"
 
@@ -28,6 +40,10 @@ __all__ = [
     "ClassificationDecoder",
     "ComponentConfig",
     "Decoder",
+    "DecoderConfig",
+    "DecoderNeeds",
+    "DecoderParts",
+    "DecoderRequest",
     "DenseDecoder",
     "Encoded",
     "Encoder",
@@ -39,6 +55,7 @@ __all__ = [
     "PerceiverIOOutput",
     "PerceiverIOPreTrainedModel",
     "PooledClassificationDecoder",
+    "RegressionDecoder",
     "SharedAttentionConfig",
     "from_deepmind",
     "from_pretrained",

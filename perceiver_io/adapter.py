@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.layers import LearnedArray
 
-__all__ = ["InputAdapter", "check_finite"]
+__all__ = ["InputAdapter"]
 
 
 class InputAdapter(nn.Module, ABC):
@@ -47,27 +46,3 @@ class InputAdapter(nn.Module, ABC):
     def tied_embedding(self) -> LearnedArray | None:
         """Returns the table of its tokens' vectors, for decoders that are tied to it; None if it has none."""
         return None
-
-
-def check_finite(
-    x: Tensor, *, name: str, advice: str = "Clean them, or mask the elements that are missing."
-) -> None:
-    """Raises a ValueError if a tensor holds NaN or infinities; skipped while `torch.compile` traces.
-
-    A compiled graph cannot branch on values, so compiled models take what they get.
-
-    Args:
-        x: Any tensor.
-        name: What the message calls it.
-        advice: What to do, a sentence.
-
-    Raises:
-        ValueError: A value is NaN or infinite.
-    """
-    if torch.compiler.is_compiling():
-        return
-    if not torch.isfinite(x).all():
-        raise ValueError(
-            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite, expected finite values. "
-            f"{advice}"
-        )

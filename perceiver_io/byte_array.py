@@ -64,12 +64,21 @@ class ByteArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Where one input lies in the packed byte array: elements ``start`` to ``start + length``."""
+    """Where one input lies in the packed byte array: elements ``start`` to ``start + length``.
+
+    Attributes:
+        start: The first element.
+        length: M, how many.
+        grid: As `ByteArray.grid`.
+        num_content_channels: As `ByteArray.num_content_channels`.
+        hidden: (B, M) bool, True where the mask token stands for the element; None for inputs without a mask token.
+    """
 
     start: int
     length: int
     grid: tuple[int, ...] | None
     num_content_channels: int
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,18 +164,25 @@ class ByteArrayPacker(nn.Module):
             The packed byte array, and where each input lies in it.
         """
         parts: dict[str, ByteArray] = {}
+        hidden: dict[str, Tensor] = {}
         like = next(iter(byte_arrays.values())).values
         for name in self.names:
             if name in byte_arrays:
-                parts[name] = self._masked(name, self._widened(name, byte_arrays[name]))
+                parts[name] = self._widened(name, byte_arrays[name])
+                if name in self.probabilities:
+                    parts[name], hidden[name] = self._masked(name, parts[name])
             elif name in self.num_elements:
-                parts[name] = self._lacking(name, like)
+                parts[name], hidden[name] = self._lacking(name, like)
         segments: dict[str, Segment] = {}
         start = 0
         for name, part in parts.items():
             length = part.values.shape[1]
             segments[name] = Segment(
-                start=start, length=length, grid=part.grid, num_content_channels=part.num_content_channels
+                start=start,
+                length=length,
+                grid=part.grid,
+                num_content_channels=part.num_content_channels,
+                hidden=hidden.get(name),
             )
             start += length
         if len(parts) == 1:
@@ -192,26 +208,30 @@ class ByteArrayPacker(nn.Module):
         padding_BMP = padding_1P.expand(*part.values.shape[:2], -1)
         return replace(part, values=torch.cat([part.values, padding_BMP], dim=-1))
 
-    def _masked(self, name: str, part: ByteArray) -> ByteArray:
-        """The input with its mask token where elements are masked, if its masking probability is not 0."""
-        probability = self.probabilities.get(name, 0.0)
-        if not probability:
-            return part
+    def _masked(self, name: str, part: ByteArray) -> tuple[ByteArray, Tensor]:
+        """The input with its mask token where elements are hidden, and where that is."""
+        probability = self.probabilities[name]
         shape, device = part.values.shape[:2], part.values.device
-        hidden_BM = torch.zeros(shape, dtype=torch.bool, device=device) if part.mask is None else ~part.mask
+        hidden_BM = torch.zeros(shape, dtype=torch.bool, device=device)
+        if not probability:  # the token is there, and never seen
+            return part, hidden_BM
+        if part.mask is not None:
+            hidden_BM = ~part.mask
         if probability == 1:
             hidden_BM = torch.ones_like(hidden_BM)
         elif self.training:
             hidden_BM = hidden_BM | (torch.rand(shape, device=device) < probability)
         token_1C = self.mask_tokens[name]().to(part.values.dtype)
-        return replace(part, values=torch.where(hidden_BM[..., None], token_1C, part.values), mask=None)
+        values_BMC = torch.where(hidden_BM[..., None], token_1C, part.values)
+        return replace(part, values=values_BMC, mask=None), hidden_BM
 
-    def _lacking(self, name: str, like_BMC: Tensor) -> ByteArray:
-        """Mask tokens for an input that is not there."""
+    def _lacking(self, name: str, like_BMC: Tensor) -> tuple[ByteArray, Tensor]:
+        """Mask tokens for an input that is not there, all of whose elements are hidden."""
         count = self.num_elements[name]
         token_1C = self.mask_tokens[name]().to(like_BMC.dtype)
         values_BMC = token_1C.expand(like_BMC.shape[0], count, -1)
-        return ByteArray(values=values_BMC, grid=(count,), num_content_channels=0)
+        hidden_BM = torch.ones(values_BMC.shape[:2], dtype=torch.bool, device=like_BMC.device)
+        return ByteArray(values=values_BMC, grid=(count,), num_content_channels=0), hidden_BM
 
 
 def _mask(part: ByteArray) -> Tensor:

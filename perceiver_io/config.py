@@ -12,9 +12,10 @@ from transformers import PreTrainedConfig
 
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.component import ComponentConfig, ConfigT
+from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.query_attention import SharedAttentionConfig
-from perceiver_io.registry import ADAPTERS, DECODERS, Registry
+from perceiver_io.registry import ADAPTERS, DECODERS, ComponentRegistry
 
 __all__ = ["FORMAT_VERSION", "PerceiverIOConfig"]
 
@@ -50,7 +51,7 @@ class PerceiverIOConfig(PreTrainedConfig):
 
     Raises:
         ValueError: A component's class is not registered, there is no input or no output, or a part names an input or
-            output that is not there.
+            output that is not there (what decoders name is in `DecoderConfig.needs`).
     """
 
     model_type = "perceiver_io"
@@ -60,7 +61,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         *,
         inputs: Mapping[str, ComponentConfig],
         encoder: EncoderConfig,
-        outputs: Mapping[str, ComponentConfig],
+        outputs: Mapping[str, DecoderConfig],
         packing: PackingConfig | None = None,
         shared_attention: SharedAttentionConfig | None = None,
         id2label: Mapping[int, str] | None = None,
@@ -88,10 +89,11 @@ class PerceiverIOConfig(PreTrainedConfig):
         self.outputs = {name: outputs[name] for name in sorted(outputs)}
         self.packing = PackingConfig() if packing is None else packing
         self.shared_attention = shared_attention
+        for adapter in self.inputs.values():
+            self._adapters.name_of(adapter)
+        for decoder in self.outputs.values():
+            self._decoders.name_of(decoder)
         self._check_names()
-        for registry, components in ((self._adapters, self.inputs), (self._decoders, self.outputs)):
-            for component in components.values():
-                registry.name_of(component)
         for field in dataclasses.fields(PreTrainedConfig):
             setattr(self, field.name, field.default)
         self.id2label = (
@@ -105,7 +107,7 @@ class PerceiverIOConfig(PreTrainedConfig):
             self.id2label = self.label2id = None
 
     def _check_names(self) -> None:
-        named = {
+        named: dict[str, tuple[set[str], Mapping[str, ComponentConfig]]] = {
             "packing.mask_probabilities": (
                 {name for name, _ in self.packing.mask_probabilities},
                 self.inputs,
@@ -114,9 +116,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         if self.shared_attention is not None:
             named["shared_attention.outputs"] = (set(self.shared_attention.outputs), self.outputs)
         for output, part in self.outputs.items():
-            for field in ("grid_input", "query_input", "query_mask_input", "tied_to"):
-                if (name := getattr(part, field, None)) is not None:
-                    named[f"outputs[{output!r}].{field}"] = ({name}, self.inputs)
+            named[f"outputs[{output!r}]"] = (part.needs().names, self.inputs)
         for where, (names, known) in named.items():
             if unknown := sorted(names - set(known)):
                 raise ValueError(f"{where} names {unknown}, but there are only {list(known)}.")
@@ -257,13 +257,13 @@ def _optional(config_class: type[ConfigT], values: Any, *, where: str) -> Config
     return config_class.from_dict(values)
 
 
-def _to_dict(registry: Registry[Any], component: ComponentConfig) -> dict[str, Any]:
+def _to_dict(registry: ComponentRegistry[Any], component: ComponentConfig) -> dict[str, Any]:
     return {"type": registry.name_of(component), **component.to_dict()}
 
 
 def _from_dicts(
-    registry: Registry[Any], components: Mapping[str, Any], *, where: str
-) -> dict[str, ComponentConfig]:
+    registry: ComponentRegistry[Any], components: Mapping[str, Any], *, where: str
+) -> dict[str, Any]:
     built = {}
     for name, values in components.items():
         if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):

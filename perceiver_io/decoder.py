@@ -1,25 +1,36 @@
-"""Decoders: from latents to outputs, by output queries or by pooling.
+"""What every decoder is, what it may ask for, and what it is asked.
 
-Shape legend: B batch, N latents, D latent channels, O output queries, Q query channels, K classes.
+A decoder's settings declare what it needs of other parts (`DecoderNeeds`); the model hands it just that when it builds
+it (`DecoderParts`); each call says what is to be decoded (`DecoderRequest`). Nothing else passes between them.
+
+Shape legend: B batch, M elements, N latents, D latent channels.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from perceiver_io.adapter import check_finite
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
-from perceiver_io.layers import LearnedArray, Linear
-from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
-from perceiver_io.registry import register_decoder
+from perceiver_io.input_tools import check_finite
+from perceiver_io.layers import LearnedArray
+from perceiver_io.points import Points
+from perceiver_io.query_attention import QueryAttention
 
-__all__ = ["ClassificationDecoder", "Decoder", "Encoded", "PooledClassificationDecoder"]
+__all__ = [
+    "WHOLE_OUTPUT",
+    "Decoder",
+    "DecoderConfig",
+    "DecoderNeeds",
+    "DecoderParts",
+    "DecoderRequest",
+    "Encoded",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +40,8 @@ class Encoded:
     Attributes:
         latents: (B, N, D).
         byte_arrays: The byte array of each input that was there, for decoders whose queries are made of inputs.
+        hidden: By the name of each input with a mask token, (B, M) bool: True where the token stood for the element
+            when this batch was encoded, because it was drawn, is always hidden, was masked, or was not there.
 
     Raises:
         ValueError: The latents are not floating-point (B, N, D) with at least one sample, or hold NaN or infinities.
@@ -36,6 +49,7 @@ class Encoded:
 
     latents: Tensor
     byte_arrays: Mapping[str, ByteArray]
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 3 or 0 in self.latents.shape or not self.latents.is_floating_point():
@@ -51,115 +65,118 @@ class Encoded:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderNeeds:
+    """What a decoder needs of the model's other parts. By default, nothing but the latents.
+
+    Attributes:
+        embedding: Input whose table of tokens the output is tied to.
+        elements: Inputs whose elements queries are made of, and how many of the first channels of these.
+        inputs: Further inputs that the decoder refers to, for their grid or their mask.
+        can_share_attention: Whether it has queries that may attend through a shared attention
+            (`SharedAttentionConfig`). Then its `num_query_channels` is not None, and it takes
+            `DecoderParts.attended_channels` and `DecoderRequest.attention`.
+    """
+
+    embedding: str | None = None
+    elements: Mapping[str, int] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    can_share_attention: bool = False
+
+    @property
+    def names(self) -> set[str]:
+        """All inputs that the decoder refers to."""
+        tied = () if self.embedding is None else (self.embedding,)
+        return {*tied, *self.elements, *self.inputs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ComponentConfig):
+    """Base of all decoder configurations."""
+
+    def needs(self) -> DecoderNeeds:
+        """Returns what a decoder of these settings needs of the model's other parts; nothing by default.
+
+        The configuration of a model checks the names by it, and the model builds the decoder's parts by it.
+        """
+        return DecoderNeeds()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderParts:
+    """What a decoder is built with besides its settings: what the model's parts must agree on.
+
+    Attributes:
+        latent_channels: D.
+        attended_channels: Width of what a shared attention makes of a query; None for an attention of its own.
+        embedding: The table of tokens that `DecoderNeeds.embedding` asks for; None if that input has none. It belongs
+            to the input's adapter, so hold it without registering it, as `TiedOutput` does: it is saved once.
+    """
+
+    latent_channels: int
+    attended_channels: int | None = None
+    embedding: LearnedArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderRequest:
+    """What one call of a decoder asks for. Decoders that take no points are never given any, nor a grid.
+
+    Attributes:
+        points: Points of the output, of its `Decoder.query_grid`; the whole output if None.
+        grid: Another grid than `Decoder.query_grid`, for the whole output at another resolution.
+        chunk_size: Queries that are decoded at once.
+        memory_budget: Bytes that a chunk may take, if `chunk_size` is None; the decoder's default if both are None.
+        on_decoded: Called after each chunk with the number of queries in it.
+        attention: The shared attention, where the decoder was built with `DecoderParts.attended_channels`.
+    """
+
+    points: Points | None = None
+    grid: tuple[int, ...] | None = None
+    chunk_size: int | None = None
+    memory_budget: int | None = None
+    on_decoded: Callable[[int], None] | None = None
+    attention: QueryAttention | None = None
+
+
+WHOLE_OUTPUT = DecoderRequest()
+"""The request for the whole output, with an attention of the decoder's own."""
+
+
 class Decoder(nn.Module, ABC):
     """Turns an encoded batch into one output.
 
-    A subclass has a `Config` dataclass beside it, is built as ``Decoder(config, latent_channels=D)``, and is made
-    known with `perceiver_io.register_decoder`.
+    A subclass has a `Config`, a dataclass of its own that derives from `DecoderConfig`, is built as
+    ``Decoder(config, parts)`` with a `DecoderParts`, and is made known with `perceiver_io.register_decoder`.
 
-    Some decoders take more, and get it where the model's configuration says so:
-
-    - An output that shares its attention (`SharedAttentionConfig`) needs a decoder with `num_query_channels`. It is
-      built with ``attended_channels``, the width of what its queries become, and called with ``attention``.
-    - A configuration with a field ``tied_to`` names an input; the decoder is built with ``embedding``, the table of
-      that input's tokens.
-    - A decoder whose class says ``takes_points`` is called with ``points``, ``grid``, ``chunk_size``,
-      ``memory_budget`` and ``on_decoded``; see `DenseDecoder`.
+    Attributes:
+        takes_points: Whether it decodes single points and other grids. If so, it overrides `query_grid`.
+        num_query_channels: Width of its queries; None where it cannot share an attention.
     """
 
-    Config: ClassVar[type[ComponentConfig]]
+    Config: ClassVar[type[DecoderConfig]]
     takes_points: ClassVar[bool] = False
+    num_query_channels: int | None = None
 
     @abstractmethod
-    def forward(self, encoded: Encoded) -> Tensor:
-        """Decodes (B, …), as the decoder documents it."""
-
-
-@register_decoder("classification")
-class ClassificationDecoder(Decoder):
-    """One learned query that cross-attends to the latents, then a linear layer (Perceiver IO, section 3.2).
-
-    Args:
-        config: The settings.
-        latent_channels: D.
-        attended_channels: Width of what a shared attention makes of the query; None for an attention of its own.
-    """
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(QueryAttentionConfig):
-        """Settings of the decoder; those of its attention too, unless that is shared.
-
-        Attributes:
-            num_classes: K.
-            query_channels: Q; D if None.
-        """
-
-        num_classes: int
-        query_channels: int | None = None
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            _check_num_classes(self.num_classes)
-
-    def __init__(self, config: Config, *, latent_channels: int, attended_channels: int | None = None) -> None:
-        super().__init__()
-        self.num_query_channels = latent_channels if config.query_channels is None else config.query_channels
-        self.query = LearnedArray(1, self.num_query_channels)
-        if attended_channels is None:
-            self.cross_attend = config.cross_attention(
-                query_channels=self.num_query_channels, latent_channels=latent_channels
-            )
-            attended_channels = self.num_query_channels
-        self.output = Linear(attended_channels, config.num_classes)
-
-    def forward(self, encoded: Encoded, *, attention: QueryAttention | None = None) -> Tensor:
-        """Returns (B, K) logits.
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> Tensor:
+        """Decodes a batch.
 
         Args:
-            encoded: The latents.
-            attention: The shared attention, if it has none of its own.
-        """
-        attention = self.cross_attend if attention is None else attention
-        queries_BOQ = self.query().to(encoded.latents.dtype).expand(encoded.latents.shape[0], -1, -1)
-        latents = attention.prepare(encoded.latents, num_queries=1)
-        return attention(queries_BOQ, latents, then=(self.output,)).squeeze(1)
+            encoded: The latents, and the byte arrays of the inputs.
+            request: What is asked for.
 
-
-@register_decoder("pooled-classification")
-class PooledClassificationDecoder(Decoder):
-    """Mean of the latents, then a linear layer: the query-free decoder of the original Perceiver (section 3.1).
-
-    Args:
-        config: The settings.
-        latent_channels: D.
-    """
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(ComponentConfig):
-        """Settings of the decoder.
-
-        Attributes:
-            num_classes: K.
-            use_layer_norm: Whether the mean is layer-normed before the projection.
+        Returns:
+            (B, …) the whole output, as the decoder documents it; (B, O, V) at O points, V values each.
         """
 
-        num_classes: int
-        use_layer_norm: bool = True
+    def query_grid(self, encoded: Encoded) -> tuple[int, ...]:
+        """Returns the size of each axis of the grid that points are points of.
 
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            _check_num_classes(self.num_classes)
+        Args:
+            encoded: The batch, because a grid may follow an input's.
 
-    def __init__(self, config: Config, *, latent_channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(latent_channels) if config.use_layer_norm else nn.Identity()
-        self.output = Linear(latent_channels, config.num_classes)
-
-    def forward(self, encoded: Encoded) -> Tensor:
-        """Returns (B, K) logits."""
-        return self.output(self.norm(encoded.latents.mean(dim=1)))
-
-
-def _check_num_classes(num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        Raises:
+            ValueError: The decoder takes no points, or the grid follows an input that is not there.
+        """
+        raise ValueError(f"{type(self).__name__} takes no points: its output is decoded whole.")

@@ -7,7 +7,6 @@ E channels of what a query becomes, F output channels, V values of a query (F fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -18,7 +17,15 @@ from transformers import initialization as init
 
 from perceiver_io.brackets import Affine
 from perceiver_io.byte_array import ByteArray
-from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.decoder import (
+    WHOLE_OUTPUT,
+    Decoder,
+    DecoderConfig,
+    DecoderNeeds,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+)
 from perceiver_io.layers import LearnedArray, Linear
 from perceiver_io.points import Points
 from perceiver_io.position import (
@@ -26,11 +33,12 @@ from perceiver_io.position import (
     LearnedPositionEncoding,
     Resize,
     Spacing,
+    at_elements,
     axis_coordinates,
     flat_indices,
     interpolate,
 )
-from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
+from perceiver_io.query_attention import QueryAttentionConfig
 from perceiver_io.registry import register_decoder
 
 __all__ = ["DEFAULT_MEMORY_BUDGET", "DenseDecoder", "TiedOutput"]
@@ -47,18 +55,17 @@ class DenseDecoder(Decoder):
 
     Args:
         config: The settings.
-        latent_channels: D.
-        attended_channels: Width of what a shared attention makes of a query; None for an attention of its own.
-        embedding: The table of tokens that the output is tied to, if the settings name one.
+        parts: D, the width that a shared attention gives, and the table of tokens that the output is tied to.
 
     Raises:
         ValueError: The settings ask for an embedding that is not given, or whose size is another.
     """
 
     takes_points = True
+    num_query_channels: int
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(QueryAttentionConfig):
+    class Config(DecoderConfig, QueryAttentionConfig):
         """Settings of the decoder; those of its attention too, unless that is shared.
 
         Attributes:
@@ -111,6 +118,16 @@ class DenseDecoder(Decoder):
             """The input whose grid the queries have, if any."""
             return self.query_input or self.grid_input
 
+        def needs(self) -> DecoderNeeds:
+            """Returns the inputs that the settings name, and that it may share an attention."""
+            referred = (self.grid_input, self.query_mask_input)
+            return DecoderNeeds(
+                embedding=self.tied_to,
+                elements={} if self.query_input is None else {self.query_input: self.query_input_channels},
+                inputs=tuple(name for name in referred if name is not None),
+                can_share_attention=True,
+            )
+
         def _check(self) -> None:
             name = "DenseDecoder.Config"
             for field in ("output_channels", "num_bands", "position_channels"):
@@ -162,23 +179,17 @@ class DenseDecoder(Decoder):
                         f"axes, got {self.channel_axis}."
                     )
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        latent_channels: int,
-        attended_channels: int | None = None,
-        embedding: LearnedArray | None = None,
-    ) -> None:
+    def __init__(self, config: Config, parts: DecoderParts) -> None:
         super().__init__()
         self.config = config
         self.position = _position(config)
         self.num_query_channels = config.query_input_channels + (
             0 if self.position is None else self.position.num_channels
         )
+        attended_channels, embedding = parts.attended_channels, parts.embedding
         if attended_channels is None:
             self.cross_attend = config.cross_attention(
-                query_channels=self.num_query_channels, latent_channels=latent_channels
+                query_channels=self.num_query_channels, latent_channels=parts.latent_channels
             )
             attended_channels = self.num_query_channels
         self.num_values = config.output_channels * math.prod(config.patch_size or (1,))
@@ -195,28 +206,13 @@ class DenseDecoder(Decoder):
                 )
             self.output = TiedOutput(embedding)
 
-    def forward(
-        self,
-        encoded: Encoded,
-        *,
-        attention: QueryAttention | None = None,
-        points: Points | None = None,
-        grid: Sequence[int] | None = None,
-        chunk_size: int | None = None,
-        memory_budget: int | None = None,
-        on_decoded: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Decodes the whole output, or some of its points.
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> Tensor:
+        """Decodes the whole output, at its own or another resolution, or some of its points.
 
         Args:
             encoded: The latents, and the byte arrays of the inputs that queries are made of.
-            attention: The shared attention, if it has none of its own.
-            points: Points of `query_grid`; all if None.
-            grid: Another grid than `query_grid`, for the whole output at another resolution.
-            chunk_size: Queries at once.
-            memory_budget: Bytes that a chunk may take, if `chunk_size` is None. Without either, 256 MiB; while
-                gradients are recorded, which keeps everything anyway, all at once.
-            on_decoded: Called after each chunk with the number of queries in it.
+            request: What is asked for. Without a size or budget of chunks they take 256 MiB; while gradients are
+                recorded, which keeps everything anyway, all queries are one chunk.
 
         Returns:
             (B, O, V) for points; else the whole output, for example (B, F, H, W), as `Config.channel_axis` says.
@@ -224,9 +220,10 @@ class DenseDecoder(Decoder):
         Raises:
             ValueError: An input that queries are made of is not there, or cannot be had at these points.
         """
-        attention = self.cross_attend if attention is None else attention
-        query_grid = self.query_grid(encoded) if grid is None else tuple(grid)
-        if grid is not None:
+        attention = self.cross_attend if request.attention is None else request.attention
+        points, chunk_size = request.points, request.chunk_size
+        query_grid = self.query_grid(encoded) if request.grid is None else request.grid
+        if request.grid is not None:
             nominal = self.config.max_resolution or self.config.grid or self.query_grid(encoded)
             if len(query_grid) != len(nominal):
                 raise ValueError(f"The output's grid has {len(nominal)} axes, got {query_grid}.")
@@ -234,7 +231,9 @@ class DenseDecoder(Decoder):
         latents = attention.prepare(encoded.latents, num_queries=num_queries)
         if chunk_size is None:
             floats_per_query = attention.floats_per_query(latents)
-            chunk_size = self._chunk_size(encoded.latents, memory_budget, num_queries, floats_per_query)
+            chunk_size = self._chunk_size(
+                encoded.latents, request.memory_budget, num_queries, floats_per_query
+            )
         parts: list[Tensor] = []
         values_BOV: Tensor | None = None
         for start in range(0, num_queries, chunk_size):
@@ -256,8 +255,8 @@ class DenseDecoder(Decoder):
                     shape = (decoded_BOV.shape[0], num_queries, decoded_BOV.shape[2])
                     values_BOV = decoded_BOV.new_empty(shape)
                 values_BOV[:, start:stop] = decoded_BOV
-            if on_decoded is not None:
-                on_decoded(stop - start)
+            if request.on_decoded is not None:
+                request.on_decoded(stop - start)
         if values_BOV is None:
             values_BOV = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         if self.config.scale != 1:
@@ -324,7 +323,7 @@ class DenseDecoder(Decoder):
             return None
         if byte_array.grid != points.grid:
             return None
-        return byte_array.mask[:, flat_indices(points.indices, points.grid)]
+        return at_elements(byte_array.mask, flat_indices(points.indices, points.grid))
 
     def _chunk_size(
         self, latents_BND: Tensor, memory_budget: int | None, num_queries: int, floats_per_query: int
@@ -412,9 +411,9 @@ def _at(source: ByteArray, num_channels: int, points: Points, *, name: str, spac
         return interpolate(values_BMC, source.grid, points.coordinates, spacing=spacing)
     indices_OA = _given(points.indices)
     if points.grid == source.grid:
-        return values_BMC[:, flat_indices(indices_OA, points.grid)]
+        return at_elements(values_BMC, flat_indices(indices_OA, points.grid))
     axes = axis_coordinates(points.grid, spacing=spacing, device=values_BMC.device)
-    coordinates_OA = torch.stack([x_I[indices_OA[:, axis]] for axis, x_I in enumerate(axes)], dim=1)
+    coordinates_OA = torch.stack([x_I[indices_OA[..., axis]] for axis, x_I in enumerate(axes)], dim=-1)
     return interpolate(values_BMC, source.grid, coordinates_OA, spacing=spacing)
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.plugins import load_plugin
 from perceiver_io.published.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
 
 __all__ = ["from_pretrained", "load_model_plugins"]
@@ -51,7 +52,8 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
     if name not in known:
         raise ValueError(
             f"{source} was saved by the class {name!r}, which is not known here. Known: {', '.join(sorted(known))}. "
-            "Import the module that defines it first."
+            "Import the module that defines it first, or install the package that announces it in the group "
+            f"{MODEL_GROUP!r}.{_broken_plugins()}"
         )
     return known[name].from_pretrained(source, **kwargs)
 
@@ -84,12 +86,20 @@ def load_model_plugins() -> None:
     """
     for entry_point in entry_points(group=MODEL_GROUP):
         try:
-            entry_point.load()
-        except Exception as error:  # whatever a foreign module raises
-            warnings.warn(
-                f"The model plug-in {entry_point.name!r} ({entry_point.value}) cannot be imported: {error!r}",
-                stacklevel=2,
-            )
+            load_plugin(entry_point)
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=2)
+
+
+def _broken_plugins() -> str:
+    """What is wrong with the model plug-ins that cannot be imported; the class that is asked for may be in one."""
+    problems = ""
+    for entry_point in entry_points(group=MODEL_GROUP):
+        try:
+            load_plugin(entry_point)
+        except ValueError as error:
+            problems += f" {error}"
+    return problems
 
 
 def _subclasses(cls: type[PerceiverIOPreTrainedModel]) -> Iterator[type[PerceiverIOPreTrainedModel]]:

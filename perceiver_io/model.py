@@ -5,13 +5,12 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,10 +20,8 @@ from transformers import PreTrainedModel
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
 from perceiver_io.byte_array import ByteArray, ByteArrayPacker
-from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import Decoder, Encoded
-from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
@@ -41,10 +38,12 @@ class PerceiverIOOutput:
     Attributes:
         outputs: Each output by its name.
         latents: (B, N, D).
+        hidden: As `Encoded.hidden`: by input name, (B, M) bool, True where a mask token stood for the element.
     """
 
     outputs: Mapping[str, Tensor]
     latents: Tensor
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.outputs[name]
@@ -137,16 +136,16 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             input_channels=self.packer.num_channels,
             content_channels=[adapter.num_content_channels for adapter in adapters.values()],
         )
-        self.decoders = nn.ModuleDict(
-            {name: self._decoder(name, part) for name, part in config.outputs.items()}
-        )
+        decoders = {
+            name: _built_decoder(name, part, config, adapters) for name, part in config.outputs.items()
+        }
+        self.decoders = nn.ModuleDict(decoders)
         self.shared_attention = None
         if config.shared_attention is not None:
             self.shared_attention = SharedAttention(
                 config.shared_attention,
                 query_channels={
-                    name: cast(Any, self.decoders[name]).num_query_channels
-                    for name in config.shared_attention.outputs
+                    name: _query_channels(name, decoders[name]) for name in config.shared_attention.outputs
                 },
                 latent_channels=config.encoder.latent_channels,
             )
@@ -169,7 +168,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             points: As `decode`.
 
         Returns:
-            The outputs by name, and the latents.
+            The outputs by name, the latents, and which elements mask tokens stood for.
 
         Raises:
             ValueError: An input or mask is unknown or does not fit its adapter, a sample is wholly masked, or what
@@ -177,7 +176,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         """
         encoded = self.encode(inputs, masks)
         decoded = self.decode(encoded, outputs, points=points)
-        return PerceiverIOOutput(outputs=decoded, latents=encoded.latents)
+        return PerceiverIOOutput(outputs=decoded, latents=encoded.latents, hidden=encoded.hidden)
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Encoded:
         """Encodes a batch once, for any number of calls of `decode`.
@@ -187,12 +186,13 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             masks: As `forward`.
 
         Returns:
-            The latents and the byte arrays.
+            The latents, the byte arrays, and which elements mask tokens stood for.
         """
         byte_arrays = self._adapt(inputs, masks)
-        packed, _ = self.packer(byte_arrays)
+        packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
-        return Encoded(latents=self.encoder(packed), byte_arrays=byte_arrays)
+        hidden = {name: segment.hidden for name, segment in segments.items() if segment.hidden is not None}
+        return Encoded(latents=self.encoder(packed), byte_arrays=byte_arrays, hidden=hidden)
 
     def decode(
         self,
@@ -213,9 +213,10 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         Args:
             encoded: What `encode` returned.
             outputs: Names of the outputs that are wanted; if None, those that `points` and `grids` name, or all.
-            points: Points of dense outputs, by name: (O,) integer row-major indices of the output's grid, (O, A)
-                integer indices along each axis, or (O, A) floating-point coordinates in [-1, 1]. Where queries yield
-                patches, the grid is one of patches. None asks for the whole output.
+            points: Points of dense outputs, by name, as `Points.parse` reads them. The same for all samples: (O,)
+                integer row-major indices of the output's grid, (O, A) integer indices along each axis, or (O, A)
+                floating-point coordinates in [-1, 1]. Different for each: the same with a batch axis before. Where
+                queries yield patches, the grid is one of patches. None asks for the whole output.
             grids: Sizes of another query grid of dense outputs, by name: the whole output at another resolution.
             chunk_size: Output queries that are decoded at once.
             memory_budget: Bytes that a chunk may take, where there is no `chunk_size`. Without either, 256 MiB; while
@@ -241,9 +242,9 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         for what, size in (("chunk_size", chunk_size), ("memory_budget", memory_budget)):
             if size is not None and size < 1:
                 raise ValueError(f"{what} must be at least 1, got {size}.")
-        chunks = {"chunk_size": chunk_size, "memory_budget": memory_budget, "on_decoded": on_decoded}
+        request = DecoderRequest(chunk_size=chunk_size, memory_budget=memory_budget, on_decoded=on_decoded)
         return {
-            name: self._decode(name, encoded, points=points.get(name), grid=grids.get(name), chunks=chunks)
+            name: self._decode(name, encoded, request, points=points.get(name), grid=grids.get(name))
             for name in names
         }
 
@@ -251,54 +252,37 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         self,
         name: str,
         encoded: Encoded,
+        request: DecoderRequest,
         *,
         points: Tensor | None,
         grid: Sequence[int] | None,
-        chunks: Mapping[str, Any],
     ) -> Tensor:
-        decoder = cast(Decoder, self.decoders[name])
-        arguments: dict[str, Any] = {}
+        """Decodes one output: the request that all have in common, with what is asked of this one."""
+        decoder = self.decoders[name]
+        assert isinstance(decoder, Decoder)
         if self.shared_attention is not None and name in self.shared_attention.padding:
-            arguments["attention"] = self.shared_attention.of(name)
-        if decoder.takes_points:
-            if points is not None and grid is not None:
-                raise ValueError(f"The output {name!r} is asked for at points and on a grid: choose one.")
-            if grid is not None and not (isinstance(grid, Sequence) and grid and min(grid) >= 1):
+            request = replace(request, attention=self.shared_attention.of(name))
+        if not decoder.takes_points and (points is not None or grid is not None):
+            raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
+        if points is not None and grid is not None:
+            raise ValueError(f"The output {name!r} is asked for at points and on a grid: choose one.")
+        if points is not None:
+            parsed = Points.parse(
+                points,
+                decoder.query_grid(encoded),
+                name=name,
+                batch_size=encoded.latents.shape[0],
+                device=encoded.latents.device,
+            )
+            request = replace(request, points=parsed)
+        if grid is not None:
+            if not (isinstance(grid, Sequence) and grid and min(grid) >= 1):
                 raise ValueError(
                     f"The grid of the output {name!r} must have sizes of at least 1, got {grid}."
                 )
-            if points is not None:
-                query_grid = cast(DenseDecoder, decoder).query_grid(encoded)
-                arguments["points"] = Points.parse(
-                    points, query_grid, name=name, device=encoded.latents.device
-                )
-            arguments |= {"grid": grid, **chunks}
-        elif points is not None or grid is not None:
-            raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
-        decoded: Tensor = decoder(encoded, **arguments)
+            request = replace(request, grid=tuple(grid))
+        decoded: Tensor = decoder(encoded, request)
         return decoded
-
-    def _decoder(self, name: str, part: ComponentConfig) -> Decoder:
-        config = self.config
-        arguments: dict[str, Any] = {"latent_channels": config.encoder.latent_channels}
-        if config.shared_attention is not None and name in config.shared_attention.outputs:
-            if "attended_channels" not in inspect.signature(config.decoder_class(name)).parameters:
-                raise ValueError(
-                    f"The output {name!r} cannot share an attention: {config.decoder_class(name).__name__} has none. "
-                    "Take it off shared_attention.outputs."
-                )
-            arguments["attended_channels"] = config.shared_attention.output_channels
-        if (tied_to := getattr(part, "tied_to", None)) is not None:
-            arguments["embedding"] = cast(InputAdapter, self.adapters[tied_to]).tied_embedding()
-        if (source := getattr(part, "query_input", None)) is not None:
-            available = cast(InputAdapter, self.adapters[source]).num_channels
-            wanted = getattr(part, "query_input_channels", 0)
-            if wanted > available:
-                raise ValueError(
-                    f"The output {name!r} takes {wanted} channels of the input {source!r}, which has {available}."
-                )
-        decoder: Decoder = config.decoder_class(name)(part, **arguments)
-        return decoder
 
     def attention_maps(
         self,
@@ -360,6 +344,43 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             for name, adapter in self.adapters.items()
             if name in inputs
         }
+
+
+def _built_decoder(
+    name: str, part: DecoderConfig, config: PerceiverIOConfig, adapters: Mapping[str, InputAdapter]
+) -> Decoder:
+    """Builds the decoder of an output, with what it needs of the other parts."""
+    needs, decoder_class = part.needs(), config.decoder_class(name)
+    attended_channels = None
+    if config.shared_attention is not None and name in config.shared_attention.outputs:
+        if not needs.can_share_attention:
+            raise ValueError(
+                f"The output {name!r} cannot share an attention: {decoder_class.__name__} has none. "
+                "Take it off shared_attention.outputs."
+            )
+        attended_channels = config.shared_attention.output_channels
+    for source, wanted in needs.elements.items():
+        available = adapters[source].num_channels
+        if wanted > available:
+            raise ValueError(
+                f"The output {name!r} takes {wanted} channels of the input {source!r}, which has {available}."
+            )
+    parts = DecoderParts(
+        latent_channels=config.encoder.latent_channels,
+        attended_channels=attended_channels,
+        embedding=None if needs.embedding is None else adapters[needs.embedding].tied_embedding(),
+    )
+    decoder: Decoder = decoder_class(part, parts)
+    return decoder
+
+
+def _query_channels(name: str, decoder: Decoder) -> int:
+    if decoder.num_query_channels is None:
+        raise ValueError(
+            f"The output {name!r} says that it can share an attention, but {type(decoder).__name__} has no "
+            "num_query_channels. Set it in the constructor."
+        )
+    return decoder.num_query_channels
 
 
 def _check_some_real(byte_array: ByteArray) -> None:

@@ -1,6 +1,8 @@
 """Points of an output: which of its elements are asked for, by index or by coordinates.
 
-Shape legend: O points, A axes of the output's grid.
+Points are the same for all samples of a batch, or each sample has its own, as many as the others.
+
+Shape legend: B batch, O points, A axes of the output's grid.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ class Points:
 
     Attributes:
         grid: Size of each axis.
-        indices: (O, A) int64 index along each axis.
-        coordinates: (O, A) floating-point coordinates in [-1, 1].
+        indices: (O, A) int64 index along each axis, or (B, O, A) where each sample has its own points.
+        coordinates: (O, A) floating-point coordinates in [-1, 1], or (B, O, A).
     """
 
     grid: tuple[int, ...]
@@ -39,33 +41,50 @@ class Points:
 
     @classmethod
     def parse(
-        cls, points: Tensor, grid: Sequence[int], *, name: str, device: torch.device | None = None
+        cls,
+        points: Tensor,
+        grid: Sequence[int],
+        *,
+        name: str,
+        batch_size: int | None = None,
+        device: torch.device | None = None,
     ) -> Points:
         """Reads points as people give them.
 
+        | shape | integers | floating point |
+        |---|---|---|
+        | (O,) | row-major indices, for all samples | |
+        | (O, A) | indices along each axis, for all samples | coordinates in [-1, 1], for all samples |
+        | (B, O) | row-major indices of each sample | |
+        | (B, O, A) | indices along each axis, of each sample | coordinates in [-1, 1], of each sample |
+
+        Integers (X, A) are always (O, A): so (B, O) row-major indices of as many points as the grid has axes would be
+        misread. (B, O, A) never is, with A = 1 for a grid of one axis.
+
         Args:
-            points: (O,) integer row-major indices, (O, A) integer indices along each axis, or (O, A) floating-point
-                coordinates in [-1, 1].
+            points: The points.
             grid: Size of each axis.
             name: What messages call the output.
+            batch_size: B; None where points must be the same for all samples.
             device: Where to put them.
 
         Raises:
-            ValueError: The type or shape is another, there are none, or one lies outside of the grid.
+            ValueError: The type or shape is another, there are none, they are for another number of samples, or one
+                lies outside of the grid.
         """
         grid = tuple(grid)
         what = f"Points of the output {name!r}, whose grid is {grid},"
         if not isinstance(points, Tensor):
             raise ValueError(f"{what} must be a tensor, got {type(points).__name__}.")
         integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
-        if points.ndim == 2 and points.shape[1] == len(grid) and (integer or points.is_floating_point()):
-            pass
-        elif not (integer and points.ndim == 1):
+        row_major = _row_major(points, grid, batch_size=batch_size, integer=integer)
+        if row_major is None:
             raise ValueError(
-                f"{what} must be integer row-major indices (O,), integer indices along each axis (O, {len(grid)}), or "
-                f"floating-point coordinates in [-1, 1] (O, {len(grid)}), got {points.dtype} {tuple(points.shape)}."
+                f"{what} must be integer row-major indices {_forms('(O,)', '(B, O)', batch_size)}, integer indices "
+                f"along each axis {_forms(*_by_axis(grid), batch_size)}, or floating-point coordinates in [-1, 1] "
+                f"{_forms(*_by_axis(grid), batch_size)}, got {points.dtype} {tuple(points.shape)}."
             )
-        if points.shape[0] == 0:
+        if 0 in points.shape:
             raise ValueError(f"{what} must be at least one, got none.")
         points = points.to(device)
         if not integer:
@@ -75,31 +94,63 @@ class Points:
                     raise ValueError(f"{what} must have coordinates in [-1, 1], got {low:g} to {high:g}.")
             return cls(grid=grid, coordinates=points)
         points = points.long()
-        sizes = torch.tensor(math.prod(grid) if points.ndim == 1 else grid, device=points.device)
+        sizes = torch.tensor(math.prod(grid) if row_major else grid, device=points.device)
         if not torch.compiler.is_compiling() and ((points < 0) | (points >= sizes)).any():
             raise ValueError(
                 f"{what} must have indices from 0 to {(sizes - 1).tolist()}, got {int(points.min())} to "
                 f"{int(points.max())}."
             )
-        return cls(grid=grid, indices=_unravelled(points, grid) if points.ndim == 1 else points)
+        return cls(grid=grid, indices=_unravelled(points, grid) if row_major else points)
 
     def __len__(self) -> int:
-        points = self.indices if self.coordinates is None else self.coordinates
-        assert points is not None
-        return points.shape[0]
+        """O, the points of a sample."""
+        return self._given.shape[-2]
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether each sample has points of its own."""
+        return self._given.ndim == 3
 
     def part(self, start: int, stop: int) -> Points:
-        """Returns the points `start` to `stop`."""
+        """Returns the points `start` to `stop`, of each sample."""
         return Points(
             grid=self.grid,
-            indices=None if self.indices is None else self.indices[start:stop],
-            coordinates=None if self.coordinates is None else self.coordinates[start:stop],
+            indices=None if self.indices is None else self.indices[..., start:stop, :],
+            coordinates=None if self.coordinates is None else self.coordinates[..., start:stop, :],
         )
 
+    @property
+    def _given(self) -> Tensor:
+        given = self.indices if self.coordinates is None else self.coordinates
+        assert given is not None
+        return given
 
-def _unravelled(flat_O: Tensor, grid: Sequence[int]) -> Tensor:
+
+def _row_major(
+    points: Tensor, grid: tuple[int, ...], *, batch_size: int | None, integer: bool
+) -> bool | None:
+    """Whether points are row-major indices; None if their shape and type are those of no points."""
+    by_axis = points.ndim >= 2 and points.shape[-1] == len(grid)
+    per_sample = points.ndim >= 2 and points.shape[0] == batch_size
+    if by_axis and (points.ndim == 2 or (points.ndim == 3 and per_sample)):
+        return False if integer or points.is_floating_point() else None
+    if integer and (points.ndim == 1 or (points.ndim == 2 and per_sample)):
+        return True
+    return None
+
+
+def _by_axis(grid: tuple[int, ...]) -> tuple[str, str]:
+    return f"(O, {len(grid)})", f"(B, O, {len(grid)})"
+
+
+def _forms(shared: str, per_sample: str, batch_size: int | None) -> str:
+    return shared if batch_size is None else f"{shared} or {per_sample.replace('B', str(batch_size))}"
+
+
+def _unravelled(flat: Tensor, grid: Sequence[int]) -> Tensor:
+    """(…,) row-major indices -> (…, A) indices along each axis."""
     indices = []
     for size in reversed(grid):
-        indices.append(flat_O % size)
-        flat_O = flat_O.div(size, rounding_mode="floor")
-    return torch.stack(indices[::-1], dim=1)
+        indices.append(flat % size)
+        flat = flat.div(size, rounding_mode="floor")
+    return torch.stack(indices[::-1], dim=-1)

@@ -19,9 +19,12 @@ __all__ = [
     "LearnedPositionEncoding",
     "Resize",
     "Spacing",
+    "at_elements",
     "axis_coordinates",
+    "flat_indices",
     "fourier_features",
     "grid_coordinates",
+    "interpolate",
 ]
 
 Resize = Literal["interpolate", "truncate"]
@@ -142,12 +145,12 @@ class FourierPositionEncoding(nn.Module):
     def at_indices(
         self, grid: Sequence[int], indices_OA: Tensor, *, spacing: Spacing = "ends", like: Tensor
     ) -> Tensor:
-        """Returns the (O, P) encoding of some elements of a grid, by their index along each axis."""
+        """Returns the (…, O, P) encoding of some elements of a grid, by their (…, O, A) index along each axis."""
         features = self._axis_features(self._axes(grid, spacing=spacing, like=like), like=like)
-        return torch.cat([feature_IK[indices_OA[:, axis]] for axis, feature_IK in features], dim=-1)
+        return torch.cat([feature_IK[indices_OA[..., axis]] for axis, feature_IK in features], dim=-1)
 
     def at_coordinates(self, coordinates_OA: Tensor, *, like: Tensor) -> Tensor:
-        """Returns the (O, P) encoding of any coordinates in [-1, 1]."""
+        """Returns the (…, O, P) encoding of any (…, O, A) coordinates in [-1, 1]."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         features_OP = fourier_features(
             coordinates_OA.to(dtype),
@@ -231,21 +234,39 @@ class LearnedPositionEncoding(nn.Module):
         return resized_1PG.flatten(2).squeeze(0).T.to(like.dtype)
 
     def at_indices(self, grid: Sequence[int], indices_OA: Tensor, *, like: Tensor) -> Tensor:
-        """Returns the (O, P) encoding of some elements of a grid, by their index along each axis."""
+        """Returns the (…, O, P) encoding of some elements of a grid, by their (…, O, A) index along each axis."""
         return self.forward(grid, like=like)[flat_indices(indices_OA, grid)]
 
     def at_coordinates(self, coordinates_OA: Tensor, *, spacing: Spacing = "ends", like: Tensor) -> Tensor:
-        """Returns the (O, P) encoding of coordinates in [-1, 1], linear between the rows of the table."""
-        table_MP = self.table()
-        return interpolate(table_MP[None].to(like.dtype), self.grid, coordinates_OA, spacing=spacing)[0]
+        """Returns the (…, O, P) encoding of (…, O, A) coordinates in [-1, 1], linear between rows of the table."""
+        table_1MP = self.table()[None].to(like.dtype)
+        flat_OA = coordinates_OA.flatten(0, -2)
+        rows_1OP = interpolate(table_1MP, self.grid, flat_OA, spacing=spacing)
+        return rows_1OP[0].unflatten(0, coordinates_OA.shape[:-1])
 
 
 def flat_indices(indices_OA: Tensor, grid: Sequence[int]) -> Tensor:
-    """Returns the (O,) row-major indices of elements of a grid that are given by their index along each axis."""
-    flat_O = indices_OA[:, 0]
+    """Returns the (…, O) row-major indices of elements that are given by (…, O, A) indices along each axis."""
+    flat_O = indices_OA[..., 0]
     for axis in range(1, len(grid)):
-        flat_O = flat_O * grid[axis] + indices_OA[:, axis]
+        flat_O = flat_O * grid[axis] + indices_OA[..., axis]
     return flat_O
+
+
+def at_elements(values_BMP: Tensor, flat_O: Tensor) -> Tensor:
+    """Returns some elements of each sample.
+
+    Args:
+        values_BMP: (B, M, …), what lies at each element.
+        flat_O: (O,) indices of elements, for all samples; or (B, O), for each its own.
+
+    Returns:
+        (B, O, …).
+    """
+    if flat_O.ndim == 1:
+        return values_BMP[:, flat_O]
+    samples_B1 = torch.arange(flat_O.shape[0], device=flat_O.device)[:, None]
+    return values_BMP[samples_B1, flat_O]
 
 
 def interpolate(
@@ -256,18 +277,19 @@ def interpolate(
     Args:
         values_BMP: One row for each element of the grid.
         grid: Size of each axis.
-        coordinates_OA: (O, A) coordinates in [-1, 1].
+        coordinates_OA: (O, A) coordinates in [-1, 1], for all samples; or (B, O, A), for each its own.
         spacing: Where the elements lie; see `axis_coordinates`. Past the last of "steps", the last is taken.
 
     Returns:
         (B, O, P).
     """
     # Each axis on its own: the two rows around a coordinate, weighted by how near they are.
+    first_O = coordinates_OA[..., 0]
     corners: list[tuple[Tensor, Tensor]] = [
-        (torch.zeros_like(coordinates_OA[:, 0], dtype=torch.int64), torch.ones_like(coordinates_OA[:, 0]))
+        (torch.zeros_like(first_O, dtype=torch.int64), torch.ones_like(first_O))
     ]
     for axis, size in enumerate(grid):
-        place_O = (coordinates_OA[:, axis] + 1) / 2 * (size if spacing == "steps" else size - 1)
+        place_O = (coordinates_OA[..., axis] + 1) / 2 * (size if spacing == "steps" else size - 1)
         place_O = place_O.clamp(max=size - 1)
         low_O = place_O.floor().clamp(0, max(size - 2, 0))
         share_O = place_O - low_O
@@ -280,5 +302,8 @@ def interpolate(
             for index_O, side_O in sides
         ]
     return torch.stack(
-        [values_BMP[:, flat_O] * weight_O.to(values_BMP.dtype)[:, None] for flat_O, weight_O in corners]
+        [
+            at_elements(values_BMP, flat_O) * weight_O.to(values_BMP.dtype)[..., None]
+            for flat_O, weight_O in corners
+        ]
     ).sum(dim=0)

@@ -2,25 +2,36 @@
 
 A name is looked up among the classes registered in this process, then among the installed entry points, of
 which only the one asked for is imported. No file ever names a class to import.
+
+Either is enough: a decorated class needs no entry point, and a class that an entry point announces needs no decorator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
+
+from perceiver_io.component import ComponentConfig
+from perceiver_io.decoder import DecoderConfig
+from perceiver_io.plugins import load_plugin
 
 __all__ = [
     "ADAPTERS",
     "DECODERS",
     "TASKS",
+    "ComponentRegistry",
     "Registry",
+    "TaskRegistry",
     "register_adapter",
     "register_decoder",
     "register_task",
 ]
 
 ClassT = TypeVar("ClassT", bound=type)
+RegistryT = TypeVar("RegistryT", bound="Registry[Any]")
 
 
 class Registry(Generic[ClassT]):
@@ -40,21 +51,11 @@ class Registry(Generic[ClassT]):
         """Returns a class decorator that registers under a name.
 
         Raises:
-            ValueError: Another class has the name already.
+            ValueError: Another class has the name already, or the class is none of this kind.
         """
 
         def decorate(cls: ClassT) -> ClassT:
-            known = self._classes.get(name)
-            # A module that is run again (a notebook cell, importlib.reload) replaces its own classes.
-            if known is not None and (known.__module__, known.__qualname__) != (
-                cls.__module__,
-                cls.__qualname__,
-            ):
-                raise ValueError(
-                    f"The {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}. "
-                    f"Register {cls.__qualname__} under another name."
-                )
-            self._classes[name] = cls
+            self._add(name, cls)
             return cls
 
         return decorate
@@ -63,16 +64,16 @@ class Registry(Generic[ClassT]):
         """Returns the class of a name.
 
         Raises:
-            ValueError: Nobody registered the name.
+            ValueError: Nobody registered or announced the name, or what is announced cannot be imported.
         """
         if name not in self._classes:
-            for entry_point in entry_points(group=self.group, name=name):
-                self._classes[name] = entry_point.load()
-        if name not in self._classes:
-            raise ValueError(
-                f"There is no {self.kind} {name!r}. Known: {', '.join(self.names()) or 'none'}. Import the module that "
-                f"registers it first, or install the package that announces it in the group {self.group!r}."
-            )
+            announced = tuple(entry_points(group=self.group, name=name))
+            if not announced:
+                raise ValueError(
+                    f"There is no {self.kind} {name!r}. Known: {', '.join(self.names()) or 'none'}. Import the module "
+                    f"that registers it first, or install the package that announces it in the group {self.group!r}."
+                )
+            self._load(announced[0])
         return self._classes[name]
 
     def names(self) -> list[str]:
@@ -83,55 +84,175 @@ class Registry(Generic[ClassT]):
         """Returns the classes that are known in this process, by name."""
         return dict(self._classes)
 
-    def class_of(self, config: object) -> ClassT:
-        """Returns the registered class that a component configuration belongs to.
+    def extended(self: RegistryT, classes: Mapping[str, ClassT]) -> RegistryT:
+        """Returns a registry that knows these classes first and everything that this one knows besides.
 
         Raises:
-            ValueError: No registered class has this configuration.
+            ValueError: A class is none of this kind.
+        """
+        extended = copy.copy(self)
+        extended._classes = {name: cls for name, cls in self._classes.items() if name not in classes}
+        for name, cls in classes.items():
+            extended._add(name, cls)
+        return extended
+
+    def _add(self, name: str, cls: ClassT) -> None:
+        known = self._classes.get(name)
+        if known is not None and not _same(known, cls):
+            raise ValueError(
+                f"The {self.kind} name {name!r} is taken by {known.__module__}.{known.__qualname__}. "
+                f"Register {cls.__qualname__} under another name."
+            )
+        self._check(name, cls)
+        self._classes[name] = cls
+
+    def _check(self, name: str, cls: ClassT) -> None:
+        """Raises a ValueError if a class is none of this kind; for subclasses."""
+
+    def _load(self, entry_point: EntryPoint) -> ClassT:
+        loaded: Any = load_plugin(entry_point)
+        if not isinstance(loaded, type):
+            raise ValueError(
+                f"The {self.kind} {entry_point.name!r} must be a class, but {entry_point.value!r}, which is announced "
+                f"for it, is a {type(loaded).__name__}."
+            )
+        self._add(entry_point.name, loaded)  # type: ignore[arg-type]  # which class it is, nobody knows before
+        return self._classes[entry_point.name]
+
+
+class ComponentRegistry(Registry[ClassT]):
+    """Names of components, each with a `Config` by which its class is found.
+
+    Args:
+        kind: As `Registry`.
+        group: As `Registry`.
+        config_class: What every `Config` derives from.
+    """
+
+    def __init__(self, kind: str, *, group: str, config_class: type[ComponentConfig]) -> None:
+        super().__init__(kind, group=group)
+        self.config_class = config_class
+
+    def class_of(self, config: ComponentConfig) -> ClassT:
+        """Returns the class that a component configuration belongs to.
+
+        Raises:
+            ValueError: As `name_of`.
         """
         return self._classes[self.name_of(config)]
 
-    def name_of(self, config: object) -> str:
-        """Returns the name of the registered class that a component configuration belongs to.
+    def name_of(self, config: ComponentConfig) -> str:
+        """Returns the name of the class that a component configuration belongs to.
+
+        A class that is only announced gets the name of its entry point. Of these, only those are imported that may be
+        the one: from the package that defines the configuration.
 
         Raises:
-            ValueError: No registered class has this configuration.
+            ValueError: No class that is registered or announced has this configuration.
         """
         for name, known in self._classes.items():
-            if getattr(known, "Config", None) is type(config):
+            if _config_of(known) is type(config):
                 return name
+        failures = ""
+        for entry_point in self._candidates(type(config)):
+            try:
+                if _config_of(self._load(entry_point)) is type(config):
+                    return entry_point.name
+            except ValueError as error:
+                failures += f" {error}"
         raise ValueError(
             f"No registered {self.kind} has the configuration {type(config).__qualname__}. Decorate the class that it "
             f"belongs to with @perceiver_io.register_{self.kind}(name). Known: {', '.join(self.names()) or 'none'}."
+            + failures
         )
 
-    def extended(self, classes: Mapping[str, ClassT]) -> Registry[ClassT]:
-        """Returns a registry that knows these classes first and everything that this one knows besides."""
-        extended: Registry[ClassT] = Registry(self.kind, group=self.group)
-        extended._classes = {**self._classes, **classes}
-        return extended
+    def _candidates(self, config_class: type) -> Iterator[EntryPoint]:
+        """Entry points that may announce the class of a configuration, those of its own module first."""
+        module = config_class.__module__
+        package = module.partition(".")[0]
+        announced = sorted(
+            entry_points(group=self.group), key=lambda entry_point: entry_point.module != module
+        )
+        for entry_point in announced:
+            imported = entry_point.module in sys.modules
+            if entry_point.name not in self._classes and (
+                imported or entry_point.module.partition(".")[0] == package
+            ):
+                yield entry_point
+
+    def _check(self, name: str, cls: ClassT) -> None:
+        config = _config_of(cls)
+        base = f"perceiver_io.{self.config_class.__name__}"
+        if config is None:
+            raise ValueError(
+                f"The {self.kind} {name!r} needs a Config of its own, but {cls.__qualname__} does not define one. A "
+                "configuration says by its class what is built: put a dataclass Config into the class that derives "
+                f"from that of its parent, or from {base}."
+            )
+        if not issubclass(config, self.config_class):
+            raise ValueError(
+                f"{cls.__qualname__}.Config must derive from {base}, got the bases "
+                f"{[parent.__qualname__ for parent in config.__bases__]}. The {self.kind} {name!r} is not registered."
+            )
+        others: list[type] = [*cls.__mro__[1:], *self._classes.values()]
+        for other in others:
+            if _config_of(other) is config and not _same(other, cls):
+                raise ValueError(
+                    f"The {self.kind} {name!r} needs a Config of its own, but {cls.__qualname__} has that of "
+                    f"{other.__module__}.{other.__qualname__}. Give it one that derives from it."
+                )
 
 
-ADAPTERS: Registry[Any] = Registry("adapter", group="perceiver_io.adapters")
-DECODERS: Registry[Any] = Registry("decoder", group="perceiver_io.decoders")
-TASKS: Registry[Any] = Registry("task", group="perceiver_io.tasks")
+class TaskRegistry(Registry[ClassT]):
+    """Names of tasks; a class that does not say its `name` gets the one it is registered under."""
+
+    def _check(self, name: str, cls: Any) -> None:
+        if "name" not in vars(cls):
+            cls.name = name
+
+
+def _same(first: type, second: type) -> bool:
+    """Whether two classes are one; a module that is run again (a notebook cell, a reload) makes its classes anew."""
+    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
+
+
+def _config_of(cls: type) -> type | None:
+    """The Config that a class defines itself; what it inherits belongs to its parent."""
+    config = vars(cls).get("Config")
+    return config if isinstance(config, type) else None
+
+
+ADAPTERS: ComponentRegistry[Any] = ComponentRegistry(
+    "adapter", group="perceiver_io.adapters", config_class=ComponentConfig
+)
+DECODERS: ComponentRegistry[Any] = ComponentRegistry(
+    "decoder", group="perceiver_io.decoders", config_class=DecoderConfig
+)
+TASKS: TaskRegistry[Any] = TaskRegistry("task", group="perceiver_io.tasks")
 
 
 def register_adapter(name: str) -> Callable[[ClassT], ClassT]:
-    """Registers an `InputAdapter` under the name that configurations use for it."""
+    """Registers an `InputAdapter` under the name that configurations use for it.
+
+    Raises:
+        ValueError: Another class has the name, or the class has no `Config` of its own that is a `ComponentConfig`.
+    """
     return ADAPTERS.register(name)
 
 
 def register_decoder(name: str) -> Callable[[ClassT], ClassT]:
-    """Registers a `Decoder` under the name that configurations use for it."""
+    """Registers a `Decoder` under the name that configurations use for it.
+
+    Raises:
+        ValueError: Another class has the name, or the class has no `Config` of its own that is a `DecoderConfig`.
+    """
     return DECODERS.register(name)
 
 
 def register_task(name: str) -> Callable[[ClassT], ClassT]:
-    """Registers a task under the name that the command line uses for it."""
+    """Registers a task under the name that the command line uses for it, which becomes its `name` if it has none.
 
-    def decorate(cls: ClassT) -> ClassT:
-        cls.name = name  # type: ignore[attr-defined]
-        return TASKS.register(name)(cls)
-
-    return decorate
+    Raises:
+        ValueError: Another class has the name.
+    """
+    return TASKS.register(name)

@@ -225,6 +225,36 @@ def test_tokens_learn_where_they_are_seen_and_hidden_content_does_not() -> None:
     assert [name for name, parameter in packer.named_parameters() if parameter.grad is None] == []
 
 
+def test_what_is_hidden_is_where_the_token_stands() -> None:
+    packer = masking(("audio", 0.5), ("label", 1.0), ("video", 0.0)).train()
+    mask = torch.tensor([[True, False, True, True], [True, True, True, False]])
+    video_mask = torch.tensor([[True] * 5 + [False]] * 2)
+    seen = torch.zeros(2, 4)
+    for _ in range(20):
+        packed, segments = packer(three(audio=mask, video=video_mask))
+        for name in ("audio", "label"):
+            segment, token = segments[name], packer.mask_tokens[name].weight
+            values = packed.values[:, segment.start : segment.start + segment.length]
+            assert torch.equal(segments[name].hidden, (values == token).all(-1))
+        seen += segments["audio"].hidden
+    assert (seen[~mask] == 20).all()
+    assert (0 < seen[mask]).all() and (seen[mask] < 20).all()
+    assert segments["label"].hidden.all()
+    # With a probability of zero its token is never seen: what is masked is left out instead.
+    assert segments["video"].hidden.dtype == torch.bool and not segments["video"].hidden.any()
+    _, segments = packer.eval()(three(audio=mask))
+    assert torch.equal(segments["audio"].hidden, ~mask)
+
+
+def test_inputs_without_tokens_hide_nothing_and_lacking_ones_all() -> None:
+    packer = masking(("label", 0.5), num_elements={"label": 2}).eval()
+    parts = three()
+    del parts["label"]
+    _, segments = packer(parts)
+    assert segments["audio"].hidden is None and segments["video"].hidden is None
+    assert segments["label"].hidden.tolist() == [[True, True]] * 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_tokens_and_padding_take_the_type_of_the_elements(dtype: torch.dtype) -> None:
     packer = masking(("label", 1.0), ("video", 0.5), num_elements={"label": 1})

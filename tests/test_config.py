@@ -228,19 +228,19 @@ def dense(**fields: Any) -> DenseDecoder.Config:
         ),
         (
             {"outputs": {"flow": dense(grid_input="frames")}},
-            r"outputs\['flow'\]\.grid_input names \['frames'\], but there are only \['image'\]",
+            r"outputs\['flow'\] names \['frames'\], but there are only \['image'\]",
         ),
         (
             {"outputs": {"flow": dense(query_input="flow", query_input_channels=1)}},
-            r"outputs\['flow'\]\.query_input names \['flow'\]",
+            r"outputs\['flow'\] names \['flow'\]",
         ),
         (
             {"outputs": {"flow": dense(query_mask_input="mask")}},
-            r"outputs\['flow'\]\.query_mask_input names \['mask'\]",
+            r"outputs\['flow'\] names \['mask'\]",
         ),
         (
             {"outputs": {"flow": dense(tied_to="text")}},
-            r"outputs\['flow'\]\.tied_to names \['text'\]",
+            r"outputs\['flow'\] names \['text'\]",
         ),
     ],
 )

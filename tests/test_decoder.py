@@ -8,11 +8,25 @@ from typing import Any
 import pytest
 import torch
 
-from perceiver_io import ByteArray, ClassificationDecoder, Encoded, PooledClassificationDecoder
+from perceiver_io import (
+    ByteArray,
+    ClassificationDecoder,
+    Decoder,
+    DecoderConfig,
+    DecoderNeeds,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+    PooledClassificationDecoder,
+    RegressionDecoder,
+)
+from perceiver_io.decoder import WHOLE_OUTPUT
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.registry import DECODERS
 from perceiver_io.testing import DECODER_CHECKS, DecoderCase
+
+PARTS = DecoderParts(latent_channels=8)
 
 
 def encoded(**fields: Any) -> Encoded:
@@ -31,6 +45,13 @@ def pooled_case(**fields: Any) -> DecoderCase:
     config = PooledClassificationDecoder.Config(num_classes=5, **fields)
     return DecoderCase(
         decoder_class=PooledClassificationDecoder, config=config, encoded=encoded(), output_shape=(5,)
+    )
+
+
+def regression_case(**fields: Any) -> DecoderCase:
+    config = RegressionDecoder.Config(**fields)
+    return DecoderCase(
+        decoder_class=RegressionDecoder, config=config, encoded=encoded(), output_shape=(config.num_outputs,)
     )
 
 
@@ -61,6 +82,10 @@ CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
             query_channels=4, num_heads=2, qk_channels=6, v_channels=10, widening_factor=2
         ),
         "published-learned": lambda: classification_case(use_query_residual=False, activation="gelu_tanh"),
+    },
+    "regression": {
+        "defaults": lambda: regression_case(),
+        "widths": lambda: regression_case(num_outputs=3, query_channels=4, num_heads=2, qk_channels=6),
     },
     "pooled-classification": {
         "defaults": lambda: pooled_case(),
@@ -132,7 +157,7 @@ def test_every_registered_decoder_has_cases() -> None:
 
 
 def test_classification_is_one_query_then_a_linear_layer() -> None:
-    decoder = ClassificationDecoder(ClassificationDecoder.Config(num_classes=5), latent_channels=8)
+    decoder = ClassificationDecoder(ClassificationDecoder.Config(num_classes=5), PARTS)
     batch = encoded()
     query = decoder.query.weight.expand(2, 1, 8)
     expected = (
@@ -144,7 +169,7 @@ def test_classification_is_one_query_then_a_linear_layer() -> None:
 @pytest.mark.parametrize("use_layer_norm", [False, True])
 def test_pooled_is_the_mean_then_a_linear_layer(use_layer_norm: bool) -> None:
     config = PooledClassificationDecoder.Config(num_classes=5, use_layer_norm=use_layer_norm)
-    decoder = PooledClassificationDecoder(config, latent_channels=8)
+    decoder = PooledClassificationDecoder(config, PARTS)
     batch = encoded()
     mean = batch.latents.sum(dim=1) / 3
     if use_layer_norm:
@@ -160,7 +185,7 @@ def test_fewer_than_two_classes_are_refused(decoder: Any) -> None:
 
 def test_no_heads_are_refused() -> None:
     with pytest.raises(ValueError, match="num_heads must be at least 1, got 0"):
-        ClassificationDecoder(ClassificationDecoder.Config(num_classes=2, num_heads=0), latent_channels=8)
+        ClassificationDecoder.Config(num_classes=2, num_heads=0)
 
 
 @pytest.mark.parametrize(
@@ -202,15 +227,22 @@ class SeesOtherQueries(DenseDecoder):
 
 
 class CountsWrong(DenseDecoder):
-    def forward(self, encoded: Encoded, **arguments: Any) -> torch.Tensor:
-        output = super().forward(encoded, **arguments)
-        return output if arguments.get("points") is None else output[..., :1]
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
+        output = super().forward(encoded, request)
+        return output if request.points is None else output[..., :1]
+
+
+class TakesTheFirstSamplesPoints(DenseDecoder):
+    def queries(self, encoded: Encoded, points: Points) -> torch.Tensor:
+        if points.per_sample:
+            points = dataclasses.replace(points, indices=points.indices[0])
+        return super().queries(encoded, points)
 
 
 class ForgetsTheSharedAttention(DenseDecoder):
-    def forward(self, encoded: Encoded, **arguments: Any) -> torch.Tensor:
-        output = super().forward(encoded, **arguments)
-        return output if arguments.get("attention") is None else output.detach()
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
+        output = super().forward(encoded, request)
+        return output if request.attention is None else output.detach()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +250,7 @@ class ForgetsTheSharedAttention(DenseDecoder):
     [
         (SeesOtherQueries, "points", "another one where it is decoded query by query"),
         (CountsWrong, "points", "not as many values as the whole output"),
+        (TakesTheFirstSamplesPoints, "points", "Points of each sample's own are decoded otherwise"),
         (ForgetsTheSharedAttention, "shared_attention", "does not depend on any of the parameters"),
     ],
 )
@@ -225,3 +258,52 @@ def test_broken_dense_decoders_fail(decoder_class: type[DenseDecoder], check: st
     case = dataclasses.replace(dense_case(2, 3, 4, grid=(3, 4)), decoder_class=decoder_class)
     with pytest.raises(AssertionError, match=message):
         DECODER_CHECKS[check](case)
+
+
+def test_a_vector_is_what_classification_gives_with_the_same_weights() -> None:
+    """The logits of as many classes: only the names of the settings differ."""
+    classes = ClassificationDecoder(ClassificationDecoder.Config(num_classes=3), PARTS)
+    numbers = RegressionDecoder(RegressionDecoder.Config(num_outputs=3), PARTS)
+    numbers.load_state_dict(classes.state_dict())
+    assert torch.equal(numbers(encoded()), classes(encoded()))
+    assert RegressionDecoder(RegressionDecoder.Config(), PARTS)(encoded()).shape == (2, 1)
+
+
+def test_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"RegressionDecoder.Config.num_outputs must be at least 1, got 0"):
+        RegressionDecoder.Config(num_outputs=0)
+
+
+def test_a_class_is_still_saved_under_the_same_names() -> None:
+    decoder = ClassificationDecoder(ClassificationDecoder.Config(num_classes=3), PARTS)
+    assert {name.partition(".")[0] for name in decoder.state_dict()} == {"query", "cross_attend", "output"}
+
+
+def test_what_decoders_need_of_others() -> None:
+    assert DecoderConfig().needs() == DecoderNeeds()
+    assert PooledClassificationDecoder.Config(num_classes=2).needs() == DecoderNeeds()
+    assert ClassificationDecoder.Config(num_classes=2).needs() == DecoderNeeds(can_share_attention=True)
+    needs = DenseDecoder.Config(
+        output_channels=2,
+        grid=(3, 4),
+        grid_input="image",
+        query_input="image",
+        query_input_channels=3,
+        query_mask_input="mask",
+        tied_to="text",
+    ).needs()
+    assert needs == DecoderNeeds(
+        embedding="text", elements={"image": 3}, inputs=("image", "mask"), can_share_attention=True
+    )
+    assert needs.names == {"image", "mask", "text"}
+
+
+def test_a_decoder_takes_no_points_unless_it_says_so() -> None:
+    class Plain(Decoder):
+        def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
+            return encoded.latents
+
+    assert not Plain.takes_points
+    assert Plain().num_query_channels is None
+    with pytest.raises(ValueError, match="Plain takes no points: its output is decoded whole"):
+        Plain().query_grid(encoded())

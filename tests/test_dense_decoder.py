@@ -11,13 +11,23 @@ import torch
 from einops import rearrange
 from torch.nn.functional import grid_sample
 
-from perceiver_io import ByteArray, Encoded, EncoderConfig, PerceiverIO, PerceiverIOConfig, dense_decoder
+from perceiver_io import (
+    ByteArray,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+    EncoderConfig,
+    PerceiverIO,
+    PerceiverIOConfig,
+    dense_decoder,
+)
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.position import fourier_features
 
 GRID = (4, 6)
+PARTS = DecoderParts(latent_channels=8)
 
 
 def encoded(*, grid: Sequence[int] | None = GRID, mask: torch.Tensor | None = None) -> Encoded:
@@ -37,7 +47,7 @@ def decoder(**fields: Any) -> DenseDecoder:
         defaults["grid"] = GRID
     elif fields.get("position", "fourier") == "fourier":
         defaults["max_resolution"] = GRID
-    built = DenseDecoder(DenseDecoder.Config(**defaults | fields), latent_channels=8).eval()
+    built = DenseDecoder(DenseDecoder.Config(**defaults | fields), PARTS).eval()
     with torch.no_grad():  # initial positions are small; biases are zero
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) / 3)
@@ -102,7 +112,9 @@ def test_points_are_entries_of_the_whole(fields: dict[str, Any], spacing: str) -
     tuples = torch.tensor([list(np.unravel_index(int(index), GRID)) for index in chosen])
     for points in (chosen, tuples, coordinates(GRID, spacing)[chosen]):
         parsed = Points.parse(points, GRID, name="image")
-        torch.testing.assert_close(module(batch, points=parsed), whole[:, chosen], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            module(batch, DecoderRequest(points=parsed)), whole[:, chosen], atol=1e-5, rtol=1e-4
+        )
 
 
 @kinds
@@ -110,13 +122,15 @@ def test_chunks_change_nothing(fields: dict[str, Any]) -> None:
     module, batch = decoder(**fields), encoded()
     whole = module(batch)
     for chunk_size in (1, 5, 24, 1000):
-        torch.testing.assert_close(module(batch, chunk_size=chunk_size), whole)
+        torch.testing.assert_close(module(batch, DecoderRequest(chunk_size=chunk_size)), whole)
     for memory_budget in (1, 10_000, 10**9):
-        torch.testing.assert_close(module(batch, memory_budget=memory_budget), whole)
+        torch.testing.assert_close(module(batch, DecoderRequest(memory_budget=memory_budget)), whole)
     points = Points.parse(torch.tensor([3, 22, 7]), GRID, name="image")
-    torch.testing.assert_close(module(batch, points=points, chunk_size=2), by_query(whole)[:, [3, 22, 7]])
-    other = module(batch, grid=(5, 3))
-    torch.testing.assert_close(module(batch, grid=(5, 3), chunk_size=4), other)
+    torch.testing.assert_close(
+        module(batch, DecoderRequest(points=points, chunk_size=2)), by_query(whole)[:, [3, 22, 7]]
+    )
+    other = module(batch, DecoderRequest(grid=(5, 3)))
+    torch.testing.assert_close(module(batch, DecoderRequest(grid=(5, 3), chunk_size=4)), other)
 
 
 def chunk_sizes(module: DenseDecoder, batch: Encoded, **arguments: Any) -> list[int]:
@@ -125,7 +139,7 @@ def chunk_sizes(module: DenseDecoder, batch: Encoded, **arguments: Any) -> list[
     handle = module.cross_attend.query_norm.register_forward_hook(
         lambda _module, inputs, _output: sizes.append(inputs[0].shape[1])
     )
-    module(batch, **arguments)
+    module(batch, DecoderRequest(**arguments))
     handle.remove()
     return sizes
 
@@ -137,7 +151,7 @@ def test_chunks_have_the_size_that_was_asked_for() -> None:
     assert chunk_sizes(module, batch, memory_budget=1) == [1] * 24
     assert chunk_sizes(module, batch, chunk_size=12, memory_budget=1) == [12, 12]
     told: list[int] = []
-    module(batch, chunk_size=10, on_decoded=told.append)
+    module(batch, DecoderRequest(chunk_size=10, on_decoded=told.append))
     assert told == [10, 10, 4]
 
 
@@ -157,7 +171,7 @@ def peak_bytes(module: DenseDecoder, batch: Encoded, **arguments: Any) -> int:
     """The most that was allocated at once."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
-        module(batch, **arguments)
+        module(batch, DecoderRequest(**arguments))
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(itertools.accumulate(sizes))
@@ -175,7 +189,7 @@ def peak_bytes(module: DenseDecoder, batch: Encoded, **arguments: Any) -> int:
 )
 def test_a_chunk_takes_no_more_memory_than_its_budget(fields: dict[str, Any]) -> None:
     config = DenseDecoder.Config(**{"output_channels": 2, "grid": (64, 64)} | fields)
-    module = DenseDecoder(config, latent_channels=64).eval()
+    module = DenseDecoder(config, DecoderParts(latent_channels=64)).eval()
     batch = Encoded(latents=torch.randn(1, 256, 64), byte_arrays={})
     budget = 2**20
     with torch.no_grad():
@@ -193,10 +207,12 @@ def test_a_chunk_takes_no_more_memory_than_its_budget(fields: dict[str, Any]) ->
 @spacings
 def test_another_grid_is_points_at_its_coordinates(kind: str, spacing: str) -> None:
     module, batch = decoder(**KINDS[kind], spacing=spacing), encoded()
-    whole = module(batch, grid=(7, 5))
+    whole = module(batch, DecoderRequest(grid=(7, 5)))
     assert whole.shape == (2, 2, 7, 5)
     points = Points.parse(coordinates((7, 5), spacing), GRID, name="image")
-    torch.testing.assert_close(module(batch, points=points), by_query(whole), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        module(batch, DecoderRequest(points=points)), by_query(whole), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_queries_between_elements_are_interpolated_as_grid_sample_does() -> None:
@@ -212,7 +228,7 @@ def test_learned_positions_of_another_grid_are_interpolated_as_a_whole() -> None
     module, batch = decoder(**KINDS["learned"]), encoded()
     queries = module.position((8, 3), like=batch.latents).expand(2, -1, -1)
     values = module.output(module.cross_attend(queries, batch.latents))
-    torch.testing.assert_close(by_query(module(batch, grid=(8, 3))), values)
+    torch.testing.assert_close(by_query(module(batch, DecoderRequest(grid=(8, 3)))), values)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +242,7 @@ def test_learned_positions_of_another_grid_are_interpolated_as_a_whole() -> None
 def test_patches_are_laid_out_in_space(grid: tuple[int, ...], patch: tuple[int, ...], layout: str) -> None:
     module, batch = decoder(grid=grid, patch_size=patch, channel_axis=-1), encoded()
     count = int(np.prod(grid))
-    values = module(batch, points=Points.of_range(grid, 0, count))
+    values = module(batch, DecoderRequest(points=Points.of_range(grid, 0, count)))
     assert values.shape == (2, count, 2 * int(np.prod(patch)))
     sizes = dict(zip("ijk", grid, strict=False)) | dict(zip("pqr", patch, strict=False))
     torch.testing.assert_close(module(batch), rearrange(values, layout, f=2, **sizes))
@@ -245,7 +261,7 @@ def test_patches_are_laid_out_in_space(grid: tuple[int, ...], patch: tuple[int, 
 )
 def test_channels_lie_where_they_are_wanted(channel_axis: int, layout: str) -> None:
     module, batch = decoder(grid=(2, 3, 4), channel_axis=channel_axis), encoded()
-    values = module(batch, points=Points.of_range((2, 3, 4), 0, 24)).unflatten(1, (2, 3, 4))
+    values = module(batch, DecoderRequest(points=Points.of_range((2, 3, 4), 0, 24))).unflatten(1, (2, 3, 4))
     whole = module(batch)
     torch.testing.assert_close(whole, rearrange(values, layout))
     assert whole.is_contiguous()
@@ -253,18 +269,20 @@ def test_channels_lie_where_they_are_wanted(channel_axis: int, layout: str) -> N
 
 def test_a_single_channel_needs_no_axis() -> None:
     module, batch = decoder(output_channels=1, channel_axis=None, grid=(6,), patch_size=(2,)), encoded()
-    values = module(batch, points=Points.of_range((6,), 0, 6))
+    values = module(batch, DecoderRequest(points=Points.of_range((6,), 0, 6)))
     assert values.shape == (2, 6, 2)
     torch.testing.assert_close(module(batch), values.flatten(1))
 
 
 def test_scale_multiplies_the_output() -> None:
     module, batch = decoder(), encoded()
-    scaled = DenseDecoder(DenseDecoder.Config(**module.config.to_dict() | {"scale": 0.2}), latent_channels=8)
+    scaled = DenseDecoder(DenseDecoder.Config(**module.config.to_dict() | {"scale": 0.2}), PARTS)
     scaled.load_state_dict(module.state_dict())
     torch.testing.assert_close(scaled.eval()(batch), 0.2 * module(batch))
     points = Points.parse(torch.tensor([3]), GRID, name="image")
-    torch.testing.assert_close(scaled(batch, points=points), 0.2 * module(batch, points=points))
+    torch.testing.assert_close(
+        scaled(batch, DecoderRequest(points=points)), 0.2 * module(batch, DecoderRequest(points=points))
+    )
 
 
 def test_the_grid_follows_an_input() -> None:
@@ -291,10 +309,12 @@ def test_queries_of_masked_elements_attend_to_nothing() -> None:
     torch.testing.assert_close(ours[~mask], module.output(x)[0].expand(5, -1))
     chosen = torch.tensor([23, 6, 0])
     points = Points.parse(chosen, GRID, name="image")
-    torch.testing.assert_close(module(batch, points=points), ours[:, chosen])
-    torch.testing.assert_close(by_query(module(batch, chunk_size=5)), ours)
+    torch.testing.assert_close(module(batch, DecoderRequest(points=points)), ours[:, chosen])
+    torch.testing.assert_close(by_query(module(batch, DecoderRequest(chunk_size=5))), ours)
     # An element of another grid, or anything between elements, has no mask of its own.
-    torch.testing.assert_close(module(batch, grid=(3, 4)), unmasked(batch, grid=(3, 4)))
+    torch.testing.assert_close(
+        module(batch, DecoderRequest(grid=(3, 4))), unmasked(batch, DecoderRequest(grid=(3, 4)))
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -312,7 +332,7 @@ def test_runs_in_other_types(fields: dict[str, Any], dtype: torch.dtype) -> None
     points = Points.parse(coordinates(GRID), GRID, name="image")
     module.to(dtype)
     tolerance = 1e-4 if dtype == torch.float64 else 0.15
-    for ours in (by_query(module(converted)), module(converted, points=points)):
+    for ours in (by_query(module(converted)), module(converted, DecoderRequest(points=points))):
         assert ours.dtype == dtype
         torch.testing.assert_close(ours.float(), by_query(expected), atol=tolerance, rtol=tolerance)
 
@@ -325,7 +345,9 @@ def test_gradients_do_not_depend_on_chunks() -> None:
     batch = Encoded(latents=latents, byte_arrays={"image": image})
     leaves = [values, latents, *module.parameters()]
     expected = torch.autograd.grad(module(batch).sin().sum(), leaves)
-    torch.testing.assert_close(torch.autograd.grad(module(batch, chunk_size=7).sin().sum(), leaves), expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(module(batch, DecoderRequest(chunk_size=7)).sin().sum(), leaves), expected
+    )
 
 
 def test_a_query_may_be_the_byte_array_itself() -> None:
@@ -420,7 +442,7 @@ def test_inputs_whose_grid_does_not_fit_are_refused(
 @pytest.mark.parametrize("grid", [(4,), (2, 3, 4)])
 def test_grids_of_other_axes_are_refused(kind: str, grid: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"The output's grid has 2 axes, got \({grid[0]},"):
-        decoder(**KINDS[kind])(encoded(), grid=grid)
+        decoder(**KINDS[kind])(encoded(), DecoderRequest(grid=grid))
 
 
 def test_longer_outputs_than_truncated_positions_are_refused() -> None:

@@ -1,16 +1,24 @@
 """The model: encode, decode, several inputs, and what it refuses."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 import perceiver_io as pio
-from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
+from perceiver_io import (
+    ClassificationDecoder,
+    DecoderNeeds,
+    EncoderConfig,
+    PerceiverIO,
+    PerceiverIOConfig,
+    SharedAttentionConfig,
+)
 from perceiver_io.byte_array import PackingConfig
-from perceiver_io.decoder import PooledClassificationDecoder
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.testing import ElementsAdapter
+from perceiver_io.vector_decoders import PooledClassificationDecoder
 
 CHANNELS = {"audio": 3, "image": 5}
 LENGTHS = {"audio": 4, "image": 6}
@@ -312,6 +320,40 @@ def test_a_whole_sample_may_be_masked_where_tokens_stand_for_it() -> None:
     torch.testing.assert_close(latents[0], perceiver(inputs).latents[0])
     tokens = perceiver.packer.mask_tokens["image"].weight.expand(1, 6, -1)
     torch.testing.assert_close(latents[1:], perceiver({"image": tokens.contiguous()}).latents)
+
+
+def test_what_was_hidden_comes_back() -> None:
+    perceiver = dense_model(packing=PackingConfig(mask_probabilities=(("image", 0.5),))).train()
+    inputs = batch("image")
+    encoded = perceiver.encode(inputs)
+    hidden = encoded.hidden["image"]
+    assert hidden.shape == (2, 6) and hidden.dtype == torch.bool
+    token = perceiver.packer.mask_tokens["image"].weight
+    shown = torch.where(hidden[..., None], token, inputs["image"])
+    torch.testing.assert_close(perceiver.eval()({"image": shown.detach()}).latents, encoded.latents)
+    out = perceiver.train()(inputs)
+    assert out.hidden.keys() == {"image"} and not perceiver.eval()(inputs).hidden["image"].any()
+    assert model("image")(inputs).hidden == {}
+
+
+class ClaimsQueries(PooledClassificationDecoder):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(PooledClassificationDecoder.Config):
+        def needs(self) -> DecoderNeeds:
+            return DecoderNeeds(can_share_attention=True)
+
+
+def test_a_decoder_that_shares_says_how_wide_its_queries_are() -> None:
+    config = PerceiverIOConfig(
+        inputs={"image": ElementsAdapter.Config(num_channels=5)},
+        encoder=EncoderConfig(num_latents=3, latent_channels=8),
+        outputs={"label": ClaimsQueries.Config(num_classes=4)},
+        shared_attention=SharedAttentionConfig(outputs=("label",), output_channels=4),
+        adapters={"elements": ElementsAdapter},
+        decoders={"claims": ClaimsQueries},
+    )
+    with pytest.raises(ValueError, match=r"'label' says that it can share .*ClaimsQueries has no num_query"):
+        PerceiverIO(config)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -15,12 +15,20 @@ from transformers.models.perceiver.modeling_perceiver import (
     PerceiverMultimodalDecoder,
 )
 
-from perceiver_io import ClassificationDecoder, Encoded, EncoderConfig, PerceiverIO, PerceiverIOConfig
-from perceiver_io.decoder import PooledClassificationDecoder
+from perceiver_io import (
+    ClassificationDecoder,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+    EncoderConfig,
+    PerceiverIO,
+    PerceiverIOConfig,
+)
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention, SharedAttentionConfig
 from perceiver_io.testing import ElementsAdapter
+from perceiver_io.vector_decoders import PooledClassificationDecoder
 
 OUTPUTS = {
     "audio": DenseDecoder.Config(
@@ -233,8 +241,7 @@ def test_the_memory_budget_counts_the_shared_width() -> None:
     """A narrow output's queries are as wide as the widest output's once they are padded."""
     narrow = DenseDecoder(
         DenseDecoder.Config(output_channels=1, grid=(2000,), num_bands=2),
-        latent_channels=8,
-        attended_channels=4,
+        DecoderParts(latent_channels=8, attended_channels=4),
     ).eval()
     sizes: list[int] = []
     config = SharedAttentionConfig(outputs=("narrow", "wide"), output_channels=4, qk_channels=8)
@@ -246,7 +253,7 @@ def test_the_memory_budget_counts_the_shared_width() -> None:
     )
     budget = 100_000
     with torch.no_grad():
-        narrow(encoded(), attention=shared.of("narrow"), memory_budget=budget)
+        narrow(encoded(), DecoderRequest(attention=shared.of("narrow"), memory_budget=budget))
     assert sum(sizes) == 2 * 2000 * 302 * 4
     # padded, normed, and the feed-forward's four arrays of the same width
     assert budget / 12 < max(sizes) < budget / 5

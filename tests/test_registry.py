@@ -8,12 +8,12 @@ import pytest
 import perceiver_io.registry
 from perceiver_io import ComponentConfig
 from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.decoder import ClassificationDecoder, PooledClassificationDecoder
-from perceiver_io.registry import ADAPTERS, DECODERS, Registry
+from perceiver_io.registry import ADAPTERS, DECODERS, ComponentRegistry, TaskRegistry, register_decoder
+from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
 
-def registry() -> Registry[Any]:
-    return Registry("adapter", group="perceiver_io.no_such_group")
+def registry() -> ComponentRegistry[Any]:
+    return ComponentRegistry("adapter", group="perceiver_io.no_such_group", config_class=ComponentConfig)
 
 
 class First:
@@ -91,7 +91,9 @@ def test_only_the_entry_point_that_is_asked_for_is_imported(monkeypatch: pytest.
     names = registry()
     assert names.names() == ["broken", "good"]
     assert names.get("good") is ImageAdapter
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+    with pytest.raises(
+        ValueError, match=r"'broken' cannot be imported: .*no_such_module:Nothing.*ModuleNotFound"
+    ):
         names.get("broken")
 
 
@@ -101,6 +103,83 @@ def test_a_registered_class_comes_before_an_entry_point(monkeypatch: pytest.Monk
     names = registry()
     names.register("first")(First)
     assert names.get("first") is First
+
+
+class Child(First):
+    pass
+
+
+class Borrower:
+    Config = First.Config
+
+
+class Alias(First):
+    Config = First.Config
+
+
+class NoConfig:
+    pass
+
+
+class ForeignConfig:
+    class Config:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (
+            Child,
+            "'other' needs a Config of its own, but Child does not define one.* derives from that of its parent",
+        ),
+        (NoConfig, "NoConfig does not define one.*or from perceiver_io.ComponentConfig"),
+        (Borrower, r"'other' needs a Config of its own, but Borrower has that of .*First\. Give it one"),
+        (Alias, r"but Alias has that of .*First"),
+        (
+            ForeignConfig,
+            r"ForeignConfig.Config must derive from perceiver_io.ComponentConfig, got the bases \['obj",
+        ),
+    ],
+)
+def test_a_configuration_belongs_to_one_class(cls: type, message: str) -> None:
+    names = registry()
+    names.register("first")(First)
+    for add in (lambda: names.register("other")(cls), lambda: names.extended({"other": cls})):
+        with pytest.raises(ValueError, match=message):
+            add()
+    assert names.names() == ["first"]
+
+
+def test_classes_that_are_passed_must_differ_in_their_configurations_too() -> None:
+    with pytest.raises(ValueError, match=r"Borrower has that of .*First"):
+        registry().extended({"a": First, "b": Borrower})
+    passed = registry().extended({"a": First, "b": First})  # one class of two names is no riddle
+    assert passed.class_of(First.Config()) is First
+
+
+@pytest.mark.parametrize("cls", [First, NoConfig])
+def test_decoders_say_what_they_need(cls: type) -> None:
+    with pytest.raises(ValueError, match=r"Config.*perceiver_io\.DecoderConfig"):
+        register_decoder("no-decoder")(cls)
+    assert "no-decoder" not in DECODERS.names()
+
+
+def test_a_task_that_has_no_name_gets_the_one_it_is_registered_under() -> None:
+    names: TaskRegistry[Any] = TaskRegistry("task", group="perceiver_io.no_such_group")
+
+    class Nameless:
+        pass
+
+    class Named:
+        name = "own"
+
+    class Child(Named):
+        pass
+
+    for name, cls in {"given": Nameless, "other": Named, "child": Child}.items():
+        names.register(name)(cls)
+    assert (Nameless.name, Named.name, Child.name) == ("given", "own", "child")  # type: ignore[attr-defined]
 
 
 def test_what_the_package_brings() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perceiver_io import DenseDecoder, SharedAttentionConfig
+from perceiver_io import DecoderParts, DenseDecoder, SharedAttentionConfig
 from perceiver_io.query_attention import SharedAttention
 from perceiver_io.shared_channels import fold_into_keys, own_channels
 
@@ -66,8 +66,7 @@ def test_many_queries_give_what_few_give_and_only_then_are_folded(
     )
     narrow = DenseDecoder(
         DenseDecoder.Config(output_channels=1, grid=(200,), num_bands=2),
-        latent_channels=8,
-        attended_channels=4,
+        DecoderParts(latent_channels=8, attended_channels=4),
     ).eval()
     attention = SharedAttention(
         config, query_channels={"narrow": narrow.num_query_channels, "wide": 30}, latent_channels=8

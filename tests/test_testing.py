@@ -14,7 +14,19 @@ import torch
 from torch import nn
 
 import perceiver_io.testing
-from perceiver_io import ByteArray, ClassificationDecoder, ComponentConfig, Decoder, Encoded, InputAdapter
+from perceiver_io import (
+    ByteArray,
+    ClassificationDecoder,
+    ComponentConfig,
+    Decoder,
+    DecoderConfig,
+    DecoderNeeds,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+    InputAdapter,
+)
+from perceiver_io.decoder import WHOLE_OUTPUT
 from perceiver_io.layers import LearnedArray
 from perceiver_io.testing import (
     ADAPTER_CHECKS,
@@ -27,7 +39,19 @@ from perceiver_io.testing import (
 )
 
 
-class Projection(InputAdapter):
+class OwnConfig:
+    """Gives every class that derives from a component a Config of its own, as each needs one."""
+
+    Config: Any
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "Config" not in vars(cls):
+            config = type("Config", (cls.Config,), {"__qualname__": f"{cls.__qualname__}.Config"})
+            cls.Config = dataclass(frozen=True, kw_only=True)(config)
+
+
+class Projection(OwnConfig, InputAdapter):
     """A sound adapter, to be broken one way at a time."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -179,12 +203,14 @@ class TiesAStranger(Projection):
         return LearnedArray(3, 4)
 
 
-class Tokens(InputAdapter):
+class Tokens(OwnConfig, InputAdapter):
     """A sound adapter of ids, to be broken as well."""
 
-    Config = Projection.Config
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        width: int = 4
 
-    def __init__(self, config: Projection.Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self.num_channels = self.num_content_channels = config.width
         self.table = LearnedArray(5, config.width)
@@ -233,14 +259,17 @@ def token_case(adapter_class: type[InputAdapter]) -> AdapterCase:
     mask = torch.tensor([[True, True, False], [False, True, True]])
     ids = torch.tensor([[0, 4, 1], [3, 0, 2]])
     return AdapterCase(
-        adapter_class=adapter_class, config=Projection.Config(), x=ids, mask=mask, bad_values=(-1, 5)
+        adapter_class=adapter_class, config=adapter_class.Config(), x=ids, mask=mask, bad_values=(-1, 5)
     )
 
 
 def adapter_case(adapter_class: type[InputAdapter], config: ComponentConfig | None = None) -> AdapterCase:
     mask = torch.tensor([[True, True, False, True, True], [False, True, True, True, False]])
     return AdapterCase(
-        adapter_class=adapter_class, config=config or Projection.Config(), x=torch.randn(2, 5, 3), mask=mask
+        adapter_class=adapter_class,
+        config=config or adapter_class.Config(),
+        x=torch.randn(2, 5, 3),
+        mask=mask,
     )
 
 
@@ -357,65 +386,94 @@ def test_broken_configurations_fail(config: Any, message: str) -> None:
         ADAPTER_CHECKS["config"](adapter_case(Projection, config))
 
 
-class Head(Decoder):
+class Head(OwnConfig, Decoder):
     """A sound decoder, to be broken one way at a time."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ComponentConfig):
+    class Config(DecoderConfig):
         width: int = 4
 
-    def __init__(self, config: Config, *, latent_channels: int) -> None:
+    def __init__(self, config: Config, parts: DecoderParts) -> None:
         super().__init__()
-        self.layer = nn.Linear(latent_channels, config.width)
+        self.layer = nn.Linear(parts.latent_channels, config.width)
 
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         return self.layer(encoded.latents.mean(dim=1))
 
 
 class UsesByteArray(Head):
     """Takes its queries from an input, and so needs the input's byte array."""
 
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config):
+        def needs(self) -> DecoderNeeds:
+            return DecoderNeeds(elements={"image": 5})
+
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         values = encoded.byte_arrays["image"].values
         return torch.cat([super().forward(encoded), values.mean(dim=1)], dim=-1)
 
 
 class MixesDecodedSamples(Head):
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         output = super().forward(encoded)
         return output - output.mean(dim=0)
 
 
 class UsesOneLatent(Head):
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         return self.layer(encoded.latents[:, 0])
 
 
 class UnusedHead(Head):
-    def __init__(self, config: Head.Config, *, latent_channels: int) -> None:
-        super().__init__(config, latent_channels=latent_channels)
+    def __init__(self, config: Head.Config, parts: DecoderParts) -> None:
+        super().__init__(config, parts)
         self.unused = nn.Linear(2, 2)
 
 
 class WrongHeadGradient(Head):
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         return Squared.apply(super().forward(encoded))
 
 
 class HiddenHeadState(Head):
-    def __init__(self, config: Head.Config, *, latent_channels: int) -> None:
-        super().__init__(config, latent_channels=latent_channels)
+    def __init__(self, config: Head.Config, parts: DecoderParts) -> None:
+        super().__init__(config, parts)
         self.shift = random.random()
 
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         return super().forward(encoded) + self.shift
+
+
+class KeepsQuietAboutAnInput(UsesByteArray):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(DecoderConfig):
+        width: int = 4
+
+
+class KeepsQuietAboutChannels(UsesByteArray):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config):
+        def needs(self) -> DecoderNeeds:
+            return DecoderNeeds(elements={"image": 2})
+
+
+class ClaimsQueries(Head):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Head.Config):
+        def needs(self) -> DecoderNeeds:
+            return DecoderNeeds(can_share_attention=True)
+
+
+class BorrowsItsConfig(Head):
+    Config = Head.Config
 
 
 def decoder_case(decoder_class: type[Decoder], output_shape: tuple[int, ...] = (4,)) -> DecoderCase:
     image = ByteArray(values=torch.randn(2, 6, 5), grid=(2, 3), num_content_channels=3)
     return DecoderCase(
         decoder_class=decoder_class,
-        config=Head.Config(),
+        config=decoder_class.Config(),
         encoded=Encoded(latents=torch.randn(2, 3, 8), byte_arrays={"image": image}),
         output_shape=output_shape,
     )
@@ -439,6 +497,14 @@ def test_sound_decoders_pass() -> None:
         ),
         (lambda: decoder_case(WrongHeadGradient), "numerical_gradients", "differ in float64"),
         (lambda: decoder_case(HiddenHeadState), "twin", "computes something else"),
+        (
+            lambda: decoder_case(BorrowsItsConfig),
+            "config",
+            "Head.Config is not the Config of BorrowsItsConfig alone",
+        ),
+        (lambda: decoder_case(KeepsQuietAboutAnInput, (9,)), "needs", "does not name it raises KeyError"),
+        (lambda: decoder_case(KeepsQuietAboutChannels, (9,)), "needs", "does not name"),
+        (lambda: decoder_case(ClaimsQueries), "shared_attention", "True, but num_query_channels is None"),
     ],
 )
 def test_broken_decoders_fail(case: Callable[[], DecoderCase], check: str, message: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from perceiver_io import EncoderConfig, PerceiverIO, PerceiverIOConfig
+from perceiver_io import DecoderParts, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.dense_decoder import DenseDecoder
@@ -93,8 +93,9 @@ def test_copies_and_conversions_keep_the_tie_within_the_model() -> None:
 @pytest.mark.parametrize(("size", "found"), [(None, "None"), ((3, 14), r"\(3, 14\)"), ((2, 5), r"\(2, 5\)")])
 def test_an_embedding_that_does_not_fit_is_refused(size: tuple[int, int] | None, found: str) -> None:
     config = DenseDecoder.Config(output_channels=2, grid=GRID, num_bands=3, tied_to="text")
+    embedding = None if size is None else LearnedArray(*size)
     with pytest.raises(ValueError, match=rf"tied to 'text' needs an embedding \(2, 14\) .*, got {found}"):
-        DenseDecoder(config, latent_channels=8, embedding=None if size is None else LearnedArray(*size))
+        DenseDecoder(config, DecoderParts(latent_channels=8, embedding=embedding))
 
 
 def test_an_input_without_an_embedding_is_refused() -> None:

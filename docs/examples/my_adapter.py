@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 import perceiver_io as pio
-from perceiver_io.adapter import check_finite
+from perceiver_io.input_tools import (
+    beside,
+    check_finite,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_shape,
+)
 from perceiver_io.position import fourier_features
 from perceiver_io.testing import AdapterCase, check_adapter
 
@@ -45,8 +52,9 @@ class LidarAdapter(pio.InputAdapter):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.max_range <= 0 or self.num_bands < 1 or self.resolution < 2:
-                raise ValueError(f"max_range, num_bands and resolution must be positive, got {self}.")
+            check_positive(self, "num_bands", "resolution")
+            if self.max_range <= 0:
+                raise ValueError(f"max_range must be a positive distance in metres, got {self.max_range}.")
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -67,15 +75,10 @@ class LidarAdapter(pio.InputAdapter):
         Raises:
             ValueError: The shape or type does not fit, the batch is empty, or a real point is not finite.
         """
-        if x.ndim != 3 or x.shape[2] != 4 or 0 in x.shape or not x.is_floating_point():
-            raise ValueError(
-                f"Scans must be floating point (batch, points, 4), none of them 0, got {x.dtype} {tuple(x.shape)}."
-            )
+        check_shape(x, ("batch", "points", 4), name="Scans", advice="A point is x, y, z and intensity.")
+        check_floating(x, name="Scans", advice="Distances are in metres: convert them with `.float()`.")
+        check_mask(mask, x.shape[:2], x=x, name="scans")
         if mask is not None:
-            if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-                raise ValueError(
-                    f"The mask must be bool {tuple(x.shape[:2])}, got {mask.dtype} {tuple(mask.shape)}."
-                )
             x = torch.where(mask.unsqueeze(-1), x, 0)  # what is masked may be anything, even NaN
         check_finite(x, name="The batch of scans")
         position = fourier_features(
@@ -84,7 +87,7 @@ class LidarAdapter(pio.InputAdapter):
             max_resolution=(self.config.resolution,) * 3,
         )
         return pio.ByteArray(
-            values=torch.cat([x[..., 3:], position], dim=-1),  # content first
+            values=beside(x[..., 3:], position),  # content first
             mask=mask,
             grid=None,  # points are a set: they have no rows and columns
             num_content_channels=self.num_content_channels,

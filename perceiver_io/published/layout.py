@@ -10,6 +10,7 @@ from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.plugins import load_plugin
 
 __all__ = ["PublishedLayout", "layout_of", "layouts", "published_config", "renamed"]
 
@@ -52,12 +53,9 @@ def layouts() -> list[PublishedLayout]:
     found = []
     for entry_point in sorted(entry_points(group=LAYOUT_GROUP), key=lambda entry_point: entry_point.name):
         try:
-            found.append(entry_point.load())
-        except Exception as error:  # whatever a foreign module raises
-            warnings.warn(
-                f"The published layout {entry_point.name!r} ({entry_point.value}) cannot be imported: {error!r}",
-                stacklevel=2,
-            )
+            found.append(load_plugin(entry_point))
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=2)
     return found
 
 

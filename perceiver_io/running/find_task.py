@@ -86,5 +86,5 @@ def _importable_tasks() -> Iterator[type[Task]]:
     for name in TASKS.names():
         try:
             yield TASKS.get(name)
-        except ImportError:  # a plug-in that cannot be imported must not take the others with it
+        except ValueError:  # a plug-in that cannot be imported must not take the others with it
             continue

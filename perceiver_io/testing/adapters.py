@@ -14,10 +14,10 @@ from perceiver_io.adapter import InputAdapter
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import PooledClassificationDecoder
 from perceiver_io.encoder import Encoder
 from perceiver_io.model import PerceiverIO
 from perceiver_io.testing import common
+from perceiver_io.vector_decoders import PooledClassificationDecoder
 
 __all__ = ["ADAPTER_CHECKS", "AdapterCase", "check_adapter"]
 
@@ -204,7 +204,7 @@ def check_twin(case: AdapterCase) -> None:
 
 def check_config(case: AdapterCase) -> None:
     """The configuration is frozen, keyword-only, survives JSON and refuses unknown keys; constructors name all."""
-    common.check_config(case.config)
+    common.check_config(case.config, case.adapter_class)
     common.check_constructor(case.adapter_class)
 
 
@@ -229,13 +229,13 @@ def check_bad_input(case: AdapterCase) -> None:
 
 
 ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
+    "config": check_config,
     "channels": check_channels,
     "samples": check_samples,
     "mask": check_mask,
     "gradients": check_gradients,
     "numerical_gradients": check_numerical_gradients,
     "twin": check_twin,
-    "config": check_config,
     "bad_input": check_bad_input,
 }
 

@@ -52,8 +52,8 @@ def seeded(seed: int = 0) -> Iterator[None]:
         yield
 
 
-def check_config(config: ComponentConfig) -> None:
-    """Checks that a configuration is frozen and keyword-only, survives JSON, and refuses unknown keys."""
+def check_config(config: ComponentConfig, component: type[nn.Module]) -> None:
+    """Checks that a configuration is its component's own, frozen, keyword-only, survives JSON, refuses unknown keys."""
     cls = type(config)
     name = cls.__qualname__
     fields = dataclasses.fields(config)
@@ -90,6 +90,12 @@ def check_config(config: ComponentConfig) -> None:
         raise AssertionError(
             f"{name}.from_dict takes the unknown key {unknown!r}; it must raise a ValueError."
         )
+
+    others = [parent.__qualname__ for parent in component.__mro__[1:] if vars(parent).get("Config") is cls]
+    assert vars(component).get("Config") is cls and not others, (
+        f"{name} is not the Config of {component.__qualname__} alone: a configuration says by its class what is built. "
+        f"Define a Config in {component.__qualname__} that derives from its parent's."
+    )
 
 
 def check_constructor(cls: type[nn.Module]) -> None:

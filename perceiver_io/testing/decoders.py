@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch import Tensor
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import Decoder, Encoded
+from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.layers import LearnedArray
 from perceiver_io.model import PerceiverIO
 from perceiver_io.points import Points
@@ -36,11 +34,11 @@ class DecoderCase:
         encoded: A batch of at least two samples in float32, with the byte arrays that the decoder needs, if any.
         output_shape: Shape of what is decoded, without the batch axis.
         embedding_size: Tokens and channels of the embedding that the decoder is tied to, if its configuration names
-            an input for one (``tied_to``).
+            an input for one (`DecoderNeeds.embedding`).
     """
 
     decoder_class: type[Decoder]
-    config: ComponentConfig
+    config: DecoderConfig
     encoded: Encoded
     output_shape: tuple[int, ...]
     embedding_size: tuple[int, int] | None = None
@@ -58,13 +56,15 @@ class DecoderCase:
             attended_channels: Width of what a shared attention makes of its queries; None for one of its own.
             dtype: Type of its parameters.
         """
-        arguments: dict[str, Any] = {"latent_channels": self.encoded.latents.shape[-1]}
-        if attended_channels is not None:
-            arguments["attended_channels"] = attended_channels
         with common.seeded():
-            if self.embedding_size is not None:
-                arguments["embedding"] = LearnedArray(*self.embedding_size, std=0.5).to(dtype)
-            return self.decoder_class(self.config, **arguments).to(dtype)
+            size = self.embedding_size
+            parts = DecoderParts(
+                latent_channels=self.encoded.latents.shape[-1],
+                attended_channels=attended_channels,
+                embedding=None if size is None else LearnedArray(*size, std=0.5).to(dtype),
+            )
+            make: Callable[[DecoderConfig, DecoderParts], Decoder] = self.decoder_class
+            return make(self.config, parts).to(dtype)
 
 
 def check_shape(case: DecoderCase) -> None:
@@ -126,8 +126,10 @@ def check_twin(case: DecoderCase) -> None:
         for name, byte_array in case.encoded.byte_arrays.items()
     }
     if case.embedding_size is not None:
-        tied_to = getattr(case.config, "tied_to", None)
-        assert isinstance(tied_to, str), "The case has an embedding_size, but its configuration no tied_to."
+        tied_to = case.config.needs().embedding
+        assert tied_to is not None, (
+            "The case has an embedding_size, but its configuration needs no embedding."
+        )
         inputs[tied_to] = _EmbeddedElementsAdapter.Config(num_channels=2, embedding_size=case.embedding_size)
     with common.seeded():
         model = PerceiverIO(
@@ -146,7 +148,7 @@ def check_twin(case: DecoderCase) -> None:
 
 def check_config(case: DecoderCase) -> None:
     """The configuration is frozen, keyword-only, survives JSON and refuses unknown keys; constructors name all."""
-    common.check_config(case.config)
+    common.check_config(case.config, case.decoder_class)
     common.check_constructor(case.decoder_class)
 
 
@@ -169,48 +171,90 @@ def check_bad_input(case: DecoderCase) -> None:
         )
 
 
+def check_needs(case: DecoderCase) -> None:
+    """It uses no inputs, nor channels of their elements, but those that its configuration says it needs."""
+    needs = case.config.needs()
+    decoder = case.build().eval()
+    byte_arrays = {}
+    for name, byte_array in case.encoded.byte_arrays.items():
+        if name in needs.names:
+            values = byte_array.values.clone()
+            values[..., needs.elements.get(name, 0) :] = -3.0
+            byte_arrays[name] = dataclasses.replace(byte_array, values=values)
+    with torch.no_grad():
+        try:
+            restricted = decoder(dataclasses.replace(case.encoded, byte_arrays=byte_arrays))
+        except (KeyError, ValueError) as error:
+            raise AssertionError(
+                f"Without the inputs that its configuration does not name it raises {error!r}. Name all of them in "
+                "Config.needs()."
+            ) from error
+        _assert_same(
+            decoder(case.encoded),
+            restricted,
+            "The output depends on inputs, or on channels of their elements, that Config.needs() does not name.",
+        )
+
+
 def check_points(case: DecoderCase) -> None:
     """Queries do not see each other: chunks, order and choice of points change nothing, if it takes points."""
     if not case.decoder_class.takes_points:
         return
-    decoder: Any = case.build().eval()
+    decoder = case.build().eval()
+    batch_size = case.encoded.latents.shape[0]
     with torch.no_grad():
         grid = decoder.query_grid(case.encoded)
         count = math.prod(grid)
         _assert_same(
             decoder(case.encoded),
-            decoder(case.encoded, chunk_size=1),
+            decoder(case.encoded, DecoderRequest(chunk_size=1)),
             "The output is another one where it is decoded query by query.",
         )
-        values = decoder(case.encoded, points=Points.of_range(grid, 0, count))
-        assert values.ndim == 3 and values.shape[:2] == (case.encoded.latents.shape[0], count), (
+        values = decoder(case.encoded, DecoderRequest(points=Points.of_range(grid, 0, count)))
+        assert values.ndim == 3 and values.shape[:2] == (batch_size, count), (
             f"At {count} points the output is {tuple(values.shape)}, expected (batch, points, values)."
         )
         assert values.numel() == decoder(case.encoded).numel(), (
             "All points together have not as many values as the whole output."
         )
         chosen = torch.arange(count - 1, -1, -2)
+        points = Points.parse(chosen, grid, name="the case")
         _assert_same(
             values[:, chosen],
-            decoder(case.encoded, points=Points.parse(chosen, grid, name="the case"), chunk_size=2),
+            decoder(case.encoded, DecoderRequest(points=points, chunk_size=2)),
             "Some points alone are decoded otherwise than among all.",
+        )
+        samples = torch.arange(batch_size)[:, None]
+        own = (chosen + samples) % count
+        indices = torch.stack(torch.unravel_index(own, grid), dim=-1)
+        points = Points.parse(indices, grid, name="the case", batch_size=batch_size)
+        _assert_same(
+            values[samples, own],
+            decoder(case.encoded, DecoderRequest(points=points, chunk_size=2)),
+            "Points of each sample's own are decoded otherwise than among all.",
         )
 
 
 def check_shared_attention(case: DecoderCase) -> None:
     """With an attention that outputs share it decodes the same shape, and all of both learns, if it can share."""
-    if "attended_channels" not in inspect.signature(case.decoder_class).parameters:
+    can_share = case.config.needs().can_share_attention
+    width = case.build().num_query_channels
+    assert can_share == (width is not None), (
+        f"Config.needs().can_share_attention is {can_share}, but num_query_channels is {width}: it is the width of the "
+        "queries of a decoder that can share an attention, and None else."
+    )
+    if width is None:
         return
     attended_channels = 5 if case.embedding_size is None else case.embedding_size[1]
-    decoder: Any = case.build(attended_channels=attended_channels).train()
+    decoder = case.build(attended_channels=attended_channels).train()
     config = SharedAttentionConfig(outputs=("other", "y"), output_channels=attended_channels)
     with common.seeded():
         shared = SharedAttention(
             config,
-            query_channels={"other": decoder.num_query_channels + 1, "y": decoder.num_query_channels},
+            query_channels={"other": width + 1, "y": width},
             latent_channels=case.encoded.latents.shape[-1],
         )
-        output = decoder(case.encoded, attention=shared.of("y"))
+        output = decoder(case.encoded, DecoderRequest(attention=shared.of("y")))
         expected = (case.encoded.latents.shape[0], *case.output_shape)
         assert output.shape == expected, (
             f"With a shared attention the output is {tuple(output.shape)}, expected {expected}."
@@ -225,13 +269,14 @@ def check_shared_attention(case: DecoderCase) -> None:
 
 
 DECODER_CHECKS: dict[str, Callable[[DecoderCase], None]] = {
+    "config": check_config,
     "shape": check_shape,
     "samples": check_samples,
     "gradients": check_gradients,
     "numerical_gradients": check_numerical_gradients,
     "twin": check_twin,
-    "config": check_config,
     "bad_input": check_bad_input,
+    "needs": check_needs,
     "points": check_points,
     "shared_attention": check_shared_attention,
 }
@@ -282,4 +327,5 @@ def _samples(encoded: Encoded, samples: slice) -> Encoded:
     return Encoded(
         latents=encoded.latents[samples],
         byte_arrays={name: part(byte_array) for name, byte_array in encoded.byte_arrays.items()},
+        hidden={name: hidden_BM[samples] for name, hidden_BM in encoded.hidden.items()},
     )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perceiver_io.adapter import InputAdapter, check_finite
+from perceiver_io.adapter import InputAdapter
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
+from perceiver_io.input_tools import check_finite
 
 __all__ = ["ElementsAdapter"]
 

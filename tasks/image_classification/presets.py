@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder, PooledClassificationDecoder
+from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL
+from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
 __all__ = ["VARIANTS", "config"]
 
@@ -57,7 +57,7 @@ def config(
             adapter_fields.pop(name, None)
     adapter_fields |= {"size": size, "image_channels": image_channels} | (image or {})
     decoder_fields |= {"num_classes": 1000 if num_classes is None else num_classes} | (decoder or {})
-    output: ComponentConfig = decoder_class.Config.from_dict(decoder_fields)
+    output: DecoderConfig = decoder_class.Config.from_dict(decoder_fields)
     return PerceiverIOConfig(
         inputs={IMAGE: ImageAdapter.Config.from_dict(adapter_fields)},
         encoder=EncoderConfig.from_dict(encoder_fields | (encoder or {})),

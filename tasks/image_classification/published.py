@@ -22,6 +22,7 @@ from perceiver_io.published.fields import (
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["LAYOUT"]
 

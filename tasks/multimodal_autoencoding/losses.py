@@ -11,7 +11,7 @@ from torch import Tensor
 from perceiver_io.component import ComponentConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
-from perceiver_io.position import flat_indices
+from perceiver_io.position import at_elements, flat_indices
 
 __all__ = ["at_points", "output_loss", "query_values"]
 
@@ -65,7 +65,8 @@ def at_points(name: str, x: Tensor, config: DenseDecoder.Config, points: Tensor)
         name: What messages call the output.
         x: The whole output, such as (B, T, F, H, W).
         config: The decoder's configuration, which says where the channels are and what a query covers.
-        points: (O,) integer row-major indices of the query grid, or (O, A) integer indices along each axis.
+        points: (O,) integer row-major indices of the query grid, or (O, A) integer indices along each axis; (B, O) or
+            (B, O, A) where each sample has its own.
 
     Returns:
         (B, O, V).
@@ -80,13 +81,13 @@ def at_points(name: str, x: Tensor, config: DenseDecoder.Config, points: Tensor)
             f"The target of the output {name!r} has the query grid {grid}, but points count in {config.grid}. Resize "
             "the target."
         )
-    parsed = Points.parse(points, grid, name=name, device=x.device)
+    parsed = Points.parse(points, grid, name=name, batch_size=x.shape[0], device=x.device)
     if parsed.indices is None:
         raise ValueError(
             f"A target has no values at the coordinates that points of the output {name!r} are given by. Give indices, "
             "or leave out the loss with return_loss=False."
         )
-    return values.flatten(1, -2)[:, flat_indices(parsed.indices, grid)]
+    return at_elements(values.flatten(1, -2), flat_indices(parsed.indices, grid))
 
 
 def query_values(name: str, x: Tensor, config: DenseDecoder.Config) -> Tensor:

@@ -114,8 +114,9 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
                 attended to nor counted in the loss.
             targets: Targets by output name, where they are not what was put in.
             outputs: Outputs that are wanted; if None, those that `points` names, or all.
-            points: Points of outputs, by name, the same for all samples: (O,) integer indices of the query grid, or
-                (O, A) along each axis. None asks for the whole output.
+            points: Points of outputs, by name. The same for all samples: (O,) integer indices of the query grid, or
+                (O, A) along each axis; different for each: (B, O) or (B, O, A). (B, O) indices of as many points as
+                the grid has axes are read as (O, A): give (B, O, A). None asks for the whole output.
             return_loss: Whether the loss is computed.
 
         Raises:
@@ -174,7 +175,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
             others: As `forward`.
             masks: As `forward`.
             outputs: As `forward`.
-            points: As `forward`; besides, (O, A) floating-point coordinates in [-1, 1].
+            points: As `forward`; besides, (O, A) or (B, O, A) floating-point coordinates in [-1, 1].
             grids: Query grids of outputs, by name, for reconstructions of another resolution:
                 ``{"image": (16, 448, 448)}``. Queries of sound yield patches: the grid counts these.
             chunk_size: Output queries that are decoded at once.

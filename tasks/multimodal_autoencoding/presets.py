@@ -10,11 +10,11 @@ from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.tasks.multimodal_autoencoding.model import AUDIO, IMAGE, LABEL
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["VARIANTS", "config"]
 

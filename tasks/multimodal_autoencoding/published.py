@@ -31,6 +31,7 @@ from perceiver_io.tasks.multimodal_autoencoding.model import (
     PerceiverIOForMultimodalAutoencoding,
 )
 from perceiver_io.tasks.multimodal_autoencoding.presets import config
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["LAYOUT"]
 

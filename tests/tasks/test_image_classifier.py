@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModelForImageClassification, Trainer, T
 
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.decoder import PooledClassificationDecoder
 from perceiver_io.tasks.image_classification import VARIANTS, PerceiverIOForImageClassification, config
+from perceiver_io.vector_decoders import PooledClassificationDecoder
 
 
 def classifier(**fields: Any) -> PerceiverIOForImageClassification:

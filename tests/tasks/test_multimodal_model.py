@@ -133,6 +133,23 @@ def test_loss_at_points_is_that_of_the_targets_there(model: Model) -> None:
     assert model(**inputs, points={"audio": patches}).losses.keys() == {"audio"}
 
 
+def test_the_loss_at_points_of_each_sample(model: Model) -> None:
+    inputs = batch()
+    whole = model(**inputs).reconstruction
+    flat = torch.tensor([[5, 700, 1023, 5], [0, 6, 512, 99]])
+    frame, row, column = torch.unravel_index(flat, (FRAMES, SIDE, SIDE))
+    samples = torch.arange(2)[:, None]
+    patches = torch.tensor([[3, 0, 19], [7, 7, 1]])
+    expected_image = (whole["image"] - inputs["image"]).abs()[samples, frame, :, row, column].mean()
+    expected_audio = (whole["audio"] - inputs["audio"]).abs().reshape(2, 20, 16)[samples, patches].mean()
+    for image_points in (flat, torch.stack([frame, row, column], dim=-1)):
+        out = model(**inputs, points={"image": image_points, "audio": patches, "label": None})
+        torch.testing.assert_close(out.losses["image"], expected_image)
+        torch.testing.assert_close(out.losses["audio"], expected_audio)
+        assert out.reconstruction["image"].shape == (2, 4, 3)
+        assert out.reconstruction["audio"].shape == (2, 3, 16)
+
+
 @pytest.mark.parametrize(
     ("grid", "patch", "place", "channels"),
     [
@@ -149,12 +166,12 @@ def test_query_values_undo_what_the_decoder_does(
     config = DenseDecoder.Config(
         output_channels=channels, grid=grid, patch_size=patch, channel_axis=place, num_bands=2
     )
-    decoder = DenseDecoder(config, latent_channels=8)
+    decoder = DenseDecoder(config, pio.DecoderParts(latent_channels=8))
     encoded = pio.Encoded(latents=torch.randn(2, 3, 8), byte_arrays={})
     indices = torch.arange(math.prod(grid))
     from perceiver_io.points import Points
 
-    at_all = decoder(encoded, points=Points.parse(indices, grid, name="x"))
+    at_all = decoder(encoded, pio.DecoderRequest(points=Points.parse(indices, grid, name="x")))
     values = query_values("x", decoder(encoded), config)
     assert values.shape[1:-1] == grid
     torch.testing.assert_close(values.flatten(1, -2), at_all)

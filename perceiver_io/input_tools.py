@@ -1,4 +1,8 @@
-"""What the adapters of this folder share: checks of settings and inputs, patches, masks, joining.
+"""What an adapter is made with: checks of settings and of inputs, patches, masks, joining.
+
+Every adapter refuses the same things in the same words, whoever wrote it: each check raises a ValueError that says what
+came, what was expected and what to do. What needs to look at values is skipped while `torch.compile` traces, because a
+compiled graph cannot branch on them; types and shapes are always checked.
 
 Shape legend: B batch, M elements, C content channels, P position channels.
 """
@@ -14,6 +18,7 @@ from perceiver_io.component import ComponentConfig
 
 __all__ = [
     "beside",
+    "check_finite",
     "check_floating",
     "check_indices",
     "check_mask",
@@ -32,6 +37,10 @@ _POOLS = {
 
 def check_positive(config: ComponentConfig, *names: str) -> None:
     """Checks that settings are at least 1, each item of a tuple too; None passes.
+
+    Args:
+        config: The settings, whose class the message names.
+        *names: The fields that are checked.
 
     Raises:
         ValueError: A setting is 0 or negative.
@@ -69,6 +78,11 @@ def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: st
 def check_floating(x: Tensor, *, name: str, advice: str) -> None:
     """Checks that an input is floating point.
 
+    Args:
+        x: The raw input.
+        name: What the message calls it, a plural.
+        advice: What to do, a sentence.
+
     Raises:
         ValueError: It is of another type.
     """
@@ -76,8 +90,38 @@ def check_floating(x: Tensor, *, name: str, advice: str) -> None:
         raise ValueError(f"{name} must be floating point, got {x.dtype}. {advice}")
 
 
+def check_finite(
+    x: Tensor, *, name: str, advice: str = "Clean them, or mask the elements that are missing."
+) -> None:
+    """Raises a ValueError if a tensor holds NaN or infinities; skipped while `torch.compile` traces.
+
+    A compiled graph cannot branch on values, so compiled models take what they get.
+
+    Args:
+        x: Any tensor.
+        name: What the message calls it.
+        advice: What to do, a sentence.
+
+    Raises:
+        ValueError: A value is NaN or infinite.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite, expected finite values. "
+            f"{advice}"
+        )
+
+
 def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
     """Checks that integers lie in [0, count); the values are not looked at while `torch.compile` traces.
+
+    Args:
+        x: The raw input, of any shape.
+        count: One more than the highest index.
+        name: What the message calls it, a plural.
+        advice: What to do, a sentence.
 
     Raises:
         ValueError: The type is neither int64 nor int32, or some are out of range; the message lists them.
@@ -95,6 +139,12 @@ def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
 
 def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: str) -> None:
     """Checks the type and shape of the mask of an input; None passes.
+
+    Args:
+        mask: The mask.
+        shape: The shape that it should have.
+        x: The raw input that it belongs to.
+        name: What the message calls the input, a plural.
 
     Raises:
         ValueError: One of them does not fit.
@@ -149,5 +199,10 @@ def element_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def beside(content_BMC: Tensor, position_MP: Tensor) -> Tensor:
-    """Puts the positions, which all samples share, beside the content: (B, M, C + P)."""
+    """Puts positions beside content, content first: (B, M, C + P).
+
+    Args:
+        content_BMC: The content.
+        position_MP: (M, P) positions that all samples share, or (B, M, P).
+    """
     return torch.cat([content_BMC, position_MP.expand(content_BMC.shape[0], -1, -1)], dim=-1)
