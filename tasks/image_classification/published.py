@@ -9,7 +9,6 @@ from typing import Any
 
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
 from perceiver_io.published.fields import (
     activation,
     check_same,

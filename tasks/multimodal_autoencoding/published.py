@@ -11,7 +11,6 @@ from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.decoder import ClassificationDecoder
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.published.fields import (
     activation,
