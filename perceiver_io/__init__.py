@@ -12,6 +12,7 @@ from perceiver_io.checkpoints import from_deepmind, published_config
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import (
+    WHOLE_OUTPUT,
     Decoder,
     DecoderConfig,
     DecoderNeeds,
@@ -35,6 +36,7 @@ from perceiver_io.vector_decoders import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "WHOLE_OUTPUT",
     "AttentionMap",
     "ByteArray",
     "ClassificationDecoder",
