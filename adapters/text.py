@@ -1,4 +1,4 @@
-"""Text: token ids, embedded and added to learned positions.
+"""Text: token ids, embedded and added to learned positions, or beside Fourier features of their places.
 
 Shape legend: B batch, T tokens, C channels of the byte array; M = T elements.
 """
@@ -6,6 +6,7 @@ Shape legend: B batch, T tokens, C channels of the byte array; M = T elements.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
-from perceiver_io.input_tools import check_indices, check_mask, check_positive, check_shape
+from perceiver_io.input_tools import beside, check_indices, check_mask, check_positive, check_shape
 from perceiver_io.layers import LearnedArray
-from perceiver_io.position import LearnedPositionEncoding
+from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
 from perceiver_io.registry import register_adapter
 
 __all__ = ["TextAdapter"]
@@ -24,6 +25,8 @@ __all__ = ["TextAdapter"]
 @register_adapter("text")
 class TextAdapter(InputAdapter):
     """Embeds token ids (B, T) and adds a learned position to each (Perceiver IO, section 4.1).
+
+    Or it puts Fourier features of each token's place beside it, which takes no parameters.
 
     The tokens of the published model are UTF-8 bytes, moved up by six special ones; any other vocabulary will do. A
     mask is (B, T), True where a token is real. What the ids are where it is False does not matter.
@@ -39,25 +42,37 @@ class TextAdapter(InputAdapter):
         Attributes:
             vocab_size: How many ids there are; 262 for bytes and their special tokens.
             max_length: The longest sequence, in tokens; shorter ones take the first positions.
-            num_channels: C, width of the embeddings and of the positions.
+            num_channels: Width of the embeddings, and of learned positions.
+            position: "learned" adds a learned vector to each embedding, as published; "fourier" puts Fourier features
+                of a token's place beside it. Places are spaced as in a sequence of `max_length`, however long it is.
+            num_bands: Frequencies of Fourier positions.
         """
 
         vocab_size: int = 262
         max_length: int = 2048
         num_channels: int = 768
+        position: Literal["learned", "fourier"] = "learned"
+        num_bands: int = 64
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            check_positive(self, "vocab_size", "max_length", "num_channels")
+            check_positive(self, "vocab_size", "max_length", "num_channels", "num_bands")
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.num_channels = self.num_content_channels = config.num_channels
         self.embedding = LearnedArray(config.vocab_size, config.num_channels)
-        self.position = LearnedPositionEncoding(
-            grid=(config.max_length,), num_channels=config.num_channels, resize="truncate"
-        )
+        self.position: LearnedPositionEncoding | FourierPositionEncoding
+        if config.position == "learned":
+            self.position = LearnedPositionEncoding(
+                grid=(config.max_length,), num_channels=config.num_channels, resize="truncate"
+            )
+        else:
+            self.position = FourierPositionEncoding(
+                num_bands=config.num_bands, max_resolution=(config.max_length,)
+            )
+            self.num_channels += self.position.num_channels
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Embeds a batch of token ids.
@@ -67,7 +82,8 @@ class TextAdapter(InputAdapter):
             mask: (B, T) bool, True where a token is real.
 
         Returns:
-            The byte array. Positions are added to the embeddings, so that all channels count as content.
+            The byte array. Learned positions are added to the embeddings, so that all channels count as content;
+            Fourier positions come after them.
 
         Raises:
             ValueError: The rank or type does not fit, the batch is empty, the sequence is too long, or a real id is
@@ -90,13 +106,18 @@ class TextAdapter(InputAdapter):
             advice="Use the tokenizer that belongs to the model.",
         )
         values_BTC = nn.functional.embedding(ids_BT, self.embedding())
+        if self.config.position == "learned":
+            values_BTC = values_BTC + self.position((x.shape[1],), like=values_BTC)
+        else:  # those of the longest sequence, so that a place has the same features in any
+            position_TP = self.position((self.config.max_length,), like=values_BTC)[: x.shape[1]]
+            values_BTC = beside(values_BTC, position_TP)
         return ByteArray(
-            values=values_BTC + self.position((x.shape[1],), like=values_BTC),
+            values=values_BTC,
             mask=mask,
             grid=(x.shape[1],),
             num_content_channels=self.num_content_channels,
         )
 
     def tied_embedding(self) -> LearnedArray:
-        """Returns the embeddings, (vocab_size, C): decoders may use the same for their logits."""
+        """Returns the embeddings, (vocab_size, num_channels): decoders may use the same for their logits."""
         return self.embedding

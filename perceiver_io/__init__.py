@@ -11,6 +11,7 @@ from perceiver_io.byte_array import ByteArray, PackingConfig
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import (
+    WHOLE_OUTPUT,
     Decoder,
     DecoderConfig,
     DecoderNeeds,
@@ -35,6 +36,7 @@ from perceiver_io.vector_decoders import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "WHOLE_OUTPUT",
     "AttentionMap",
     "ByteArray",
     "ClassificationDecoder",

@@ -103,6 +103,16 @@ def test_example_runs() -> None:
     assert "the contract holds" in result.stdout and "the same logits" in result.stdout
 
 
+def test_example_of_a_decoder_runs() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    source = DOCS / "examples" / "my_decoder.py"
+    result = subprocess.run(
+        [sys.executable, str(source)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "the contract holds"
+
+
 def test_page_shows_the_whole_example() -> None:
     page = (DOCS / "write-an-adapter.md").read_text(encoding="utf-8")
     source = EXAMPLE.read_text(encoding="utf-8")

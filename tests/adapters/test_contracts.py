@@ -34,8 +34,8 @@ def elements_case() -> AdapterCase:
     return AdapterCase(adapter_class=ElementsAdapter, config=config, x=torch.randn(2, 3, 4), mask=mask)
 
 
-def text_case(*, length: int = 5, dtype: torch.dtype = torch.int64) -> AdapterCase:
-    config = TextAdapter.Config(vocab_size=7, max_length=6, num_channels=4)
+def text_case(*, length: int = 5, dtype: torch.dtype = torch.int64, **fields: Any) -> AdapterCase:
+    config = TextAdapter.Config(vocab_size=7, max_length=6, num_channels=4, **fields)
     x = torch.randint(7, (2, length), dtype=dtype)
     mask = torch.ones(2, length, dtype=torch.bool)
     mask[0, 3:] = mask[1, 0] = False
@@ -126,6 +126,7 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
     "text": {
         "int64": lambda: text_case(),
         "int32-full-length": lambda: text_case(length=6, dtype=torch.int32),
+        "fourier": lambda: text_case(position="fourier", num_bands=2),
     },
     "video": {
         "space": lambda: video_case(),

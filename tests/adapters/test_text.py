@@ -1,5 +1,6 @@
 """The text adapter: embeddings, positions, lengths, masks, and what it refuses."""
 
+import math
 from typing import Any
 
 import pytest
@@ -41,6 +42,33 @@ def test_defaults_are_as_published() -> None:
         "position.table.weight": (2048, 768),
     }
     assert module.num_channels == module.num_content_channels == 768
+
+
+def test_fourier_positions_stand_beside_the_embeddings() -> None:
+    module = adapter(position="fourier", num_bands=3)
+    assert set(module.state_dict()) == {"embedding.weight"}
+    assert (module.num_content_channels, module.num_channels) == (6, 6 + 7)
+    ids = torch.randint(11, (2, 5))
+    values = module(ids).values
+    assert torch.equal(values[..., :6], module.embedding.weight[ids])
+    # By hand: eight places from -1 to 1, and three bands from 1 to half of eight.
+    places = torch.tensor([-1 + 2 * place / 7 for place in range(5)])
+    phases = math.pi * places[:, None] * torch.tensor([1.0, 2.5, 4.0])
+    expected = torch.cat([places[:, None], phases.sin(), phases.cos()], dim=1)
+    torch.testing.assert_close(values[:, :, 6:], expected.expand(2, -1, -1))
+
+
+def test_a_place_has_the_same_features_in_sequences_of_any_length() -> None:
+    module = adapter(position="fourier", num_bands=3)
+    ids = torch.randint(11, (1, 8))
+    whole = module(ids).values
+    for length in (1, 3, 8):
+        assert torch.equal(module(ids[:, :length]).values, whole[:, :length])
+
+
+def test_decoders_may_be_tied_to_embeddings_that_have_positions_beside_them() -> None:
+    module = adapter(position="fourier", num_bands=3)
+    assert module.tied_embedding().weight.shape == (11, 6)
 
 
 def test_decoders_may_use_the_embeddings() -> None:
@@ -92,7 +120,7 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         adapter()(torch.zeros(2, 5, dtype=torch.int64), mask)
 
 
-@pytest.mark.parametrize("name", ["vocab_size", "max_length", "num_channels"])
+@pytest.mark.parametrize("name", ["vocab_size", "max_length", "num_channels", "num_bands"])
 def test_bad_settings_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"TextAdapter.Config.{name} must be at least 1, got 0"):
         adapter(**{name: 0})
