@@ -123,7 +123,7 @@ def check_evaluate(case: TaskCase) -> None:
 
 
 def check_predict(case: TaskCase) -> None:
-    """Predictions of a saved model are JSON and can be described; other inputs or files that are not there are refused."""
+    """Predictions of a saved model are JSON and can be described, and its attention can be drawn."""
     task = case.task_class()
     results = predict(task, case.run, case.inputs)
     assert results, "predict gives no results."
