@@ -19,6 +19,7 @@ from torch import Tensor
 
 import perceiver_io as pio
 from perceiver_io import input_tools as tools
+from perceiver_io.cli import main
 from perceiver_io.data import Splits, split_rows
 from perceiver_io.position import fourier_features
 from perceiver_io.running import TrainingRecipe
@@ -137,3 +138,6 @@ class WeatherStationsTask(RegressionTask):
 
 
 # --8<-- [end:task]
+
+if __name__ == "__main__":
+    raise SystemExit(main())

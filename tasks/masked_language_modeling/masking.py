@@ -51,8 +51,8 @@ class MaskingCollator:
             rows: Texts, as bytes.
 
         Returns:
-            ``input_ids`` (B, T), padded to the longest text; ``attention_mask`` (B, T) bool where there is
-            padding; ``positions`` (B, O), of the hidden bytes; ``labels`` (B, O), what stands there, -100 where a text has
+            ``input_ids`` (B, T), padded to the longest text; ``attention_mask`` (B, T) bool where there is padding;
+            ``positions`` (B, O), of the hidden bytes; ``labels`` (B, O), what stands there, -100 where a text has
             fewer.
         """
         longest = max(map(len, rows)) + 2
