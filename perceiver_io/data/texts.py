@@ -142,7 +142,11 @@ def _split(
             parts["validation"] = own_validation
     elif "validation" not in parts and settings.validation_fraction:
         inner = _cut(parts["train"], settings, test_fraction=0.0)
-        parts |= {"train": inner["train"], "validation": inner["validation"] or []}
+        parts = {
+            "train": inner["train"] or [],
+            "validation": inner["validation"] or [],
+            "test": parts["test"],
+        }
     windows = {split: ByteWindows(texts, length) for split, texts in parts.items()}
     if empty := sorted(split for split, rows in windows.items() if not len(rows)):
         raise ValueError(f"There is too little text: nothing is left for {', '.join(empty)}. Add text.")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from perceiver_io.running import RunFolder, TrainableTask, TrainingRecipe
 from perceiver_io.running.building import build
@@ -168,7 +169,7 @@ def check_processes(case: TaskCase) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_train_in_process, args=(case.task_class, half, port), nprocs=2)
+    spawn(_train_in_process, args=(case.task_class, half, port), nprocs=2)
     one, two = (RunFolder(folder).metrics() for folder in (case.run, path))
     assert two["processes"] == 2
     for first, second in zip(one["history"], two["history"], strict=True):
