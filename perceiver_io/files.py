@@ -83,7 +83,7 @@ def check_outputs(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"The output folder {folder} is a file. Choose another one.")
     names = list(names)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
             f"Several results would be called {twice[0]}, and replace each other in {folder}. Rename the inputs, or "
             "predict one at a time."
