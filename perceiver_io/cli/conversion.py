@@ -16,7 +16,8 @@ from perceiver_io.loading import from_pretrained
 from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.published import from_deepmind, layout_of, published_config, save_transformers
-from perceiver_io.running.find_task import check_source, task_of_class
+from perceiver_io.running.find_task import task_of_class
+from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.run_folder import RunFolder
 from perceiver_io.running.task import Layout
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from perceiver_io.files import write_error
 from perceiver_io.running import RunFolder, TrainingRecipe
-from perceiver_io.running.run_folder import write_error
 
 from . import toy
 
