@@ -65,6 +65,8 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     with pytest.raises(ValueError, match=r"other settings \(learning_rate 0.001 -> 0.5\)"):
         run.check(TrainingRecipe(resume=True, learning_rate=0.5))
+    with pytest.raises(ValueError, match=r"other settings \(model.encoder.num_latents None -> 3\)"):
+        run.check(TrainingRecipe(resume=True, model={"encoder": {"num_latents": 3}}))
     run.check(TrainingRecipe(resume=True, num_workers=2))
 
 
