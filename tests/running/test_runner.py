@@ -237,7 +237,7 @@ def test_fine_tuning_starts_from_the_weights(trained: tuple[Path, dict[str, Any]
     wrong = toy_task.recipe(
         tmp_path / "other", pretrained=str(path), model={"encoder": {"latent_channels": 16}}
     )
-    with pytest.raises(ValueError, match="weights do not fit the settings.*other shapes"):
+    with pytest.raises(ValueError, match=r"weights do not fit the settings.*other shapes"):
         runner.train(toy_task.Votes(), wrong)
     assert os.listdir(tmp_path) == ["run"]
 
