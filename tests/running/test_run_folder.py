@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from perceiver_io.files import write_error
 from perceiver_io.running import RunFolder, TrainingRecipe
 
 from . import toy
@@ -167,8 +166,3 @@ def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
         raise ValueError("bad")
     assert (tmp_path / "run").is_symlink()
     assert os.listdir(tmp_path / "disk") == []
-
-
-def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
-    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
-    assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))
