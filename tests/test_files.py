@@ -1,12 +1,118 @@
-"""What is refused before it is written."""
-
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from perceiver_io.files import check_outputs
+from perceiver_io.files import PARTIAL, check_outputs, remove, write_error, writing, writing_into
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with writing(tmp_path / "a.txt") as path:
+        assert path.parent == tmp_path and path.name.startswith(PARTIAL) and path.suffix == ".txt"
+        path.write_text("new")
+        assert (tmp_path / "a.txt").read_text() == "old"
+    assert contents(tmp_path) == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize(
+    "error", [full(), ValueError("bad"), KeyboardInterrupt(), SafetensorError("broken")], ids=repr
+)
+def test_whatever_fails_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    # What cannot be written is explained, whoever says so; all else is left as it is.
+    expected = OSError if isinstance(error, (OSError, SafetensorError)) else type(error)
+    with pytest.raises(expected) as caught, writing(tmp_path / "a.txt") as path:
+        path.write_text("half")
+        raise error
+    assert contents(tmp_path) == {"a.txt": "old"}
+    assert (caught.value is error) == (expected is not OSError)
+    if expected is OSError:
+        assert "make room or choose another folder" in str(caught.value)
+
+
+def test_a_full_disk_keeps_its_number(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=f"Writing to {tmp_path} failed: No space left on device") as caught,
+        writing(tmp_path / "a.txt"),
+    ):
+        raise full()
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / f"{PARTIAL}a.txt").write_text("half")
+    with writing(tmp_path / "a.txt") as path:
+        assert not path.exists()
+        path.write_text("whole")
+    assert contents(tmp_path) == {"a.txt": "whole"}
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "missing/a.txt", ""])
+def test_only_a_file_in_a_folder_can_be_written(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    message = "There is no folder missing" if "missing" in name else "is not a file that can be written"
+    with pytest.raises(ValueError, match=message), writing(name):
+        raise AssertionError
+    assert sorted(os.listdir(tmp_path)) == ["folder", "pipe"]
+
+
+def test_files_are_moved_into_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "kept.txt").write_text("kept")
+    with writing_into(tmp_path) as folder:
+        (folder / "a.txt").write_text("new")
+        (folder / "b.txt").write_text("new too")
+        assert (tmp_path / "a.txt").read_text() == "old" and not (tmp_path / "b.txt").exists()
+    assert contents(tmp_path) == {"a.txt": "new", "b.txt": "new too", "kept.txt": "kept"}
+
+
+def test_the_folder_to_move_into_is_made(tmp_path: Path) -> None:
+    with writing_into(tmp_path / "new" / "folder") as folder:
+        (folder / "a.txt").write_text("a")
+    assert contents(tmp_path / "new" / "folder") == {"a.txt": "a"}
+
+
+@pytest.mark.parametrize("error", [full(), KeyboardInterrupt()], ids=repr)
+def test_of_several_files_none_is_left_when_one_fails(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(type(error)), writing_into(tmp_path) as folder:
+        (folder / "a.txt").write_text("new")
+        (folder / "b.txt").write_text("half")
+        raise error
+    assert contents(tmp_path) == {"a.txt": "old"}
+
+
+def test_removing(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "in it").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "kept").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for name in ("folder", "file", "link", "missing"):
+        remove(tmp_path / name)
+    assert os.listdir(tmp_path) == ["disk"] and os.listdir(tmp_path / "disk") == ["kept"]
+
+
+def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
+    assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))
 
 
 def test_outputs_that_harm_nothing(tmp_path: Path) -> None:

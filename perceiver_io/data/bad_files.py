@@ -42,7 +42,8 @@ def drop_bad_files(splits: Mapping[str, Dataset], content: Content, *, skip: boo
                     if fault is None:
                         good[split].append(row)
                     else:
-                        bad.append(f"{(value or {}).get('path') or f'row {row} of {split}'} ({fault})")
+                        path = value.get("path") if isinstance(value, Mapping) else None
+                        bad.append(f"{path or f'row {row} of {split}'} ({fault})")
                     row += 1
                 progress.update(len(values))
     if not bad:

@@ -36,6 +36,9 @@ class Splits:
         validation: Validation set; None where none was asked for.
         test: Test set, which nothing is chosen by.
         class_names: Names of the classes, by index; empty where there are none.
+
+    Raises:
+        ValueError: A set is empty.
     """
 
     train: Any
@@ -43,18 +46,26 @@ class Splits:
     test: Any
     class_names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for split, rows in self._sets().items():
+            if rows is not None and len(rows) == 0:
+                raise ValueError(f"The {split} set is empty. Fill it, or take it away.")
+
     def named(self, split: str) -> Any:
         """Returns the rows of "train", "validation" or "test".
 
         Raises:
-            ValueError: There is no such split, or it is empty here.
+            ValueError: There is no such split, or this run has none.
         """
-        rows = {"train": self.train, "validation": self.validation, "test": self.test}.get(split)
+        rows = self._sets().get(split)
         if rows is None:
             raise ValueError(
                 f"The run has no data in the split {split!r}. Choose from test, validation, train."
             )
         return rows
+
+    def _sets(self) -> dict[str, Any]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_rows(

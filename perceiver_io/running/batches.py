@@ -115,7 +115,7 @@ def dealt_batches(
     return own + [(batches[0], False)] * (rounds - len(own))
 
 
-def take_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+def take_batch(batch: Any) -> Any:
     """The collate function for `SeededBatches`, whose batches are collated already."""
     return batch
 

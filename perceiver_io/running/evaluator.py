@@ -39,7 +39,7 @@ def evaluate_rows(
         title: What a bar of progress is called, which is shown if it takes long.
 
     Returns:
-        The measures' values by name, `loss` among them.
+        The measures' values by name, `loss` among them if the model gives one.
     """
     recipe, model = setup.recipe, setup.model
     measures = {LOSS: mean_metric(higher_is_better=False), **task.measures(setup)}
@@ -66,7 +66,7 @@ def evaluate_rows(
         mininterval=0.2 if sys.stderr.isatty() else 10,
         file=sys.stderr,
     )
-    training = model.training
+    training, has_loss = model.training, False
     model.eval()
     try:
         with torch.no_grad(), num_threads(recipe.num_threads):
@@ -74,12 +74,17 @@ def evaluate_rows(
                 batch = to_device(batch, model.device)
                 with _precision(recipe.precision, model.device):
                     output = (forward or model)(**batch)
+                has_loss = output.loss is not None
                 if not counts:
                     continue
-                if output.loss is not None:
+                if has_loss:
                     measures[LOSS].update(output.loss.float(), weight=task.weight(batch))
                 task.update(own, output, batch)
-            return {name: metric.compute().cpu() for name, metric in measures.items()}
+            return {
+                name: metric.compute().cpu()
+                for name, metric in measures.items()
+                if has_loss or metric is not measures[LOSS]
+            }
     finally:
         model.train(training)
 

@@ -33,7 +33,7 @@ def mean_metric(*, higher_is_better: bool) -> Metric:
     """
     base: Any = require("torchmetrics", extra="train").Metric
 
-    class Mean(base):  # type: ignore[misc]
+    class Mean(base):
         full_state_update = False
 
         def __init__(self) -> None:

@@ -27,6 +27,7 @@ class ModelSettings:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
+        settings = _fields(settings, "model")
         if unknown := sorted(set(settings) - {*_PARTS, *_GROUPS}):
             raise ValueError(
                 f"model has the unknown parts {unknown}, expected some of {', '.join((*_PARTS, *_GROUPS))}."

@@ -174,6 +174,7 @@ class TrainingRecipe(DataSettings):
                 raise ValueError(f"{one.name} is {value}, expected a finite number.")
         self._check(_POSITIVE, lambda value: value > 0, "more than 0")
         self._check(_NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
+        self._check(("seed",), lambda value: value < 2**32, "less than 2**32")
         self._check(_FRACTIONS, lambda value: 0 <= value < 1, "a fraction: at least 0, less than 1")
         self._check(_MOMENTA, lambda value: 0 <= value < 1, "at least 0, less than 1")
         for name in section_names(type(self)):
@@ -192,18 +193,30 @@ class TrainingRecipe(DataSettings):
 
     def settings(self) -> dict[str, Any]:
         """Returns what the run is made of: all fields but those that only say what a call does."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _CALL_FIELDS}
+        return {
+            name: _plain(value)
+            for name, value in dataclasses.asdict(self).items()
+            if name not in _CALL_FIELDS
+        }
 
     def to_yaml(self, *, task: str) -> str:
         """Returns the settings as a recipe file of a task."""
         return yaml.safe_dump({"task": task, **self.settings()}, sort_keys=False, allow_unicode=True)
 
     def changes_from(self, earlier: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Returns the settings that the weights depend on and that differ, as (earlier, now) by name."""
+        """Returns the settings that the weights depend on and that differ, as (earlier, now) by name.
+
+        Those of a section are named one by one: `model.encoder.num_latents`.
+        """
+        own = self.settings()
+        was, now = (
+            _flat({name: settings.get(name) for name in own if name not in _FREE_FIELDS})
+            for settings in (earlier, own)
+        )
         return {
-            name: (earlier.get(name), value)
-            for name, value in self.settings().items()
-            if name not in _FREE_FIELDS and earlier.get(name) != value
+            name: (was.get(name), now.get(name))
+            for name in (*now, *(name for name in was if name not in now))
+            if was.get(name) != now.get(name)
         }
 
     def _check(self, names: Sequence[str], is_good: Any, expected: str) -> None:
@@ -211,6 +224,24 @@ class TrainingRecipe(DataSettings):
             value = getattr(self, name)
             if value is not None and not is_good(value):
                 raise ValueError(f"{name} is {value}, expected {expected}.")
+
+
+def _plain(value: Any) -> Any:
+    """Returns what YAML makes of nested values: tuples are lists."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -170,6 +170,8 @@ def _take_sections(flags: list[str], sections: Sequence[str]) -> tuple[list[str]
         flag, equals, value = flags[index].partition("=")
         path = flag.removeprefix("--").replace("-", "_").split(".")
         index += 1
+        if flag.startswith("--") and flag.removeprefix("--").replace("-", "_") in sections:
+            raise ValueError(f"{flag} has settings of its own, which are given as {flag}.SETTING VALUE.")
         if not flag.startswith("--") or len(path) < 2 or path[0] not in sections:
             plain.append(flags[index - 1])
             continue

@@ -141,7 +141,9 @@ class Trainer(transformers.Trainer):
     @property
     def forward(self) -> Callable[..., Any]:
         """What to call as the model in an evaluation: the model, in its wrapper where its weights are sharded."""
-        return self.model_wrapped if self.is_fsdp_enabled else self.model  # type: ignore[no-any-return]
+        model: Callable[..., Any] | None = self.model_wrapped if self.is_fsdp_enabled else self.model
+        assert model is not None
+        return model
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -120,7 +120,7 @@ def augmentation_preset(name: str) -> Augmentation:
     Raises:
         ValueError: There is no such preset.
     """
-    if name not in _PRESETS:
+    if not isinstance(name, str) or name not in _PRESETS:
         raise ValueError(f"Got the augmentation {name!r}, expected one of {sorted(_PRESETS)}.")
     return _PRESETS[name]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perceiver_io.running import TrainingRecipe, parse_recipe, read_recipe_file, recipe_parser
+from perceiver_io.running import TrainingRecipe, parse_recipe, read_recipe_file, recipe_parser, section
 
 
 @dataclass(kw_only=True)
@@ -14,6 +14,7 @@ class Recipe(TrainingRecipe):
     size: list[int] | None = field(default=None, metadata={"help": "Height and width."})
     flip: bool = field(default=True, metadata={"help": "Mirror."})
     erase: bool | None = field(default=None, metadata={"help": "Erase."})
+    noise: dict[str, Any] = section("Noise that is added.")
 
 
 def test_flags_take_precedence_over_values() -> None:
@@ -78,6 +79,8 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         ({"learning_rate": "nan"}, "learning_rate is nan, expected a finite number"),
         ({"warmup_fraction": 1}, "warmup_fraction is 1.0, expected a fraction"),
         ({"beta2": 1}, "beta2"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ({"seed": 2**32}, r"seed is 4294967296, expected less than 2\*\*32"),
         ({"overwrite": True, "resume": True}, "exclude each other"),
     ],
 )
@@ -130,6 +133,7 @@ def test_every_setting_is_explained() -> None:
     text = recipe_parser(Recipe).format_help()
     for name, one in Recipe.__dataclass_fields__.items():
         assert f"--{name.replace('_', '-')}" in text
+        assert not one.metadata.get("section") or f"--{name}.SETTING VALUE" in text
         assert one.metadata["help"].endswith(".")
 
 
@@ -142,3 +146,133 @@ def test_changes_leave_out_what_weights_do_not_depend_on() -> None:
 def test_a_list_in_a_file_is_no_way_to_set_flags() -> None:
     with pytest.raises(ValueError, match=r"num_epochs is .* expected one value"):
         parse_recipe(TrainingRecipe, values={"num_epochs": [1, "--overwrite"]})
+
+
+NESTED = {
+    "encoder": {"num_latents": 32, "dropout": 1e-3, "cross_attention_qk_channels": None},
+    "inputs": {"image": {"size": [8, 9], "learn_scale": True}},
+    "outputs": {"label": {"query_channels": -7}},
+}
+
+
+def test_sections_are_the_same_from_yaml_flags_and_python(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        """
+learning_rate: 2e-3
+flip: no
+model:
+  encoder:
+    num_latents: 32
+    dropout: 1e-3
+    cross_attention_qk_channels: null
+  inputs:
+    image: {size: [8, 9], learn_scale: yes}
+  outputs:
+    label:
+      query_channels: -7
+noise:
+  kind: pink
+  level: [1e-2, 2.5E3, 4]
+"""
+    )
+    flags = (
+        "--learning-rate 2e-3 --no-flip --model.encoder.num-latents 32 --model.encoder.dropout=1e-3 --noise.kind pink "
+        "--model.encoder.cross_attention_qk_channels null --model.inputs.image.size 8 9 --noise.level 1e-2 2.5E3 4 "
+        "--model.inputs.image.learn-scale true --model.outputs.label.query-channels -7"
+    ).split()
+    noise = {"kind": "pink", "level": [0.01, 2500.0, 4]}
+    from_yaml = parse_recipe(Recipe, values=read_recipe_file(file))
+    from_flags = parse_recipe(Recipe, flags)
+    from_python = Recipe(learning_rate=2e-3, flip=False, model=NESTED, noise=noise)
+    assert from_yaml == from_flags == from_python
+    assert type(from_flags.model["encoder"]["num_latents"]) is int
+    assert type(from_flags.model["encoder"]["dropout"]) is float
+    assert from_flags.model["inputs"]["image"]["learn_scale"] is True
+
+
+def test_lists_in_flags_may_be_written_as_in_yaml() -> None:
+    assert parse_recipe(Recipe, ["--noise.level", "[1, 2]"]).noise == {"level": [1, 2]}
+    assert parse_recipe(Recipe, ["--noise.level=[1, 2e1]"]).noise == {"level": [1, 20.0]}
+
+
+def test_flags_are_laid_over_the_sections_of_a_file() -> None:
+    values = {"model": NESTED, "noise": {"kind": "pink"}}
+    flags = ["--model.encoder.dropout", "0.5", "--model.inputs.image.size", "3", "--noise.level", "2"]
+    recipe = parse_recipe(Recipe, flags, values=values)
+    assert recipe.model == {
+        "encoder": {"num_latents": 32, "dropout": 0.5, "cross_attention_qk_channels": None},
+        "inputs": {"image": {"size": 3, "learn_scale": True}},
+        "outputs": {"label": {"query_channels": -7}},
+    }
+    assert recipe.noise == {"kind": "pink", "level": 2}
+    assert NESTED["encoder"]["dropout"] == 1e-3
+
+
+def test_sections_may_be_empty() -> None:
+    recipe = parse_recipe(Recipe, values={"model": None, "noise": {}})
+    assert recipe == Recipe() and recipe.model == {}
+
+
+def test_sections_round_trip_through_a_file(tmp_path: Path) -> None:
+    recipe = Recipe(model={**NESTED, "packing": {"widths": (1, 2)}}, noise={"kind": "1st", "on": False})
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(task="toys"))
+    again = parse_recipe(Recipe, values=read_recipe_file(tmp_path / "recipe.yaml", task="toys"))
+    assert again.settings() == recipe.settings()
+    assert again.changes_from(recipe.settings()) == {} == recipe.changes_from(again.settings())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--model.decoder.x", "3"],
+            r"unknown parts \['decoder'\], expected some of encoder, packing, shared_attention, inputs, outputs",
+        ),
+        (["--model.encoder", "3"], "model.encoder is 3, expected settings by name"),
+        (["--model.inputs.image", "3"], "model.inputs.image is 3, expected settings by name"),
+        (["--model.encoder.dropout"], r"--model\.encoder\.dropout needs a value"),
+        (["--model.encoder.dropout", "--seed", "3"], r"--model\.encoder\.dropout needs a value"),
+        (["--model..dropout", "3"], "needs a value"),
+        (["--model.encoder.size", "[3"], r"has the value '\[3', which cannot be read"),
+        (["--model", "small"], r"--model has settings of its own, which are given as --model\.SETTING VALUE"),
+        (["--noise=pink"], r"given as --noise\.SETTING VALUE"),
+        (["--modle.encoder.dropout", "3"], "unrecognized arguments: --modle.encoder.dropout"),
+    ],
+)
+def test_bad_flags_of_sections(flags: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(Recipe, flags)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": 3}, "model is 3, expected settings by name"),
+        ({"model": [1, 2]}, r"model is \[1, 2\], expected settings by name"),
+        ({"model": {"encoder": [1]}}, r"model.encoder is \[1\], expected settings by name"),
+        ({"model": {"encoder": {3: 4}}}, "model.encoder is {3: 4}, expected settings by name"),
+        ({"model": {3: 4, "encoder": {}}}, "model is {3: 4.*expected settings by name"),
+        ({"model": {"outputs": "label"}}, "model.outputs is 'label', expected settings by name"),
+        ({"noise": "pink"}, "noise is 'pink', expected settings by name"),
+    ],
+)
+def test_bad_sections(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(Recipe, values=values)
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+def test_changes_of_sections_are_named_one_by_one() -> None:
+    earlier = Recipe(model={"encoder": {"num_latents": 3, "dropout": 0.1}}, noise={"kind": "pink"})
+    later = Recipe(model={"encoder": {"num_latents": 4, "dropout": 0.1}}, noise={"level": 2}, log_every=3)
+    assert later.changes_from(earlier.settings()) == {
+        "model.encoder.num_latents": (3, 4),
+        "noise.level": (None, 2),
+        "noise.kind": ("pink", None),
+    }
+
+
+def test_a_recipe_file_may_say_more_than_the_recipe() -> None:
+    assert Recipe().changes_from({"task": "toys", **Recipe().settings()}) == {}

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from perceiver_io.running import RunFolder, TrainingRecipe
-from perceiver_io.running.run_folder import write_error
 
 from . import toy
 
@@ -65,6 +64,8 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     with pytest.raises(ValueError, match=r"other settings \(learning_rate 0.001 -> 0.5\)"):
         run.check(TrainingRecipe(resume=True, learning_rate=0.5))
+    with pytest.raises(ValueError, match=r"other settings \(model.encoder.num_latents None -> 3\)"):
+        run.check(TrainingRecipe(resume=True, model={"encoder": {"num_latents": 3}}))
     run.check(TrainingRecipe(resume=True, num_workers=2))
 
 
@@ -165,8 +166,3 @@ def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
         raise ValueError("bad")
     assert (tmp_path / "run").is_symlink()
     assert os.listdir(tmp_path / "disk") == []
-
-
-def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
-    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
-    assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))

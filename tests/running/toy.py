@@ -8,11 +8,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from perceiver_io.running import TrainingRecipe
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.data import Splits
+from perceiver_io.running import LoadedModel, Setup, TrainableTask, TrainingRecipe
+from perceiver_io.running.evaluator import evaluate_rows
+from perceiver_io.running.measures import scalars, whether_higher_is_better
 from perceiver_io.running.optimization import training_arguments
+from perceiver_io.running.task import Collate
 from perceiver_io.running.trainer import Trainer
 
 NUM_SAMPLES = 40
@@ -64,8 +71,26 @@ def collate_with_noise(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.T
     return batch
 
 
-def accuracy(prediction: Any) -> dict[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+class Toys(TrainableTask):
+    """Which of three classes a vector is of; what the runner does with a whole run is tested with `toy_task`."""
+
+    name = "toys"
+    model_class = ToyModel  # type: ignore[assignment]  # the trainer takes any model of transformers
+
+    def data(self, recipe: TrainingRecipe) -> Splits:
+        return Splits(train=ToyData(), validation=ToyData(16, seed=1), test=ToyData(24, seed=2))
+
+    def config(self, recipe: TrainingRecipe, data: Splits) -> PerceiverIOConfig:
+        raise NotImplementedError
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        return collate_with_noise if train else collate
+
+    def measures(self, setup: Setup) -> dict[str, Metric]:
+        return {"accuracy": MulticlassAccuracy(3, average="micro")}
+
+    def predict(self, loaded: LoadedModel[Any], inputs: Any, options: Any) -> list[dict[str, Any]]:
+        raise NotImplementedError
 
 
 def recipe(output_dir: Path, **changes: Any) -> TrainingRecipe:
@@ -74,17 +99,25 @@ def recipe(output_dir: Path, **changes: Any) -> TrainingRecipe:
     return TrainingRecipe(output_dir=str(output_dir), **{**settings, **changes})
 
 
-def trainer(of: TrainingRecipe, *, validation: bool = True, **arguments: Any) -> Trainer:
+def setup(of: TrainingRecipe) -> Setup:
     set_seed(of.seed)
+    return Setup(recipe=of, data=Toys().data(of), model=ToyModel(ToyConfig()))
+
+
+def trainer(of: TrainingRecipe, *, validation: bool = True, **arguments: Any) -> Trainer:
+    task, run = Toys(), setup(of)
+    args = training_arguments(of, checkpoints=f"{of.output_dir}/checkpoints", has_validation=validation)
+    if args.metric_for_best_model is not None:
+        args.greater_is_better = whether_higher_is_better(of.best_metric, task.measures(run))
     return Trainer(
-        model=ToyModel(ToyConfig()),
+        model=run.model,
         recipe=of,
-        args=training_arguments(of, checkpoints=f"{of.output_dir}/checkpoints", has_validation=validation),
-        train_data=ToyData(),
-        validation_data=ToyData(16, seed=1) if validation else None,
-        collate_train=collate_with_noise,
-        collate_eval=collate,
-        compute_metrics=accuracy,
+        args=args,
+        train_data=run.data.train,
+        validation_data=run.data.validation if validation else None,
+        collate=task.collator(run, train=True),
+        weight=task.weight,
+        evaluate=lambda forward: scalars(evaluate_rows(task, run, run.data.validation, forward=forward)),
         **arguments,
     )
 
