@@ -26,7 +26,7 @@ __all__ = ["TextAdapter"]
 class TextAdapter(InputAdapter):
     """Embeds token ids (B, T) and adds a learned position to each (Perceiver IO, section 4.1).
 
-    Or it puts Fourier features of each token's place beside it, which takes no parameters; and convolutions may let each
+    Or it puts Fourier features of each token's place beside it, which takes no parameters. Convolutions may let each
     element know its neighbours, as those of the image adapter do for pixels.
 
     The tokens of the published model are UTF-8 bytes, moved up by six special ones; any other vocabulary will do. A
