@@ -207,6 +207,10 @@ class TaskRegistry(Registry[ClassT]):
     """Names of tasks; a class that does not say its `name` gets the one it is registered under."""
 
     def _check(self, name: str, cls: Any) -> None:
+        if not isinstance(getattr(cls, "model_class", None), type):
+            raise ValueError(
+                f"The task {name!r}, {cls.__qualname__}, does not say the class of its models. Declare model_class."
+            )
         if "name" not in vars(cls):
             cls.name = name
 

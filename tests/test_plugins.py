@@ -55,12 +55,13 @@ LIDAR = """
 """
 
 TASK = """
+    from fake_lidar.parts import LidarModel
     from perceiver_io.running.task import Task
 
     class LidarTask(Task):
-        architectures = ("LidarModel",)
+        model_class = LidarModel
 
-        def predict(self, source, inputs, options):
+        def predict(self, loaded, inputs, options):
             return []
 
         def describe_prediction(self, prediction):

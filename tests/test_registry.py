@@ -169,10 +169,11 @@ def test_a_task_that_has_no_name_gets_the_one_it_is_registered_under() -> None:
     names: TaskRegistry[Any] = TaskRegistry("task", group="perceiver_io.no_such_group")
 
     class Nameless:
-        pass
+        model_class = object
 
     class Named:
         name = "own"
+        model_class = object
 
     class Child(Named):
         pass
@@ -180,6 +181,8 @@ def test_a_task_that_has_no_name_gets_the_one_it_is_registered_under() -> None:
     for name, cls in {"given": Nameless, "other": Named, "child": Child}.items():
         names.register(name)(cls)
     assert (Nameless.name, Named.name, Child.name) == ("given", "own", "child")  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="Declare model_class"):
+        names.register("no-model")(type("NoModel", (), {}))
 
 
 def test_what_the_package_brings() -> None:
