@@ -15,7 +15,7 @@ from perceiver_io.adapter import InputAdapter
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import beside, check_indices, check_mask, check_positive, check_shape
-from perceiver_io.layers import LearnedArray
+from perceiver_io.layers import LearnedArray, Linear
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
 from perceiver_io.registry import register_adapter
 
@@ -26,7 +26,8 @@ __all__ = ["TextAdapter"]
 class TextAdapter(InputAdapter):
     """Embeds token ids (B, T) and adds a learned position to each (Perceiver IO, section 4.1).
 
-    Or it puts Fourier features of each token's place beside it, which takes no parameters.
+    Or it puts Fourier features of each token's place beside it, which takes no parameters. Convolutions may let each
+    element know its neighbours, as those of the image adapter do for pixels.
 
     The tokens of the published model are UTF-8 bytes, moved up by six special ones; any other vocabulary will do. A
     mask is (B, T), True where a token is real. What the ids are where it is False does not matter.
@@ -42,7 +43,11 @@ class TextAdapter(InputAdapter):
         Attributes:
             vocab_size: How many ids there are; 262 for bytes and their special tokens.
             max_length: The longest sequence, in tokens; shorter ones take the first positions.
-            num_channels: Width of the embeddings, and of learned positions.
+            num_channels: Width of the elements' content, and of learned positions.
+            features: "embedding" is each token's own, as published; "conv" lets convolutions see its neighbours first.
+            embedding_channels: Width of the embeddings that are convolved; num_channels if None, and without "conv".
+            kernel_size: Tokens that a convolution sees, an odd number.
+            num_convolutions: How many follow each other; all but the first are residual.
             position: "learned" adds a learned vector to each embedding, as published; "fourier" puts Fourier features
                 of a token's place beside it. Places are spaced as in a sequence of `max_length`, however long it is.
             num_bands: Frequencies of Fourier positions.
@@ -51,18 +56,38 @@ class TextAdapter(InputAdapter):
         vocab_size: int = 262
         max_length: int = 2048
         num_channels: int = 768
+        features: Literal["embedding", "conv"] = "embedding"
+        embedding_channels: int | None = None
+        kernel_size: int = 5
+        num_convolutions: int = 2
         position: Literal["learned", "fourier"] = "learned"
         num_bands: int = 64
 
         def __post_init__(self) -> None:
             super().__post_init__()
             check_positive(self, "vocab_size", "max_length", "num_channels", "num_bands")
+            check_positive(self, "embedding_channels", "kernel_size", "num_convolutions")
+            if self.kernel_size % 2 == 0:
+                raise ValueError(f"TextAdapter.Config.kernel_size must be odd, got {self.kernel_size}.")
+            if self.features != "conv" and self.embedding_channels not in (None, self.num_channels):
+                raise ValueError(
+                    "TextAdapter.Config.embedding_channels goes with features='conv': else embeddings are num_channels "
+                    f"wide, got {self.embedding_channels} and {self.num_channels}."
+                )
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.num_channels = self.num_content_channels = config.num_channels
-        self.embedding = LearnedArray(config.vocab_size, config.num_channels)
+        self.convolutions = None
+        if config.features == "conv":
+            width = config.embedding_channels or config.num_channels
+            self.embedding = LearnedArray(config.vocab_size, width, std=1.0)
+            self.convolutions = SequenceConvolutions(
+                width, config.num_channels, kernel_size=config.kernel_size, depth=config.num_convolutions
+            )
+        else:
+            self.embedding = LearnedArray(config.vocab_size, config.num_channels)
         self.position: LearnedPositionEncoding | FourierPositionEncoding
         if config.position == "learned":
             self.position = LearnedPositionEncoding(
@@ -106,6 +131,8 @@ class TextAdapter(InputAdapter):
             advice="Use the tokenizer that belongs to the model.",
         )
         values_BTC = nn.functional.embedding(ids_BT, self.embedding())
+        if self.convolutions is not None:
+            values_BTC = self.convolutions(values_BTC, mask)
         if self.config.position == "learned":
             values_BTC = values_BTC + self.position((x.shape[1],), like=values_BTC)
         else:  # those of the longest sequence, so that a place has the same features in any
@@ -119,5 +146,45 @@ class TextAdapter(InputAdapter):
         )
 
     def tied_embedding(self) -> LearnedArray:
-        """Returns the embeddings, (vocab_size, num_channels): decoders may use the same for their logits."""
+        """Returns the embeddings, (vocab_size, channels): decoders may use the same for their logits."""
         return self.embedding
+
+
+class SequenceConvolutions(nn.Module):
+    """Convolutions along a sequence, which keep its length; what is masked counts as zero.
+
+    Args:
+        in_channels: E.
+        out_channels: C.
+        kernel_size: Elements that each sees.
+        depth: How many there are. The first widens; the others are residual, with a layer norm before each.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, depth: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        widths = [in_channels] + [out_channels] * (depth - 1)
+        self.layers = nn.ModuleList(Linear(width * kernel_size, out_channels) for width in widths)
+        self.norms = nn.ModuleList(nn.LayerNorm(out_channels) for _ in range(depth - 1))
+
+    def forward(self, x_BTE: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Returns (B, T, C).
+
+        Args:
+            x_BTE: The sequence.
+            mask_BT: True where an element is real.
+        """
+        x_BTC = nn.functional.relu(self._convolved(self.layers[0], x_BTE, mask_BT))
+        for norm, layer in zip(self.norms, self.layers[1:], strict=True):
+            x_BTC = x_BTC + nn.functional.relu(self._convolved(layer, norm(x_BTC), mask_BT))
+        return x_BTC if mask_BT is None else x_BTC * mask_BT[..., None]
+
+    def _convolved(self, layer: nn.Module, x_BTE: Tensor, mask_BT: Tensor | None) -> Tensor:
+        assert isinstance(layer, Linear)
+        if mask_BT is not None:
+            x_BTE = x_BTE * mask_BT[..., None]
+        weight_CEK = layer.weight.unflatten(1, (-1, self.kernel_size))
+        padding = self.kernel_size // 2
+        return nn.functional.conv1d(x_BTE.transpose(1, 2), weight_CEK, layer.bias, padding=padding).transpose(
+            1, 2
+        )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-__all__ = ["PARTIAL", "remove", "write_error", "writing", "writing_into"]
+__all__ = ["PARTIAL", "check_outputs", "remove", "write_error", "writing", "writing_into"]
 
 PARTIAL = ".partial-"
 """What the names of files begin with that are not complete yet."""
@@ -64,6 +64,35 @@ def writing_into(folder: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, (OSError, SafetensorError)):
             raise write_error(folder, error) from error
         raise
+
+
+def check_outputs(
+    folder: str | os.PathLike[str], names: Iterable[str], inputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    """Refuses early what would fail, or do harm, after minutes of work.
+
+    Args:
+        folder: The folder that will be written to; it need not exist.
+        names: The files that will be written there.
+        inputs: Files that must not be replaced.
+
+    Raises:
+        ValueError: The folder is a file, two files have one name, or one would replace an input.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"The output folder {folder} is a file. Choose another one.")
+    names = list(names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"Several results would be called {twice[0]}, and replace each other in {folder}. Rename the inputs, or "
+            "predict one at a time."
+        )
+    kept = {Path(file).resolve() for file in inputs}
+    if replaced := [folder / name for name in names if (folder / name).resolve() in kept]:
+        raise ValueError(
+            f"{replaced[0]} is an input, and would be overwritten. Choose another output folder."
+        )
 
 
 def remove(path: Path) -> None:

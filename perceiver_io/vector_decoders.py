@@ -5,6 +5,7 @@ Shape legend: B batch, N latents, D latent channels, O output queries, Q query c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -120,7 +121,8 @@ class ClassificationDecoder(VectorDecoder):
 class RegressionDecoder(VectorDecoder):
     """(B, V) numbers, out of one learned query: an age, the three coordinates of a place.
 
-    They are what the linear layer gives, in no units: scale targets to about unit variance.
+    What the linear layer gives is multiplied with `scale` and moved by `offset`: with the deviation and the mean of the
+    targets, numbers of any unit are learned as well as others.
 
     Args:
         config: The settings.
@@ -133,16 +135,43 @@ class RegressionDecoder(VectorDecoder):
 
         Attributes:
             num_outputs: V.
+            offset: Of each number, or one for all.
+            scale: Of each number, or one for all; above zero.
         """
 
         num_outputs: int = 1
+        offset: tuple[float, ...] = (0.0,)
+        scale: tuple[float, ...] = (1.0,)
 
         def __post_init__(self) -> None:
             super().__post_init__()
             check_positive(self, "num_outputs")
+            for name in ("offset", "scale"):
+                values = getattr(self, name)
+                if len(values) not in (1, self.num_outputs) or not all(map(math.isfinite, values)):
+                    raise ValueError(
+                        f"RegressionDecoder.Config.{name} must be one finite number, or {self.num_outputs}, got "
+                        f"{values}."
+                    )
+            if min(self.scale) <= 0:
+                raise ValueError(f"RegressionDecoder.Config.scale must be above zero, got {self.scale}.")
 
     def __init__(self, config: Config, parts: DecoderParts) -> None:
         super().__init__(config, parts, num_values=config.num_outputs)
+        self.config = config
+
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> Tensor:
+        """Returns (B, V); the arguments are those of `VectorDecoder`."""
+        values_BV = super().forward(encoded, request)
+        if self.config.scale != (1.0,):
+            values_BV = values_BV * self.scale(values_BV)
+        if self.config.offset != (0.0,):
+            values_BV = values_BV + values_BV.new_tensor(self.config.offset)
+        return values_BV
+
+    def scale(self, like: Tensor) -> Tensor:
+        """Returns the scale, (1,) or (V,), in the type and on the device of another tensor."""
+        return like.new_tensor(self.config.scale)
 
 
 @register_decoder("pooled-classification")

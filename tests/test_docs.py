@@ -19,16 +19,20 @@ import yaml
 from PIL import Image
 
 from perceiver_io.cli.main import _parser, main
+from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.registry import TASKS
-from perceiver_io.running import parse_recipe
+from perceiver_io.running import TrainableTask, parse_recipe
+from perceiver_io.running.recipe import section_names
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
+from perceiver_io.tasks.image_classification.augmentation import Augmentation
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.testing import ADAPTER_CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-EXAMPLE = DOCS / "examples" / "my_adapter.py"
+EXAMPLES = DOCS / "examples"
+EXAMPLE = EXAMPLES / "my_adapter.py"
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="docs/ is not beside tests/")
 
@@ -37,7 +41,11 @@ TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRI
 # What a page includes from a file is written "{ .python }": it runs with the file, and the formatter leaves it alone.
 LANGUAGES = {"bash", "python", "{ .python }", "text", "toml", "yaml"}
 RECIPE_FIELDS = {field.name for field in dataclasses.fields(ImageClassificationRecipe)}
+RECIPE_CLASSES = [
+    TASKS.get(name).recipe_class for name in TASKS.names() if issubclass(TASKS.get(name), TrainableTask)
+]
 # Flags that the texts mention of other programs.
+EXAMPLE_FIELDS = {"num_maps"}
 FOREIGN_FLAGS = {"--upgrade-package", "--nproc-per-node"}
 
 
@@ -81,8 +89,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the documentation's commands could have been typed: runs/digits and digit.png."""
     root = tmp_path_factory.mktemp("docs")
     settings = (
-        "--dataset digits --max-steps 3 --num-latents 4 --latent-channels 16 --device cpu --report-to none"
+        "--dataset digits --max-steps 3 --model.encoder.num-latents 4 --model.encoder.latent-channels 16 --device cpu "
+        "--report-to none"
     )
+    (root / "examples").symlink_to(EXAMPLES)
     output = ["--output-dir", str(root / "runs" / "digits")]
     assert main(["train", "image-classification", *settings.split(), *output]) == 0
     Image.new("L", (8, 8)).save(root / "digit.png")
@@ -113,14 +123,18 @@ def test_example_of_a_decoder_runs() -> None:
     assert result.stdout.strip() == "the contract holds"
 
 
-def test_page_shows_the_whole_example() -> None:
-    page = (DOCS / "write-an-adapter.md").read_text(encoding="utf-8")
-    source = EXAMPLE.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "file"), [("write-an-adapter", "my_adapter"), ("write-a-task", "my_task")])
+def test_page_shows_the_whole_example(page: str, file: str) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    source = (EXAMPLES / f"{file}.py").read_text(encoding="utf-8")
     sections = re.findall(r"\[start:(\w+)\]", source)
-    assert sections == re.findall(r'--8<-- "examples/my_adapter\.py:(\w+)"', page)
+    assert sections == re.findall(rf'--8<-- "examples/{file}\.py:(\w+)"', text)
     outside = re.sub(r"# --8<-- \[start:(\w+)\].*?# --8<-- \[end:\1\]", "", source, flags=re.DOTALL)
-    without_docstring = outside.split('"""')[2]
-    assert not without_docstring.strip(), f"This part of the example is on no page: {without_docstring}"
+    rest = [line for line in outside.split('"""')[2].splitlines() if line.strip()]
+    unseen = [
+        line for line in rest if not re.match(r"from |import |if __name__|    raise SystemExit\(main", line)
+    ]
+    assert not unseen, f"This part of the example is on no page: {unseen}"
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=name_of)
@@ -149,22 +163,23 @@ def test_commands_exist(path: Path) -> None:
             check_prediction(rest, options)
         elif options.command != "train":
             assert not rest, arguments
-        elif not options.help:
-            assert options.task in TASKS.names()
+        elif not options.help and options.task != "weather-stations":  # the example's, which is not installed
             parse_recipe(TASKS.get(options.task).recipe_class, rest)
 
 
 def check_prediction(arguments: list[str], options: argparse.Namespace) -> None:
     """Checks that the flags after MODEL and its inputs are those of one task; the model need not be there."""
     assert arguments and not arguments[0].startswith("-"), arguments
-    names = TASKS.names() if options.task is None else [options.task]
-    unknown = []
-    for name in names:
-        parser = argparse.ArgumentParser(allow_abbrev=False)
-        TASKS.get(name)().add_predict_arguments(parser)
-        parser.add_argument("inputs", nargs="+")
-        unknown.append(parser.parse_known_args(arguments[1:])[1])
-    assert [] in unknown, (arguments, dict(zip(names, unknown, strict=True)))
+    problems = []
+    for name in TASKS.names() if options.task is None else [options.task]:
+        task = TASKS.get(name)()
+        try:
+            parse_prediction(task, predict_parser(task, usage=""), arguments[1:])
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            return
+    raise AssertionError((arguments, problems))
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
@@ -177,20 +192,24 @@ def test_flags_exist(path: Path) -> None:
         for flag in action.option_strings
     }
     for name in TASKS.names():
-        parser = argparse.ArgumentParser()
-        TASKS.get(name)().add_predict_arguments(parser)
+        parser = predict_parser(TASKS.get(name)(), usage="")
         known |= {flag for action in parser._actions for flag in action.option_strings}
-    known |= {f"--{name}" for field in RECIPE_FIELDS for name in (field, field.replace("_", "-"))}
+    fields = {
+        field.name for recipe in RECIPE_CLASSES for field in dataclasses.fields(recipe)
+    } | EXAMPLE_FIELDS
+    known |= {f"--{name}" for field in fields for name in (field, field.replace("_", "-"))}
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
-    mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8")))
-    assert mentioned - FOREIGN_FLAGS <= known
+    sections = {name for recipe in RECIPE_CLASSES for name in section_names(recipe)}
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", path.read_text(encoding="utf-8")))
+    plain = {flag for flag in mentioned if flag.removeprefix("--").partition(".")[0] not in sections}
+    assert plain - FOREIGN_FLAGS <= known
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_recipes_in_yaml_are_valid(path: Path) -> None:
     for language, content in blocks(path):
-        if language == "yaml":
+        if language == "yaml" and content.startswith("task:"):
             values = yaml.safe_load(content)
             task = TASKS.get(values.pop("task"))
             parse_recipe(task.recipe_class, values=values)
@@ -202,7 +221,8 @@ def test_every_setting_is_documented_and_exists() -> None:
     rows = re.findall(r"^\| ([^|]*) \|", section, flags=re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     presets = {"none", "digits", "natural"}
-    assert set(names) - presets == RECIPE_FIELDS
+    augmentation = {field.name for field in dataclasses.fields(Augmentation)}
+    assert set(names) - presets == RECIPE_FIELDS | augmentation
 
 
 def test_preset_table_has_the_right_sizes() -> None:
@@ -246,7 +266,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_files_that_are_named_exist(path: Path) -> None:
-    folders = ("perceiver_io", "adapters", "tasks", "tests", "docs", "benchmarks")
+    folders = ("perceiver_io", "adapters", "tasks", "tests", "docs", "benchmarks", "examples")
     for name in re.findall(rf"`((?:{'|'.join(folders)})/[\w/.-]*)`", prose(path)):
         assert (ROOT / name).exists(), name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from perceiver_io.files import PARTIAL, remove, write_error, writing, writing_into
+from perceiver_io.files import PARTIAL, check_outputs, remove, write_error, writing, writing_into
 
 
 def full() -> OSError:
@@ -113,3 +113,28 @@ def test_removing(tmp_path: Path) -> None:
 def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81280 vs 81168")
     assert "failed: No space left on device, probably ([enforce fail" in str(write_error(tmp_path, error))
+
+
+def test_outputs_that_harm_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old.png").touch()
+    check_outputs(tmp_path, ["a.png", "old.png"], [tmp_path / "b" / "a.png"])
+    check_outputs(tmp_path / "new", ["a.png"], [tmp_path / "a.png"])
+    assert [file.name for file in tmp_path.iterdir()] == ["old.png"]
+
+
+def test_outputs_that_would_replace_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for name, file in (
+        ("a.png", "a.png"),
+        ("link.png", "a.png"),
+        ("a.png", "link.png"),
+        ("a.png", "x/../a.png"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} is an input, and would be overwritten"):
+            check_outputs(tmp_path, [name], [file])
+    with pytest.raises(ValueError, match=r"Several results would be called b\.png"):
+        check_outputs(tmp_path, ["b.png", "c.png", "b.png"], [])
+    with pytest.raises(ValueError, match=r"a\.png is a file"):
+        check_outputs(tmp_path / "a.png", ["b.png"], [])

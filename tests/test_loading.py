@@ -13,7 +13,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import perceiver_io as pio
-from perceiver_io import ClassificationDecoder, ComponentConfig, Decoder, Encoded, EncoderConfig, PerceiverIO
+from perceiver_io import (
+    WHOLE_OUTPUT,
+    ClassificationDecoder,
+    Decoder,
+    DecoderConfig,
+    DecoderParts,
+    DecoderRequest,
+    Encoded,
+    EncoderConfig,
+    PerceiverIO,
+)
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks import image_classification
 from perceiver_io.tasks.image_classification import PerceiverIOForImageClassification
@@ -251,14 +261,14 @@ class Gate(Decoder):
     """A decoder of somebody else's, unregistered."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ComponentConfig):
+    class Config(DecoderConfig):
         width: int
 
-    def __init__(self, config: Config, *, latent_channels: int) -> None:
+    def __init__(self, config: Config, parts: DecoderParts) -> None:
         super().__init__()
-        self.layer = torch.nn.Linear(latent_channels, config.width)
+        self.layer = torch.nn.Linear(parts.latent_channels, config.width)
 
-    def forward(self, encoded: Encoded) -> torch.Tensor:
+    def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> torch.Tensor:
         return self.layer(encoded.latents).sigmoid()
 
 
@@ -307,5 +317,5 @@ def test_plugins_that_fail_to_import_only_warn(monkeypatch: pytest.MonkeyPatch) 
         EntryPoint("good", "perceiver_io.tasks.image_classification", "perceiver_io.models"),
     ]
     monkeypatch.setattr(perceiver_io.loading, "entry_points", lambda **_: points)
-    with pytest.warns(UserWarning, match="'broken' .* cannot be imported: ModuleNotFoundError"):
+    with pytest.warns(UserWarning, match="'broken' cannot be imported: .* ModuleNotFoundError"):
         perceiver_io.loading.load_model_plugins()

@@ -26,6 +26,7 @@ __all__ = [
     "named_splits",
     "read_class_folders",
     "select_columns",
+    "split_folders",
     "subfolders",
 ]
 
@@ -56,27 +57,18 @@ def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
     Raises:
         ValueError: There are no such folders, a class is empty, or one is tested on that is not trained on.
     """
-    folders = {folder.name: folder for folder in subfolders(root)}
-    split_folders = {
-        split: folders[alias]
-        for split, aliases in SPLIT_NAMES.items()
-        for alias in aliases
-        if alias in folders and subfolders(folders[alias])
-    }
-    if not split_folders:
-        split_folders = {"train": root}
-    if "train" not in split_folders:
-        raise ValueError(
-            f"{root} has the splits {sorted(split_folders)}, expected a folder 'train' beside them."
-        )
-    class_names = [folder.name for folder in subfolders(split_folders["train"])]
+    found = {split: folder for split, folder in split_folders(root).items() if subfolders(folder)}
+    if found and "train" not in found:
+        raise ValueError(f"{root} has the splits {sorted(found)}, expected a folder 'train' beside them.")
+    folders = found or {"train": root}
+    class_names = [folder.name for folder in subfolders(folders["train"])]
     if not class_names:
         raise ValueError(
             f"{root} has no folders in it, expected {content.noun} in folders named after their classes: "
             "<class>/<file>, or {train,validation,test}/<class>/<file>."
         )
     splits = {}
-    for split, folder in split_folders.items():
+    for split, folder in folders.items():
         if strangers := sorted({path.name for path in subfolders(folder)} - set(class_names)):
             raise ValueError(
                 f"{folder} has the classes {strangers}, which the training set does not have. "
@@ -92,6 +84,17 @@ def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
         labels = [label for label, paths in enumerate(files) for _ in paths]
         splits[split] = labelled_dataset(content, list(chain.from_iterable(files)), labels, class_names)
     return splits
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Returns the folders in a folder that are called as sets of data are, by "train", "validation" and "test"."""
+    folders = {folder.name: folder for folder in subfolders(root)}
+    return {
+        split: folders[alias]
+        for split, aliases in SPLIT_NAMES.items()
+        for alias in aliases
+        if alias in folders
+    }
 
 
 def holds_tables(folder: Path) -> bool:

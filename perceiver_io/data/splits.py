@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch.utils.data import Subset
 
+from perceiver_io.data.settings import DataSettings
 from perceiver_io.extras import require
 
 __all__ = ["TEST_SPLIT_SEED", "Rows", "Splits", "hold_out", "split_rows"]
@@ -69,9 +70,8 @@ class Splits:
 
 def split_rows(
     rows: Any,
+    settings: DataSettings,
     *,
-    validation_fraction: float,
-    test_fraction: float,
     seed: int,
     labels: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
@@ -80,20 +80,16 @@ def split_rows(
 
     Args:
         rows: The rows.
-        validation_fraction: Part of what is not tested on to validate on; 0 for none.
-        test_fraction: Part of the rows to test on, the same ones whatever `seed` is.
+        settings: How many to test on, the same ones whatever `seed` is, and how many of the others to validate on; a
+            recipe is such settings.
         seed: Decides which rows are validated on.
         labels: Class index of each row.
         class_names: Names of the classes.
 
     Raises:
-        ValueError: A fraction is out of range, or there are too few rows.
+        ValueError: There are too few rows.
     """
-    if not 0 <= validation_fraction < 1 or not 0 < test_fraction < 1:
-        raise ValueError(
-            f"Got validation_fraction={validation_fraction} and test_fraction={test_fraction}, expected numbers in "
-            "[0, 1) and (0, 1)."
-        )
+    validation_fraction, test_fraction = settings.validation_fraction, settings.test_fraction
     parts = 2 if validation_fraction == 0 else 3
     names = list(class_names)
     train, test = hold_out(

@@ -1,4 +1,4 @@
-"""Video files as clips: frames and sound, at the rates and the size that a model takes.
+"""Video files: frame by frame in their own size, or as clips at the rates and the size that a model takes.
 
 Shape legend: T frames of a clip, H height, W width, S samples of a clip.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Clip", "ClipFormat", "read_clips"]
+__all__ = ["Clip", "ClipFormat", "read_clips", "video_frames"]
 
 Frames: TypeAlias = NDArray[np.uint8]
 Sound: TypeAlias = NDArray[np.float32]
@@ -101,6 +101,29 @@ class Clip:
     num_real_samples: int
 
 
+def video_frames(path: str | os.PathLike[str], *, stride: int = 1) -> Iterator[tuple[int, Frames]]:
+    """Yields frames of a video in their own size, decoded as they are asked for.
+
+    Args:
+        path: A file that FFmpeg can decode. Nothing but local files is opened.
+        stride: Every how many frames one is wanted, from the first on.
+
+    Yields:
+        The frame's number from 0 on, and its pixels (H, W, 3), RGB, upright.
+
+    Raises:
+        ValueError: The file does not exist, is no video, is damaged, or the stride is not positive.
+        OSError: The file may not be read.
+        ImportError: PyAV is not installed.
+    """
+    if stride < 1:
+        raise ValueError(f"The stride must be at least 1, got {stride}.")
+    with _opened(path) as container:
+        for index, frame in enumerate(container.decode(_video_stream(container, path))):
+            if index % stride == 0:
+                yield index, np.ascontiguousarray(_upright(frame))
+
+
 def read_clips(
     path: str | os.PathLike[str],
     clip_format: ClipFormat | None = None,
@@ -132,9 +155,6 @@ def read_clips(
         raise ValueError(f"num_clips is {num_clips}, expected 1 or more.")
     if not math.isfinite(start) or start < 0:
         raise ValueError(f"start is {start} seconds, expected 0 or more.")
-    path = Path(path).absolute()
-    if not path.is_file():
-        raise ValueError(f"There is no video file {path}.")
     num_frames = math.inf if num_clips is None else num_clips * clip_format.num_frames
     frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
     real_clips = -(-len(frames) // clip_format.num_frames)
@@ -161,7 +181,7 @@ def read_clips(
 
 
 def _read_frames(
-    path: Path, clip_format: ClipFormat, *, start: float, num_frames: float
+    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_frames: float
 ) -> tuple[list[Frames], float]:
     """Returns the frames from `start` on, and when the file's first frame is shown."""
     rate = clip_format.frame_rate
@@ -181,7 +201,6 @@ def _read_frames(
 
     with _opened(path) as container:
         stream = _video_stream(container, path)
-        stream.thread_type = "AUTO"
         step = float(1 / stream.average_rate) if stream.average_rate else 1 / rate
         shown_at = time = -step
         # Players count from the first frame; headers do not always say when it is shown.
@@ -219,12 +238,19 @@ class _Picture:
 
     def __call__(self) -> Frames:
         if self.picture is None:
-            quarters = round(self.frame.rotation / 90)
-            stored: Frames = self.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-            upright = np.rot90(stored, k=quarters)
-            aspect = 1 / self.aspect if quarters % 2 else self.aspect
-            self.picture = _resized(upright, self.size, aspect)
+            aspect = 1 / self.aspect if _quarters(self.frame) % 2 else self.aspect
+            self.picture = _resized(_upright(self.frame), self.size, aspect)
         return self.picture
+
+
+def _quarters(frame: VideoFrame) -> int:
+    """How many right angles a player turns a frame by, anticlockwise."""
+    return round(frame.rotation / 90)
+
+
+def _upright(frame: VideoFrame) -> Frames:
+    stored: Frames = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    return np.rot90(stored, k=_quarters(frame))
 
 
 def _resized(picture_hwc: Frames, size: tuple[int, int], pixel_aspect: float) -> Frames:
@@ -245,7 +271,9 @@ def _resized(picture_hwc: Frames, size: tuple[int, int], pixel_aspect: float) ->
     return np.asarray(image.resize((width, height), resample=pil.Resampling.BILINEAR, box=box))
 
 
-def _read_sound(path: Path, clip_format: ClipFormat, *, start: float, num_samples: int) -> tuple[Sound, int]:
+def _read_sound(
+    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_samples: int
+) -> tuple[Sound, int]:
     """Returns the samples from a time of the file on, silent where there are none, and where the last real one ends."""
     rate = clip_format.sample_rate
     sound = np.zeros(num_samples, np.float32)
@@ -289,13 +317,16 @@ def _resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[AudioFrame]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def _opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     """Opens a file, and says which one it is if it cannot be decoded, in the block too."""
     av = require("av", extra="video")
-    with path.open("rb"):  # may it be read at all? FFmpeg uses the same errors for damaged files
+    file = Path(path).absolute()  # what looks like an address is none
+    if not file.is_file():
+        raise ValueError(f"There is no video file {path}.")
+    with file.open("rb"):  # may it be read at all? FFmpeg uses the same errors for damaged files
         pass
     try:
-        with av.open(str(path), options=dict(_OPEN_OPTIONS), metadata_errors="ignore") as container:
+        with av.open(str(file), options=dict(_OPEN_OPTIONS), metadata_errors="ignore") as container:
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(
@@ -304,7 +335,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         ) from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
     av = require("av", extra="video")
     pictures = [
         stream
@@ -316,6 +347,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not pictures:
         found = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise ValueError(f"{path} has no video, but {found}.")
+    pictures[0].thread_type = "AUTO"
     return pictures[0]
 
 

@@ -1,4 +1,4 @@
-"""Videos and sounds written to files, whole or not at all.
+"""Videos written to files, whole or not at all.
 
 Shape legend: T frames, H height, W width, S samples.
 """
@@ -6,7 +6,6 @@ Shape legend: T frames, H height, W width, S samples.
 from __future__ import annotations
 
 import os
-import wave
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
+from perceiver_io.media.sound import mono_samples
 
-__all__ = ["VIDEO_SUFFIXES", "write_video", "write_wav"]
+__all__ = ["VIDEO_SUFFIXES", "write_video"]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 
@@ -62,7 +62,7 @@ def write_video(
         )
     if frame_rate <= 0:
         raise ValueError(f"frame_rate is {frame_rate}, expected a number above zero.")
-    samples = None if audio is None else _checked_sound(audio, sample_rate)
+    samples = None if audio is None else mono_samples(audio, sample_rate)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
 
     with writing(path) as partial, av.open(str(partial), "w") as container:
@@ -85,38 +85,3 @@ def write_video(
             frame.pts = 0
             container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
-
-
-def write_wav(
-    path: str | os.PathLike[str], audio: NDArray[np.floating[Any]], *, sample_rate: int = 48000
-) -> None:
-    """Writes a sound as 16-bit PCM.
-
-    Args:
-        path: File to write.
-        audio: (S,) mono samples; those outside [-1, 1] are clipped.
-        sample_rate: Samples a second.
-
-    Raises:
-        ValueError: The samples are not (S,), hold NaN or infinities, or the rate is not positive.
-        OSError: The file cannot be written; nothing of it is left, and what was there before still is.
-    """
-    samples = _checked_sound(audio, sample_rate)
-    with writing(path) as partial, wave.open(str(partial), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
-
-
-def _checked_sound(audio: NDArray[np.floating[Any]], sample_rate: int) -> NDArray[np.float32]:
-    samples = np.asarray(audio)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or not len(samples):
-        raise ValueError(
-            f"Sound must be floating-point samples (samples,), at least one, got {samples.dtype} {samples.shape}."
-        )
-    if not np.isfinite(samples).all():
-        raise ValueError("The sound holds NaN or infinities.")
-    if sample_rate < 1:
-        raise ValueError(f"sample_rate is {sample_rate}, expected 1 or more.")
-    return np.clip(samples, -1, 1).astype(np.float32)

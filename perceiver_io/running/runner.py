@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_io.extras import require
-from perceiver_io.pictures.attention import draw_attention
-from perceiver_io.pictures.attention_overview import draw_attention_overview
+from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
 from perceiver_io.running.building import build
 from perceiver_io.running.evaluator import evaluate_rows
@@ -26,10 +25,10 @@ from perceiver_io.running.recipe import TrainingRecipe
 from perceiver_io.running.recipe_parsing import parse_recipe
 from perceiver_io.running.results import evaluation_results, training_results
 from perceiver_io.running.run_folder import RunFolder
-from perceiver_io.running.task import AttentionView, Drawing, PredictOptions, Setup, Task, TrainableTask
+from perceiver_io.running.task import Drawing, PredictOptions, Setup, Task, TrainableTask
 from perceiver_io.running.trainer import Trainer
 
-__all__ = ["attention", "draw_view", "evaluate", "predict", "train"]
+__all__ = ["attention", "evaluate", "predict", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -163,21 +162,6 @@ def attention(
         OSError: The picture cannot be written.
     """
     draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
-
-
-def draw_view(view: AttentionView, path: str | Path, *, latents: Sequence[int] | None = None) -> None:
-    """Draws attention maps: over the image where there is one input with an image, else as bands over the elements.
-
-    Args:
-        view: The maps, and what they are drawn over.
-        path: The picture to write; its suffix says the format.
-        latents: Latents to draw; a choice of them if None.
-    """
-    if len(view.images) == 1 and list(view.maps[0].weights) == list(view.images):
-        ((name, image),) = view.images.items()
-        draw_attention(image, view.maps, path, latents=latents, title=view.title, input_name=name)
-    else:
-        draw_attention_overview(view.maps, path, latents=latents, title=view.title)
 
 
 def _write(task: TrainableTask, run: RunFolder, setup: Setup, metrics: dict[str, Any]) -> None:

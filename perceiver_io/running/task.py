@@ -1,7 +1,4 @@
-"""What a task declares. It never contains a loop, a file writer, a split or a device: those are the runner's.
-
-Shape legend: B batch.
-"""
+"""What a task declares. It never contains a loop, a file writer, a split or a device: those are the runner's."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data.splits import Splits
 from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.running.loaded_model import LoadedModel, load_model
 from perceiver_io.running.recipe import TrainingRecipe
 
@@ -133,21 +130,6 @@ class Task(ABC):
                 is that of the published model.
             layout: Whose classes are to read the folder.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionView:
-    """Attention maps with what they are drawn over.
-
-    Attributes:
-        maps: One per cross-attend, of one sample, for all latents.
-        images: For inputs with a grid of rows and columns, the image as the model saw it: (H, W) or (H, W, 3) uint8.
-        title: Heading of the picture.
-    """
-
-    maps: Sequence[AttentionMap]
-    images: Mapping[str, Any] = field(default_factory=dict)
-    title: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

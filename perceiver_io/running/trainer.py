@@ -88,7 +88,7 @@ class Trainer(transformers.Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=take_batch,  # type: ignore[arg-type]
+            data_collator=take_batch,
             train_dataset=SeededBatches(train_data, collate, seed=recipe.seed),
             eval_dataset=validation_data,
             processing_class=processor,

@@ -9,6 +9,7 @@ from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.presets import class_labels, laid_over, variant_parts
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL
 from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
@@ -41,28 +42,18 @@ def config(
     Raises:
         ValueError: The variant or a field is unknown, or `num_classes` and `class_names` disagree.
     """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"There is no variant {variant!r} of the image classifier. Known: {', '.join(VARIANTS)}."
-        )
-    if class_names is not None:
-        if num_classes is not None and num_classes != len(class_names):
-            raise ValueError(f"num_classes is {num_classes}, but class_names has {len(class_names)} names.")
-        num_classes = len(class_names)
-    if class_names is not None and len(set(class_names)) != len(class_names):
-        raise ValueError(f"class_names must differ from each other, got {list(class_names)!r:.200}.")
-    adapter_fields, encoder_fields, decoder_class, decoder_fields = VARIANTS[variant]()
-    if image and image.get("features", adapter_fields["features"]) != adapter_fields["features"]:
+    of_image, of_encoder, decoder_class, of_decoder = variant_parts(VARIANTS, variant, of="image classifier")
+    num_classes, labels = class_labels(num_classes, class_names, default=1000)
+    if image and image.get("features", of_image["features"]) != of_image["features"]:
         for name in ("patch_size", "feature_channels"):  # these go with the variant's own features
-            adapter_fields.pop(name, None)
-    adapter_fields |= {"size": size, "image_channels": image_channels} | (image or {})
-    decoder_fields |= {"num_classes": 1000 if num_classes is None else num_classes} | (decoder or {})
-    output: DecoderConfig = decoder_class.Config.from_dict(decoder_fields)
+            of_image.pop(name, None)
+    sizes = {"size": size, "image_channels": image_channels}
+    output: DecoderConfig = laid_over(decoder_class.Config, of_decoder, {"num_classes": num_classes}, decoder)
     return PerceiverIOConfig(
-        inputs={IMAGE: ImageAdapter.Config.from_dict(adapter_fields)},
-        encoder=EncoderConfig.from_dict(encoder_fields | (encoder or {})),
+        inputs={IMAGE: laid_over(ImageAdapter.Config, of_image, sizes, image)},
+        encoder=laid_over(EncoderConfig, of_encoder, encoder),
         outputs={LABEL: output},
-        id2label=None if class_names is None else dict(enumerate(class_names)),
+        id2label=labels,
     )
 
 

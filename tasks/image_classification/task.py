@@ -16,9 +16,9 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
 from perceiver_io.media.images import open_image
 from perceiver_io.model import PerceiverIOPreTrainedModel
-from perceiver_io.pictures.attention import draw_attention
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.registry import register_task
-from perceiver_io.running import AttentionView, LoadedModel, Setup
+from perceiver_io.running import LoadedModel, Setup
 from perceiver_io.running.task import Collate, Drawing, Layout
 from perceiver_io.tasks.classification import ClassificationTask, ClassPredictOptions
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
@@ -93,8 +93,7 @@ class ImageClassificationTask(ClassificationTask):
         first = setup.data.test[0]
         title = f"A test image of the class {setup.data.class_names[first['label']]}"
         view = _view(setup.model, setup.processor, first["image"], title)
-        attention = partial(draw_attention, view.images[IMAGE], view.maps, title=title)
-        return {**super().pictures(setup, results), "attention.png": attention}
+        return {**super().pictures(setup, results), "attention.png": partial(draw_view, view)}
 
     def predict(
         self, loaded: LoadedModel[Any], inputs: Sequence[str], options: ClassPredictOptions

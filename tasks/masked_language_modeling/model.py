@@ -56,7 +56,11 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> MaskedLMOutput:
         """Says what stands at each position.
 
@@ -65,20 +69,29 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         Args:
             input_ids: (B, T) token ids, T up to the model's length; the tokens to guess are the tokenizer's mask token.
             attention_mask: (B, T), bool or integer: True or 1 where a token is real, as tokenizers make it.
-            labels: (B, T) int64 token ids, -100 where a position does not count; with them comes a loss.
+            labels: (B, T) int64 token ids, -100 where a position does not count; with them comes a loss. With
+                `positions` (B, O).
+            positions: (B, O) int64 positions that are asked for, in training those that are hidden: the others cost
+                nothing then. All if None.
 
         Returns:
-            `logits` (B, T, V), and with labels `loss`, the mean cross-entropy of the positions that count; 0 if none
-            does.
+            `logits` (B, T, V), or (B, O, V) of the positions, and with labels `loss`, the mean cross-entropy of the
+            positions that count; 0 if none does.
 
         Raises:
             ValueError: The ids do not fit the adapter, or the mask or the labels do not fit the ids.
         """
         masks = _masks(attention_mask, input_ids)
-        logits_BTV = self.perceiver({TEXT: input_ids}, masks)[TEXT]
+        points = None
+        if positions is not None:
+            if not isinstance(positions, Tensor) or positions.ndim != 2:
+                given = tuple(positions.shape) if isinstance(positions, Tensor) else type(positions).__name__
+                raise ValueError(f"positions must be (batch, positions), got {given}.")
+            points = {TEXT: positions.unsqueeze(-1)}
+        logits_BTV = self.perceiver({TEXT: input_ids}, masks, points=points)[TEXT]
         loss = None
         if labels is not None:
-            self._check_labels(labels, input_ids)
+            self._check_labels(labels, input_ids if positions is None else positions)
             # Not its mean: that is NaN where no position counts, as it happens in small batches.
             total = torch.nn.functional.cross_entropy(
                 logits_BTV.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -103,14 +116,14 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         masks = _masks(attention_mask, input_ids)
         return self.perceiver({TEXT: input_ids}, masks, points={TEXT: positions})[TEXT]
 
-    def _check_labels(self, labels: Tensor, input_ids: Tensor) -> None:
-        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != input_ids.shape:
+    def _check_labels(self, labels: Tensor, like: Tensor) -> None:
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != like.shape:
             given = (
                 f"{labels.dtype} {tuple(labels.shape)}"
                 if isinstance(labels, Tensor)
                 else type(labels).__name__
             )
-            raise ValueError(f"labels must be int64 token ids {tuple(input_ids.shape)}, got {given}.")
+            raise ValueError(f"labels must be int64 token ids {tuple(like.shape)}, got {given}.")
         if torch.compiler.is_compiling():
             return
         if (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any():

@@ -9,6 +9,7 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.presets import given, laid_over, variant_parts
 from perceiver_io.tasks.masked_language_modeling.model import TEXT
 
 __all__ = ["VARIANTS", "config"]
@@ -37,24 +38,17 @@ def config(
     Raises:
         ValueError: The variant or a field is unknown, or the fields do not fit together.
     """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"There is no variant {variant!r} of the masked language model. Known: {', '.join(VARIANTS)}."
-        )
-    adapter_fields, encoder_fields, decoder_fields = VARIANTS[variant]()
-    if max_length is not None:
-        adapter_fields["max_length"] = max_length
-    adapter = TextAdapter.Config.from_dict(adapter_fields | (text or {}))
+    of_text, of_encoder, of_decoder = variant_parts(VARIANTS, variant, of="masked language model")
+    adapter = laid_over(TextAdapter.Config, of_text, given(max_length=max_length), text)
     of_adapter = {
         "output_channels": adapter.vocab_size,
         "grid": (adapter.max_length,),
         "position_channels": adapter.num_channels,
     }
-    decoder_fields |= of_adapter | (decoder or {})
     return PerceiverIOConfig(
         inputs={TEXT: adapter},
-        encoder=EncoderConfig.from_dict(encoder_fields | (encoder or {})),
-        outputs={TEXT: DenseDecoder.Config.from_dict(decoder_fields)},
+        encoder=laid_over(EncoderConfig, of_encoder, encoder),
+        outputs={TEXT: laid_over(DenseDecoder.Config, of_decoder, of_adapter, decoder)},
     )
 
 

@@ -1,78 +1,128 @@
-"""The masked language modeling task: what the command line runs."""
+"""The masked language modeling task."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PerceiverTokenizer
 
-from perceiver_io.loading import from_pretrained
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.data import Splits, read_texts
 from perceiver_io.model import PerceiverIOPreTrainedModel
-from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.registry import register_task
-from perceiver_io.running import Task
-from perceiver_io.running.task import Layout
-from perceiver_io.tasks.masked_language_modeling.model import PerceiverIOForMaskedLM
+from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running.measures import mean_metric
+from perceiver_io.running.task import Batch, Collate, Drawing, Layout
+from perceiver_io.tasks.masked_language_modeling.data import EMBEDDED
+from perceiver_io.tasks.masked_language_modeling.masking import MaskingCollator
+from perceiver_io.tasks.masked_language_modeling.model import IGNORED, TEXT, PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.pipeline import FillMaskPipeline
+from perceiver_io.tasks.masked_language_modeling.presets import config
+from perceiver_io.tasks.masked_language_modeling.recipe import MaskedLanguageModelingRecipe
 
-__all__ = ["MaskedLanguageModelingTask"]
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["FillMaskOptions", "MaskedLanguageModelingTask"]
+
+
+@dataclass(kw_only=True)
+class FillMaskOptions(PredictOptions):
+    """How masked bytes are filled in."""
+
+    top_k: int = field(default=5, metadata={"help": "How many candidates to print for a masked byte."})
+    batch_size: int = field(default=8, metadata={"help": "Texts at once."})
+    no_special_tokens: bool = field(
+        default=False,
+        metadata={"help": "Leave out [CLS] and [SEP] around the text, as the original release does."},
+    )
 
 
 @register_task("masked-language-modeling")
-class MaskedLanguageModelingTask(Task):
-    """Fills masked bytes in, with `PerceiverIOForMaskedLM`."""
+class MaskedLanguageModelingTask(TrainableTask):
+    """Trains `PerceiverIOForMaskedLM` to guess hidden bytes, and fills masked bytes in."""
 
-    name = "masked-language-modeling"
-    architectures = ("PerceiverIOForMaskedLM",)
+    model_class = PerceiverIOForMaskedLM
+    recipe_class = MaskedLanguageModelingRecipe
+    options_class = FillMaskOptions
     input_metavar = "TEXT"
 
-    def add_predict_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds `--top-k`, `--batch-size` and `--no-special-tokens`."""
-        parser.add_argument(
-            "--top-k", type=int, default=5, help="how many candidates to print for a masked byte (default: 5)"
-        )
-        parser.add_argument("--batch-size", type=int, default=8, help="texts at once (default: 8)")
-        parser.add_argument(
-            "--no-special-tokens",
-            action="store_true",
-            help="leave out [CLS] and [SEP] around the text, as the original release does",
+    def data(self, recipe: MaskedLanguageModelingRecipe) -> Splits:
+        """Reads texts, and cuts them in windows."""
+        assert recipe.max_length is not None
+        return read_texts(recipe, length=recipe.max_length - 2, seed=recipe.seed, embedded=EMBEDDED)
+
+    def config(self, recipe: MaskedLanguageModelingRecipe, data: Splits) -> PerceiverIOConfig:
+        """Returns the preset's configuration, with the recipe's settings."""
+        assert recipe.variant is not None
+        settings = recipe.model_settings
+        return config(
+            variant=recipe.variant,
+            max_length=recipe.max_length,
+            text=settings.input(TEXT),
+            encoder=settings.encoder,
+            decoder=settings.output(TEXT),
         )
 
+    def processor(self, recipe: MaskedLanguageModelingRecipe, data: Splits) -> PerceiverTokenizer:
+        """Returns the tokenizer of bytes."""
+        assert recipe.max_length is not None
+        return PerceiverTokenizer(model_max_length=recipe.max_length)
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        """Returns what hides bytes; in an evaluation the same ones each time."""
+        recipe = setup.recipe
+        return MaskingCollator(
+            setup.processor, probability=recipe.masking_probability, whole_words=recipe.whole_words
+        )
+
+    def measures(self, setup: Setup) -> dict[str, Metric]:
+        """Bits a hidden byte, and the share of them that is guessed."""
+        return {"bits": mean_metric(higher_is_better=False), "accuracy": mean_metric(higher_is_better=True)}
+
+    def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
+        """Adds the hidden bytes of a batch."""
+        counts = batch["labels"] != IGNORED
+        hits = (output.logits.argmax(-1) == batch["labels"])[counts]
+        measures["bits"].update(output.loss.float() / math.log(2), weight=self.weight(batch))
+        measures["accuracy"].update(hits)
+
+    def weight(self, batch: Batch) -> torch.Tensor:
+        """The number of hidden bytes."""
+        count: torch.Tensor = (batch["labels"] != IGNORED).sum()
+        return count
+
+    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
+        """What the latents attend to in the first window of the test texts."""
+        ids = self.collator(setup, train=False)([setup.data.test[0]])["input_ids"]
+        return {"attention.png": partial(draw_view, _view(setup.model, ids, "The first test text"))}
+
     def predict(
-        self, source: str | Path, inputs: Sequence[str], options: argparse.Namespace
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: FillMaskOptions
     ) -> list[dict[str, Any]]:
         """Fills the masked bytes of texts in.
 
         Args:
-            source: A folder with a masked language model in any layout, or a hub id.
+            loaded: The model and its tokenizer.
             inputs: The texts, with `[MASK]` for each byte that is to be guessed.
-            options: What `add_predict_arguments` added. There is nothing for `output_dir`.
+            options: How.
 
         Returns:
             `FilledText.to_dict` of each text, with `input`, the text itself.
 
         Raises:
-            ValueError: The model is of another kind, nothing is masked, or a text is too long.
+            ValueError: Nothing is masked, a text is too long, or an option is out of range.
         """
-        if options.output_dir is not None:
-            raise ValueError(f"The task {self.name} writes no files: leave out --output-dir.")
-        with no_progress_bars():
-            model = from_pretrained(source)
-        if not isinstance(model, PerceiverIOForMaskedLM):
-            raise ValueError(
-                f"The model in {source} is no masked language model: it is a {type(model).__name__}."
-            )
-        model.eval()
-        if torch.accelerator.is_available():
-            device: Any = torch.accelerator.current_accelerator()
-            model.to(device)
         fill = FillMaskPipeline(
-            model,
-            _tokenizer(source),
+            loaded.model,
+            loaded.processor,
             add_special_tokens=not options.no_special_tokens,
             top_k=options.top_k,
             batch_size=options.batch_size,
@@ -80,7 +130,16 @@ class MaskedLanguageModelingTask(Task):
         texts = list(inputs)
         return [{"input": text, **filled.to_dict()} for text, filled in zip(texts, fill(texts), strict=True)]
 
-    def describe_prediction(self, prediction: dict[str, Any]) -> str:
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the latents attend to in a text."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn for one text at a time, got {len(inputs)}.")
+        ids = loaded.processor(inputs[0], return_tensors="pt")["input_ids"]
+        return _view(loaded.model, ids, inputs[0])
+
+    def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns the filled text, and a line with the candidates of each masked byte."""
         # A model that has learned nothing yet fills in anything, and some characters steer a terminal.
         lines = ["".join(map(_printable, prediction["text"]))]
@@ -90,6 +149,13 @@ class MaskedLanguageModelingTask(Task):
             )
             lines.append(f"  byte {one['position']}: {_shown(one['filled']['text'])}   of  {candidates}")
         return "\n".join(lines)
+
+    def load_processor(self, source: str | Path) -> PerceiverTokenizer:
+        """Loads the tokenizer beside a model; the published one if there is none, for it has no files of its own."""
+        if Path(source).is_dir() and not Path(source, "tokenizer_config.json").is_file():
+            return PerceiverTokenizer()
+        tokenizer: PerceiverTokenizer = PerceiverTokenizer.from_pretrained(source)
+        return tokenizer
 
     def save_processor(
         self,
@@ -108,17 +174,14 @@ class MaskedLanguageModelingTask(Task):
             layout: Makes no difference.
         """
         assert isinstance(model, PerceiverIOForMaskedLM)
-        tokenizer = PerceiverTokenizer() if source is None else _tokenizer(source)
+        tokenizer = PerceiverTokenizer() if source is None else self.load_processor(source)
         tokenizer.model_max_length = model.max_length
         tokenizer.save_pretrained(folder)
 
 
-def _tokenizer(source: str | Path) -> PerceiverTokenizer:
-    """Returns the tokenizer beside a model; the published one if there is none, for it has no files of its own."""
-    if Path(source).is_dir() and not Path(source, "tokenizer_config.json").is_file():
-        return PerceiverTokenizer()
-    tokenizer: PerceiverTokenizer = PerceiverTokenizer.from_pretrained(source)
-    return tokenizer
+def _view(model: PerceiverIOForMaskedLM, ids: torch.Tensor, title: str) -> AttentionView:
+    maps = model.perceiver.attention_maps({TEXT: ids.to(model.device)})
+    return AttentionView(maps=maps, title=" ".join(title.split())[:80])
 
 
 def _printable(character: str) -> str:

@@ -175,8 +175,9 @@ class MultimodalAutoencodingPipeline:
         samples_per_frame = self.clip_format.num_samples / self.clip_format.num_frames
         frames, sounds, heard, probabilities, pairs = [], [], [], [], []
         for clip in clips:
+            inputs, masks = self.inputs(clip)
             decoded = self.model.reconstruct(
-                **self._inputs(clip), memory_budget=memory_budget, on_decoded=on_decoded
+                **inputs, masks=masks, memory_budget=memory_budget, on_decoded=on_decoded
             )
             if not all(output.isfinite().all() for output in decoded.values()):
                 raise ValueError("The model gives values that are not numbers: its weights are damaged.")
@@ -208,8 +209,12 @@ class MultimodalAutoencodingPipeline:
             psnr_audio=_joint_psnr(pairs) if pairs else None,
         )
 
-    def _inputs(self, clip: Clip) -> dict[str, Any]:
-        """Makes what the model takes of a clip: a batch of one, with masks where not all is real."""
+    def inputs(self, clip: Clip) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Returns what the model takes of a clip: inputs and masks by name, a batch of one.
+
+        Args:
+            clip: The clip. Sound that is not there has no input, and what is all real no mask.
+        """
         device, dtype = self.model.device, self.model.dtype
         pixels = torch.from_numpy(clip.frames).to(device, dtype).movedim(-1, 1) / 255
         inputs: dict[str, Any] = {IMAGE: pixels[None]}
@@ -222,7 +227,7 @@ class MultimodalAutoencodingPipeline:
             if clip.num_real_samples < self.clip_format.num_samples:
                 real_S = torch.arange(self.clip_format.num_samples, device=device) < clip.num_real_samples
                 masks[AUDIO] = real_S[None]
-        return {**inputs, "masks": masks}
+        return inputs, masks
 
 
 def _joint_psnr(pairs: Sequence[tuple[Sound, Sound]]) -> float:

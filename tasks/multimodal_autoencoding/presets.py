@@ -12,6 +12,7 @@ from perceiver_io.byte_array import PackingConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.presets import class_labels, given, laid_over, variant_parts
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.tasks.multimodal_autoencoding.model import AUDIO, IMAGE, LABEL
 from perceiver_io.vector_decoders import ClassificationDecoder
@@ -59,26 +60,10 @@ def config(
         ValueError: The variant or a field is unknown, sizes do not fit the patches, or `num_classes` and
             `class_names` disagree.
     """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"There is no variant {variant!r} of the multimodal autoencoder. Known: {', '.join(VARIANTS)}."
-        )
-    if class_names is not None:
-        if num_classes is not None and num_classes != len(class_names):
-            raise ValueError(f"num_classes is {num_classes}, but class_names has {len(class_names)} names.")
-        if len(set(class_names)) != len(class_names):
-            raise ValueError(f"class_names must differ from each other, got {list(class_names)!r:.200}.")
-        num_classes = len(class_names)
-
-    parts = VARIANTS[variant]()
-    nominal = parts["nominal"]
-    num_classes = nominal["num_classes"] if num_classes is None else num_classes
-    image_input = VideoAdapter.Config.from_dict(
-        {"size": size or nominal["size"], **parts["image"], **(image or {})}
-    )
-    audio_input = AudioAdapter.Config.from_dict(
-        {"num_samples": num_samples or nominal["num_samples"], **parts["audio"], **(audio or {})}
-    )
+    parts = variant_parts(VARIANTS, variant, of="multimodal autoencoder")
+    num_classes, labels = class_labels(num_classes, class_names, default=parts["label_input"]["num_classes"])
+    image_input = laid_over(VideoAdapter.Config, parts["image"], given(size=size), image)
+    audio_input = laid_over(AudioAdapter.Config, parts["audio"], given(num_samples=num_samples), audio)
     # Queries have the frequencies of the byte array's positions: one query for each pixel, one for each patch of sound.
     samples_per_patch = audio_input.samples_per_patch
     frames_out: _Fields = {
@@ -87,7 +72,6 @@ def config(
         "num_bands": image_input.num_bands,
         "max_resolution": image_input.max_resolution or image_input.grid(image_input.size),
         "channel_axis": 1,
-        **parts["queries"],
     }
     sound_out: _Fields = {
         "grid": (audio_input.num_samples // samples_per_patch,),
@@ -96,31 +80,26 @@ def config(
         "max_resolution": (audio_input.max_resolution or audio_input.num_samples,),
         "patch_size": (samples_per_patch,),
         "channel_axis": None,
-        **parts["queries"],
     }
-    label_out: _Fields = {"num_classes": num_classes, "use_query_residual": False, **parts["label_output"]}
+    label_out: _Fields = {"num_classes": num_classes, "use_query_residual": False}
+    shared: _Fields = {"outputs": (AUDIO, IMAGE, LABEL), "min_padding": 2}
     return PerceiverIOConfig(
         inputs={
             IMAGE: image_input,
             AUDIO: audio_input,
             LABEL: LabelAdapter.Config(num_classes=num_classes),
         },
-        encoder=EncoderConfig.from_dict({**parts["encoder"], **(encoder or {})}),
+        encoder=laid_over(EncoderConfig, parts["encoder"], encoder),
         outputs={
-            IMAGE: DenseDecoder.Config.from_dict({**frames_out, **(image_output or {})}),
-            AUDIO: DenseDecoder.Config.from_dict({**sound_out, **(audio_output or {})}),
-            LABEL: ClassificationDecoder.Config.from_dict({**label_out, **(label_output or {})}),
+            IMAGE: laid_over(DenseDecoder.Config, frames_out, parts["queries"], image_output),
+            AUDIO: laid_over(DenseDecoder.Config, sound_out, parts["queries"], audio_output),
+            LABEL: laid_over(ClassificationDecoder.Config, label_out, parts["label_output"], label_output),
         },
-        packing=PackingConfig.from_dict({**parts["packing"], **(packing or {})}),
-        shared_attention=SharedAttentionConfig.from_dict(
-            {
-                "outputs": (AUDIO, IMAGE, LABEL),
-                "min_padding": 2,
-                **parts["shared_attention"],
-                **(shared_attention or {}),
-            }
+        packing=laid_over(PackingConfig, parts["packing"], packing),
+        shared_attention=laid_over(
+            SharedAttentionConfig, shared, parts["shared_attention"], shared_attention
         ),
-        id2label=None if class_names is None else dict(enumerate(class_names)),
+        id2label=labels,
     )
 
 
@@ -138,9 +117,9 @@ def _kinetics() -> dict[str, _Fields]:
     those that it decoded subsets of points with.
     """
     return {
-        "nominal": {"size": (16, 224, 224), "num_samples": 30720, "num_classes": 700},
-        "image": {"patch_size": (1, 4, 4), "num_bands": 32},
-        "audio": {"samples_per_patch": 16, "num_bands": 192},
+        "image": {"size": (16, 224, 224), "patch_size": (1, 4, 4), "num_bands": 32},
+        "audio": {"num_samples": 30720, "samples_per_patch": 16, "num_bands": 192},
+        "label_input": {"num_classes": 700},
         "encoder": {
             "num_latents": 784,
             "latent_channels": 512,
@@ -160,9 +139,9 @@ def _kinetics() -> dict[str, _Fields]:
 def _tiny() -> dict[str, _Fields]:
     """For tests and demonstrations: four small frames, and their sound at 8,000 samples a second."""
     return {
-        "nominal": {"size": (4, 32, 32), "num_samples": 1280, "num_classes": 10},
-        "image": {"patch_size": (1, 4, 4), "num_bands": 6},
-        "audio": {"samples_per_patch": 16, "num_bands": 16},
+        "image": {"size": (4, 32, 32), "patch_size": (1, 4, 4), "num_bands": 6},
+        "audio": {"num_samples": 1280, "samples_per_patch": 16, "num_bands": 16},
+        "label_input": {"num_classes": 10},
         "encoder": {
             "num_latents": 32,
             "latent_channels": 64,

@@ -1,65 +1,77 @@
-"""The multimodal autoencoding task: what the command line runs."""
+"""The multimodal autoencoding task."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
-import perceiver_io
+from perceiver_io.files import check_outputs, writing_into
+from perceiver_io.media.images import write_image
+from perceiver_io.media.sound import write_wav
 from perceiver_io.media.video import read_clips
-from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.media.video_writer import write_video
+from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
-from perceiver_io.running import RunFolder, Task
+from perceiver_io.running import LoadedModel, PredictOptions, Task
 from perceiver_io.tasks.multimodal_autoencoding.model import PerceiverIOForMultimodalAutoencoding
+from perceiver_io.tasks.multimodal_autoencoding.picture import reconstruction_picture
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
     MultimodalAutoencodingPipeline,
     VideoReconstruction,
 )
 
-__all__ = ["MultimodalAutoencodingTask"]
+__all__ = ["MultimodalAutoencodingTask", "MultimodalPredictOptions"]
+
+_SUFFIXES = (".mp4", ".wav", ".png", ".json")
+
+
+@dataclass(kw_only=True)
+class MultimodalPredictOptions(PredictOptions):
+    """What the reconstruction of videos may be told.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    num_clips: int = field(
+        default=1,
+        metadata={"help": "How many clips to reconstruct, one after the other; 0 for the whole file."},
+    )
+    start: float = field(default=0.0, metadata={"help": "Where to start in the file, in seconds."})
+    top_k: int = field(default=5, metadata={"help": "How many labels to print."})
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 0:
+            raise ValueError(f"num_clips is {self.num_clips}, expected 1 or more, or 0 for the whole file.")
+        if not 0 <= self.start < math.inf:
+            raise ValueError(f"start is {self.start} seconds, expected 0 or more.")
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}, expected 1 or more.")
 
 
 @register_task("multimodal-autoencoding")
 class MultimodalAutoencodingTask(Task):
     """Applies `PerceiverIOForMultimodalAutoencoding` to video files."""
 
-    name = "multimodal-autoencoding"
-    architectures = ("PerceiverIOForMultimodalAutoencoding",)
+    model_class = PerceiverIOForMultimodalAutoencoding
     input_metavar = "VIDEO"
-
-    def add_predict_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds `--num-clips`, `--start` and `--top-k`."""
-        parser.add_argument(
-            "--num-clips",
-            type=int,
-            default=1,
-            metavar="N",
-            help="how many clips to reconstruct, one after the other; 0 for the whole file (default: 1)",
-        )
-        parser.add_argument(
-            "--start",
-            type=float,
-            default=0.0,
-            metavar="SECONDS",
-            help="where to start in the file (default: 0)",
-        )
-        parser.add_argument("--top-k", type=int, default=5, help="how many labels to print (default: 5)")
+    options_class = MultimodalPredictOptions
+    writes_files = True
 
     def predict(
-        self, source: str | Path, inputs: Sequence[str], options: argparse.Namespace
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: MultimodalPredictOptions
     ) -> list[dict[str, Any]]:
         """Reconstructs video files.
 
         Args:
-            source: The model.
+            loaded: The model.
             inputs: The video files.
             options: `num_clips`, `start` and `top_k` as `MultimodalAutoencodingPipeline` takes them (0 clips are all);
                 `output_dir`, where each file leaves a video with sound, a WAV file, a picture that compares it with
@@ -70,41 +82,26 @@ class MultimodalAutoencodingTask(Task):
             and `psnr_audio` in decibels (None where there is nothing to compare), and `written`, the files.
 
         Raises:
-            ValueError: A file cannot be read, would be overwritten, or the model is of another task.
+            ValueError: A file cannot be read or would be overwritten.
             OSError: A file cannot be written.
         """
-        if options.num_clips < 0:
-            raise ValueError(
-                f"num_clips is {options.num_clips}, expected 1 or more, or 0 for the whole file."
-            )
-        if options.top_k < 1:
-            raise ValueError(f"top_k is {options.top_k}, expected 1 or more.")
-        names = _names(inputs, options.output_dir)
-        pipeline = MultimodalAutoencodingPipeline(_load(source))
-        interval = 0.2 if sys.stderr.isatty() else 10  # to a file, a line each ten seconds is enough
+        for file in inputs:
+            if not Path(file).is_file():
+                raise ValueError(f"There is no video file {file}.")
+        if options.output_dir is not None:
+            names = [Path(file).stem + suffix for file in inputs for suffix in _SUFFIXES]
+            check_outputs(options.output_dir, names, inputs)
+        pipeline = MultimodalAutoencodingPipeline(loaded.model)
         results = []
-        for file, name in zip(inputs, names, strict=True):
-            clips = read_clips(
-                file, pipeline.clip_format, num_clips=options.num_clips or None, start=options.start
-            )
-            total = len(clips) * pipeline.num_queries
-            with tqdm(
-                total=total,
-                desc=Path(file).name,
-                unit=" queries",
-                unit_scale=True,
-                delay=1,
-                mininterval=interval,
-                dynamic_ncols=True,
-            ) as bar:
-                video = pipeline.reconstruct(clips, top_k=options.top_k, on_decoded=bar.update)
+        for file in inputs:
+            video = _reconstructed(pipeline, file, options)
             result = _result(file, video)
             if options.output_dir is not None:
-                _write(Path(options.output_dir), name, video, result)
+                _write(options.output_dir, Path(file).stem, video, result)
             results.append(result)
         return results
 
-    def describe_prediction(self, prediction: dict[str, Any]) -> str:
+    def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns some lines: the file, its labels, how close the reconstruction is, and what was written."""
         labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
         video, audio = (_decibels(prediction[name]) for name in ("psnr_video", "psnr_audio"))
@@ -117,42 +114,34 @@ class MultimodalAutoencodingTask(Task):
             lines.append(f"  written: {'  '.join(prediction['written'])}")
         return "\n".join(lines)
 
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the model attends to in the first clip of a video file, its frames and its sound."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn for one video at a time, got {len(inputs)} files.")
+        pipeline = MultimodalAutoencodingPipeline(loaded.model)
+        (clip,) = read_clips(inputs[0], pipeline.clip_format)
+        tensors, masks = pipeline.inputs(clip)
+        maps = loaded.model.perceiver.attention_maps(tensors, masks)
+        return AttentionView(maps=maps, title=Path(inputs[0]).name)
 
-def _load(source: str | Path) -> PerceiverIOForMultimodalAutoencoding:
-    with no_progress_bars():
-        model = perceiver_io.from_pretrained(source).eval()
-    if not isinstance(model, PerceiverIOForMultimodalAutoencoding):
-        raise ValueError(
-            f"The model in {source} is a {type(model).__name__}, not one that autoencodes videos."
-        )
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())  # type: ignore[arg-type]
-    return model
 
-
-def _names(inputs: Sequence[str], output_dir: str | None) -> list[str]:
-    """Returns what each file's results are called, and refuses early what would fail after minutes of work."""
-    for file in inputs:
-        if not Path(file).is_file():
-            raise ValueError(f"There is no video file {file}.")
-    names = [Path(file).stem for file in inputs]
-    if output_dir is None:
-        return names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"Several files are called {', '.join(twice)}, and their results would replace each other in {output_dir}. "
-            "Rename them, or predict one at a time."
-        )
-    folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"The output folder {folder} is a file. Choose another one.")
-    for name in names:
-        for target in (folder / f"{name}{suffix}" for suffix in (".mp4", ".wav", ".png", ".json")):
-            if target.exists() and any(target.samefile(file) for file in inputs):
-                raise ValueError(
-                    f"{target} is an input, and would be overwritten. Choose another --output-dir."
-                )
-    return names
+def _reconstructed(
+    pipeline: MultimodalAutoencodingPipeline, file: str, options: MultimodalPredictOptions
+) -> VideoReconstruction:
+    """Reconstructs a file, with a bar on stderr."""
+    clips = read_clips(file, pipeline.clip_format, num_clips=options.num_clips or None, start=options.start)
+    with tqdm(
+        total=len(clips) * pipeline.num_queries,
+        desc=Path(file).name,
+        unit=" queries",
+        unit_scale=True,
+        delay=1,
+        mininterval=0.2 if sys.stderr.isatty() else 10,  # to a file, a line each ten seconds is enough
+        dynamic_ncols=True,
+    ) as bar:
+        return pipeline.reconstruct(clips, top_k=options.top_k, on_decoded=bar.update)
 
 
 def _result(file: str, video: VideoReconstruction) -> dict[str, Any]:
@@ -168,19 +157,10 @@ def _result(file: str, video: VideoReconstruction) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, name: str, video: VideoReconstruction, result: dict[str, Any]) -> None:
-    from perceiver_io.media.video_writer import write_video, write_wav
-    from perceiver_io.tasks.multimodal_autoencoding.picture import draw_reconstruction
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{name}{suffix}" for suffix in (".mp4", ".wav", ".png", ".json")]
-    write_video(
-        files[0], video.frames, frame_rate=video.frame_rate, audio=video.audio, sample_rate=video.sample_rate
-    )
-    write_wav(files[1], video.audio, sample_rate=video.sample_rate)
+def _write(folder: str, name: str, video: VideoReconstruction, result: dict[str, Any]) -> None:
+    names = [f"{name}{suffix}" for suffix in _SUFFIXES]
     sound = f"sound {_decibels(result['psnr_audio'])}" if result["has_sound"] else "no sound in the file"
-    draw_reconstruction(
-        files[2],
+    picture = reconstruction_picture(
         video.input_frames,
         video.frames,
         audio=video.input_audio,
@@ -190,9 +170,20 @@ def _write(folder: Path, name: str, video: VideoReconstruction, result: dict[str
             "   ".join(f"{label} {p:.1%}" for label, p in video.labels[:3]),
         ],
     )
-    result["written"] = [str(file) for file in files]
+    result["written"] = [str(Path(folder, name)) for name in names]
     content = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    RunFolder(folder).write_text(files[3].name, content)
+    with writing_into(folder) as partial:
+        files = [partial / name for name in names]
+        write_video(
+            files[0],
+            video.frames,
+            frame_rate=video.frame_rate,
+            audio=video.audio,
+            sample_rate=video.sample_rate,
+        )
+        write_wav(files[1], video.audio, sample_rate=video.sample_rate)
+        write_image(files[2], picture)
+        files[3].write_text(content, encoding="utf-8")
 
 
 def _finite(decibels: float | None) -> float | None:

@@ -1,14 +1,10 @@
 """A picture of a flow field beside the two frames that it was estimated from.
 
-Drawn with Pillow, which comes with reading images anyway.
-
 Shape legend: H height, W width.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.extras import require
-from perceiver_io.files import writing
+from perceiver_io.pictures.sheet import Sheet, scaled
 from perceiver_io.tasks.optical_flow.checks import check_flow
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["flow_picture", "write_image"]
+__all__ = ["flow_picture"]
 
-_INK, _WHITE = "#1f2430", "#ffffff"
-_MARGIN, _CAPTION, _KEY = 12, 20, 96
+_GAP, _KEY = 12, 96
 _PANEL_SIDES = (160, 480)  # what the longer side of a panel is brought to, if it is shorter or longer
 
 
@@ -52,7 +46,6 @@ def flow_picture(
         ValueError: The sizes differ, or the flow cannot be drawn.
         ImportError: Pillow is not installed.
     """
-    pil, draw_module = (require(name, extra="image") for name in ("PIL.Image", "PIL.ImageDraw"))
     check_flow(flow)
     shape = (*flow.shape[1:], 3)
     if first.shape != shape or second.shape != shape:
@@ -61,53 +54,26 @@ def flow_picture(
         known = flow if valid is None else flow[:, valid]
         max_magnitude = torch.linalg.vector_norm(known, dim=0).max().item() if known.numel() else 0.0
     colours = flow_to_colours(flow, valid, max_magnitude=max_magnitude or None)
-    panels = [
-        ("first frame", _panel(pil.fromarray(first))),
-        ("second frame", _panel(pil.fromarray(second))),
-        ("flow", _panel(pil.fromarray(colours))),
-        (f"{max_magnitude:.3g} pixels", pil.fromarray(_key(_KEY))),
-    ]
-    width = _MARGIN + sum(panel.width + _MARGIN for _, panel in panels)
-    height = 2 * _MARGIN + _CAPTION + max(panel.height for _, panel in panels)
-    sheet: Image = pil.new("RGB", (width, height), _WHITE)
-    draw = draw_module.Draw(sheet)
-    left = _MARGIN
-    for caption, panel in panels:
-        draw.text((left, _MARGIN), caption, fill=_INK)
-        sheet.paste(panel, (left, _MARGIN + _CAPTION))
-        left += panel.width + _MARGIN
-    return sheet
-
-
-def write_image(path: str | os.PathLike[str], image: Image | NDArray[np.uint8]) -> None:
-    """Writes a picture as a PNG, whole or not at all.
-
-    Args:
-        path: The file.
-        image: A Pillow image, or (H, W, 3) RGB values.
-
-    Raises:
-        OSError: The file cannot be written.
-        ImportError: Pillow is not installed.
-    """
-    path = Path(path)
-    picture: Image = (
-        require("PIL.Image", extra="image").fromarray(image) if isinstance(image, np.ndarray) else image
+    sheet = Sheet()
+    sheet.row(
+        [*(_panel(pixels) for pixels in (first, second, colours)), scaled(_key(_KEY), (_KEY, _KEY))],
+        captions=["first frame", "second frame", "flow", f"{max_magnitude:.3g} pixels"],
+        gap=_GAP,
     )
-    with writing(path) as partial:
-        picture.save(partial, format="PNG")
+    return sheet.picture()
 
 
-def _panel(image: Image) -> Image:
-    """Brings a picture to a size at which one sees it; whole pixels where it is enlarged."""
-    resampling = require("PIL.Image", extra="image").Resampling
-    longer = max(image.size)
+def _panel(pixels: NDArray[np.uint8]) -> Image:
+    """Brings an image to a size at which one sees it; whole pixels where it is enlarged."""
+    height, width = pixels.shape[:2]
     shortest, longest = _PANEL_SIDES
+    longer = max(height, width)
     if longer > longest:
-        size = [max(1, round(side * longest / longer)) for side in image.size]
-        return image.resize((size[0], size[1]), resampling.LANCZOS)
+        return scaled(
+            pixels, (max(1, round(width * longest / longer)), max(1, round(height * longest / longer)))
+        )
     factor = max(1, shortest // longer)
-    return image.resize((image.width * factor, image.height * factor), resampling.NEAREST)
+    return scaled(pixels, (width * factor, height * factor))
 
 
 def _key(side: int) -> NDArray[np.uint8]:

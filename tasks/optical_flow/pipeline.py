@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
-from perceiver_io.extras import require
+from perceiver_io.media.images import open_image
 from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import compute_tiled, tile_starts
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Frame = str | os.PathLike[str] | Image | NDArray[np.uint8] | Tensor
 
-__all__ = ["OpticalFlowPipeline", "open_image"]
+__all__ = ["OpticalFlowPipeline"]
 
 
 class OpticalFlowPipeline:
@@ -75,15 +75,7 @@ class OpticalFlowPipeline:
         Raises:
             ValueError: Something is not an image or cannot be read, the sizes differ, or the flow is not finite.
         """
-        pixels = [self.pixels(frame) for frame in (first, second)]
-        sizes = [f"{frame.shape[2]}x{frame.shape[1]}" for frame in pixels]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"The two frames must have one size, got {sizes[0]} and {sizes[1]} pixels. Crop or pad them alike."
-            )
-        frames_2FHW = self._processor.normalize_pixels(torch.stack(pixels)).to(
-            self.model.device, self.model.dtype
-        )
+        frames_2FHW = self.normalized(self.pixels(first), self.pixels(second))
         training = self.model.training
         self.model.eval()
         try:
@@ -121,29 +113,28 @@ class OpticalFlowPipeline:
             )
         return self._processor.to_tensor(images[0])
 
+    def normalized(self, first: Tensor, second: Tensor) -> Tensor:
+        """Returns a pair of frames as the model takes it, on its device and in its type.
+
+        Args:
+            first: (F, H, W) uint8, what `pixels` returned.
+            second: The same of the second frame.
+
+        Returns:
+            (2, F, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: The sizes differ.
+        """
+        sizes = [f"{frame.shape[2]}x{frame.shape[1]}" for frame in (first, second)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"The two frames must have one size, got {sizes[0]} and {sizes[1]} pixels. Crop or pad them alike."
+            )
+        frames_2FHW = self._processor.normalize_pixels(torch.stack([first, second]))
+        return frames_2FHW.to(self.model.device, self.model.dtype)
+
     @torch.inference_mode()
     def _flow(self, tiles_B2Fhw: Tensor, mask_Bhw: Tensor | None) -> Tensor:
         flow: Tensor = self.model(frames=tiles_B2Fhw, pixel_mask=mask_Bhw).flow
         return flow
-
-
-def open_image(path: str | os.PathLike[str]) -> Image:
-    """Opens an image file, all of it.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: There is no such file, or it is no image, or damaged.
-        ImportError: Pillow is not installed.
-    """
-    pil = require("PIL.Image", extra="image")
-    try:
-        with pil.open(path) as image:
-            image.load()
-            opened: Image = image
-            return opened
-    except FileNotFoundError as error:
-        raise ValueError(f"There is no file {path}.") from error
-    except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image, or damaged: {error}.") from error

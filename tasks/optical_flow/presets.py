@@ -9,6 +9,7 @@ from perceiver_io.adapters.optical_flow import FramePairAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.presets import given, laid_over, variant_parts
 from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES
 
 __all__ = ["VARIANTS", "config"]
@@ -37,12 +38,9 @@ def config(
     Raises:
         ValueError: The variant or a field is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"There is no variant {variant!r} of the flow model. Known: {', '.join(VARIANTS)}.")
-    adapter_fields, encoder_fields, decoder_fields = VARIANTS[variant]()
-    given_size = {} if size is None else {"size": size}
-    adapter = FramePairAdapter.Config.from_dict(adapter_fields | given_size | (frames or {}))
-    query_fields = {
+    of_frames, of_encoder, of_decoder = variant_parts(VARIANTS, variant, of="flow model")
+    adapter = laid_over(FramePairAdapter.Config, of_frames, given(size=size), frames)
+    of_adapter = {
         "output_channels": 2,
         "query_input": FRAMES,
         "query_input_channels": adapter.feature_channels,
@@ -52,8 +50,8 @@ def config(
     }
     return PerceiverIOConfig(
         inputs={FRAMES: adapter},
-        encoder=EncoderConfig.from_dict(encoder_fields | (encoder or {})),
-        outputs={FLOW: DenseDecoder.Config.from_dict(query_fields | decoder_fields | (decoder or {}))},
+        encoder=laid_over(EncoderConfig, of_encoder, encoder),
+        outputs={FLOW: laid_over(DenseDecoder.Config, of_adapter, of_decoder, decoder)},
     )
 
 

@@ -1,14 +1,13 @@
-"""The optical flow task: what the command line runs.
+"""The optical flow task.
 
-Shape legend: F image channels, H height, W width.
+Shape legend: H height, W width.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -18,66 +17,80 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.loading import from_pretrained
-from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.files import check_outputs, writing_into
+from perceiver_io.media.images import write_image
+from perceiver_io.media.video import video_frames
+from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
-from perceiver_io.running import Task
+from perceiver_io.running import LoadedModel, PredictOptions, Task
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 from perceiver_io.tasks.optical_flow.flow_io import FlowField, png_range, read_flow, write_flo, write_flow_png
 from perceiver_io.tasks.optical_flow.metrics import flow_metrics
-from perceiver_io.tasks.optical_flow.model import PerceiverIOForOpticalFlow
-from perceiver_io.tasks.optical_flow.picture import flow_picture, write_image
+from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
+from perceiver_io.tasks.optical_flow.picture import flow_picture
 from perceiver_io.tasks.optical_flow.pipeline import OpticalFlowPipeline
-from perceiver_io.tasks.optical_flow.video import video_frames
 
-__all__ = ["OpticalFlowTask", "load_flow_model"]
+__all__ = ["FlowPredictOptions", "OpticalFlowTask"]
 
 logger = logging.getLogger(__name__)
+
+_ENDINGS = {
+    "flo": "-flow.flo",
+    "png": "-flow.png",
+    "colours": "-flow-colours.png",
+    "picture": "-flow-picture.png",
+}
+
+
+@dataclass(kw_only=True)
+class FlowPredictOptions(PredictOptions):
+    """What the prediction of flow may be told.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    ground_truth: list[str] = field(
+        default_factory=list,
+        metadata={"help": "True flow, .flo or 16-bit PNG, to compare with: a file for each pair of images."},
+    )
+    batch_size: int = field(default=1, metadata={"help": "Tiles at once."})
+    min_overlap: int = field(default=20, metadata={"help": "Pixels that tiles share at least."})
+    max_magnitude: float | None = field(
+        default=None,
+        metadata={"help": "Pixels of motion that have the full colour; if not given, the longest."},
+    )
+    stride: int = field(default=1, metadata={"help": "Take every so many frames of a video."})
+    max_pairs: int | None = field(default=None, metadata={"help": "Stop after so many pairs of a video."})
+
+    def __post_init__(self) -> None:
+        limits = {"batch_size": 1, "min_overlap": 0, "stride": 1, "max_pairs": 1}
+        for name, least in limits.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}, expected {least} or more.")
+        if self.max_magnitude is not None and not self.max_magnitude > 0:
+            raise ValueError(f"max_magnitude is {self.max_magnitude}, expected a number above zero.")
 
 
 @register_task("optical-flow")
 class OpticalFlowTask(Task):
     """Applies `PerceiverIOForOpticalFlow` to images, or to the frames of a video."""
 
-    name = "optical-flow"
-    architectures = (PerceiverIOForOpticalFlow.__name__,)
+    model_class = PerceiverIOForOpticalFlow
     input_metavar = "FRAME"
-
-    def add_predict_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the flags for tiles, videos, colours and the true flow.
-
-        Args:
-            parser: The parser of `perceiver-io predict`.
-        """
-        parser.add_argument(
-            "--ground-truth",
-            action="append",
-            metavar="FILE",
-            help="true flow of a pair, .flo or 16-bit PNG, to compare with; once for each pair",
-        )
-        parser.add_argument("--batch-size", type=int, default=1, help="tiles at once (default: 1)")
-        parser.add_argument(
-            "--min-overlap", type=int, default=20, help="pixels that tiles share at least (default: 20)"
-        )
-        parser.add_argument(
-            "--max-magnitude",
-            type=float,
-            help="pixels of motion that have the full colour (default: the longest)",
-        )
-        parser.add_argument(
-            "--stride", type=int, default=1, help="take every so many frames of a video (default: 1)"
-        )
-        parser.add_argument("--max-pairs", type=int, help="stop after so many pairs of a video")
+    options_class = FlowPredictOptions
+    writes_files = True
 
     def predict(
-        self, source: str | Path, inputs: Sequence[str], options: argparse.Namespace
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: FlowPredictOptions
     ) -> list[dict[str, Any]]:
         """Estimates the flow between consecutive images, or between consecutive frames of one video file.
 
         Args:
-            source: A folder with a model of optical flow, in any layout, or a hub id.
+            loaded: The model.
             inputs: Two or more image files of one size, or one video file.
-            options: The flags; with `output_dir` each pair leaves `NAME-flow.flo`, `NAME-flow.png` (16 bits),
+            options: With `output_dir` each pair leaves `NAME-flow.flo`, `NAME-flow.png` (16 bits),
                 `NAME-flow-colours.png` and `NAME-flow-picture.png` there, NAME being its first frame's.
 
         Returns:
@@ -85,27 +98,29 @@ class OpticalFlowTask(Task):
             the `files`, and with a true flow the metrics of `flow_metrics`.
 
         Raises:
-            ValueError: A file cannot be read, sizes differ, a flag is out of range, or it is another kind of model.
-            OSError: A file cannot be written, or the model cannot be fetched.
+            ValueError: A file cannot be read or would be overwritten, sizes differ, or there are not as many true
+                flows as pairs.
+            OSError: A file cannot be written.
         """
-        _check_options(inputs, options)
+        _check_number(inputs, options.ground_truth)
         pipeline = OpticalFlowPipeline(
-            load_flow_model(source), batch_size=options.batch_size, min_overlap=options.min_overlap
+            loaded.model, batch_size=options.batch_size, min_overlap=options.min_overlap
         )
-        truths: Sequence[FlowField | None] = [read_flow(file) for file in options.ground_truth or []]
-        if len(inputs) == 1:
-            pairs = _video_pairs(inputs[0], options)
-        else:
-            _check_images(pipeline, inputs, truths)
-            pairs = _image_pairs(pipeline, inputs)
+        truths = [read_flow(file) for file in options.ground_truth]
+        image_pairs = _image_pairs(inputs)
+        if image_pairs:
+            _check_sizes(pipeline, inputs, truths)
+        if options.output_dir is not None:
+            names = [pair.stem + ending for pair in image_pairs for ending in _ENDINGS.values()]
+            check_outputs(options.output_dir, names, [*inputs, *options.ground_truth])
         results = []
-        for index, pair in enumerate(pairs):
+        for index, pair in enumerate(image_pairs or _video_pairs(inputs[0], options)):
             flow_2HW = pipeline(pair.first, pair.second)
             result = _describe(pair, flow_2HW)
-            if truths and (truth := truths[index]) is not None:
-                result |= flow_metrics(flow_2HW, truth.flow, truth.valid)
+            if truths:
+                result |= flow_metrics(flow_2HW, truths[index].flow, truths[index].valid)
             if options.output_dir is not None:
-                result["files"] = _write(pair, flow_2HW, Path(options.output_dir), options, inputs)
+                result["files"] = _write(pipeline, pair, flow_2HW, options.output_dir, options.max_magnitude)
             results.append(result)
         if not results:
             raise ValueError(
@@ -113,7 +128,7 @@ class OpticalFlowTask(Task):
             )
         return results
 
-    def describe_prediction(self, prediction: dict[str, Any]) -> str:
+    def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns one line: the frames, how far they move, the errors, and what was written."""
         first, second = prediction["frames"]
         parts = [
@@ -128,28 +143,22 @@ class OpticalFlowTask(Task):
             parts.append(f"written to {Path(prediction['files']['flo']).with_suffix('')}*")
         return f"{first} -> {second}: {'; '.join(parts)}"
 
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the model attends to in two image files of one size, over the first of them.
 
-def load_flow_model(source: str | Path) -> PerceiverIOForOpticalFlow:
-    """Loads a model of optical flow, ready to be applied, on the accelerator if there is one.
-
-    Args:
-        source: A folder with a model in any layout, or a hub id.
-
-    Raises:
-        ValueError: It is a model of something else, or cannot be loaded.
-        OSError: There is no such folder or id.
-    """
-    with no_progress_bars():
-        model = from_pretrained(source)
-    if not isinstance(model, PerceiverIOForOpticalFlow):
-        raise ValueError(
-            f"The model in {source} is no model of optical flow: it is a {type(model).__name__}."
-        )
-    model.eval()
-    if torch.accelerator.is_available():
-        device: Any = torch.accelerator.current_accelerator()
-        model.to(device)
-    return model
+        The images go into the model whole, not in tiles.
+        """
+        if len(inputs) != 2:
+            raise ValueError(f"Attention of a flow model is drawn for two images, got {len(inputs)} files.")
+        pipeline = OpticalFlowPipeline(loaded.model)
+        first_FHW, second_FHW = (pipeline.pixels(file) for file in inputs)
+        frames_12FHW = pipeline.normalized(first_FHW, second_FHW)[None]
+        maps = loaded.model.perceiver.attention_maps({FRAMES: frames_12FHW})
+        seen = first_FHW.permute(1, 2, 0).squeeze(-1).numpy()
+        title = " and ".join(Path(file).name for file in inputs)
+        return AttentionView(maps=maps, images={FRAMES: seen}, title=title)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,63 +166,51 @@ class _Pair:
     """Two frames.
 
     Attributes:
-        first: (F, H, W) or (H, W, 3) uint8.
+        first: An image file, or (H, W, 3) uint8.
         second: The same.
         names: What the two are called in results.
         stem: What the names of the written files begin with.
     """
 
-    first: Tensor | NDArray[np.uint8]
-    second: Tensor | NDArray[np.uint8]
+    first: str | NDArray[np.uint8]
+    second: str | NDArray[np.uint8]
     names: tuple[str, str]
     stem: str
 
 
-def _check_options(inputs: Sequence[str], options: argparse.Namespace) -> None:
-    num_truths, num_pairs = len(options.ground_truth or []), len(inputs) - 1
-    if num_truths and not num_pairs:
-        raise ValueError("--ground-truth is for image files, not for a video.")
-    if num_truths not in (0, num_pairs):
+def _check_number(inputs: Sequence[str], truths: Sequence[str]) -> None:
+    num_pairs = len(inputs) - 1
+    if truths and not num_pairs:
+        raise ValueError("ground_truth is for image files, not for a video.")
+    if len(truths) not in (0, num_pairs):
         raise ValueError(
-            f"{len(inputs)} images are {num_pairs} pairs, but --ground-truth was given {num_truths} times."
+            f"{len(inputs)} images are {num_pairs} pairs, but ground_truth has {len(truths)} files: give one for each "
+            "pair."
         )
-    if options.max_pairs is not None and options.max_pairs < 1:
-        raise ValueError(f"--max-pairs must be at least 1, got {options.max_pairs}.")
-    if options.stride < 1:
-        raise ValueError(f"--stride must be at least 1, got {options.stride}.")
-    if options.max_magnitude is not None and not options.max_magnitude > 0:
-        raise ValueError(f"--max-magnitude must be positive, got {options.max_magnitude}.")
 
 
-def _check_images(
-    pipeline: OpticalFlowPipeline, files: Sequence[str], truths: Sequence[FlowField | None]
-) -> None:
+def _check_sizes(pipeline: OpticalFlowPipeline, files: Sequence[str], truths: Sequence[FlowField]) -> None:
     """Finds what cannot be read or does not fit before anything is computed."""
     sizes = {file: tuple(pipeline.pixels(file).shape[1:]) for file in files}
-    sizes |= {
-        f"the true flow of {file}": tuple(truth.valid.shape)
-        for file, truth in zip(files, truths, strict=False)
-        if truth is not None
-    }
+    for file, truth in zip(files, truths, strict=False):
+        sizes[f"the true flow of {file}"] = tuple(truth.valid.shape)
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} has {width}x{height}" for name, (height, width) in sizes.items())
         raise ValueError(f"All frames must have one size, but {listed} pixels. Crop or pad them alike.")
 
 
-def _image_pairs(pipeline: OpticalFlowPipeline, files: Sequence[str]) -> Iterator[_Pair]:
-    stems: set[str] = set()
+def _image_pairs(files: Sequence[str]) -> list[_Pair]:
+    pairs: dict[str, _Pair] = {}
     for first, second in pairwise(files):
         stem, count = Path(first).stem, 1
-        while stem in stems:  # files of one name in several folders
+        while stem in pairs:  # files of one name in several folders
             count += 1
             stem = f"{Path(first).stem}-{count}"
-        stems.add(stem)
-        yield _Pair(
-            first=pipeline.pixels(first), second=pipeline.pixels(second), names=(first, second), stem=stem
-        )
+        pairs[stem] = _Pair(first=first, second=second, names=(first, second), stem=stem)
+    return list(pairs.values())
 
 
-def _video_pairs(file: str, options: argparse.Namespace) -> Iterator[_Pair]:
+def _video_pairs(file: str, options: FlowPredictOptions) -> Iterator[_Pair]:
     pairs = pairwise(video_frames(file, stride=options.stride))
     for (number, first), (next_number, second) in islice(pairs, options.max_pairs):
         yield _Pair(
@@ -237,32 +234,25 @@ def _describe(pair: _Pair, flow_2HW: Tensor) -> dict[str, Any]:
 
 
 def _write(
-    pair: _Pair, flow_2HW: Tensor, folder: Path, options: argparse.Namespace, inputs: Sequence[str]
+    pipeline: OpticalFlowPipeline, pair: _Pair, flow_2HW: Tensor, folder: str, max_magnitude: float | None
 ) -> dict[str, str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    endings = {"flo": ".flo", "png": ".png", "colours": "-colours.png", "picture": "-picture.png"}
-    files = {kind: folder / f"{pair.stem}-flow{ending}" for kind, ending in endings.items()}
-    kept = {Path(file).resolve() for file in (*inputs, *(options.ground_truth or []))}
-    if overwritten := [str(file) for file in files.values() if file.resolve() in kept]:
-        raise ValueError(
-            f"The results would replace the input {overwritten[0]}. Choose another --output-dir."
-        )
+    names = {kind: f"{pair.stem}{ending}" for kind, ending in _ENDINGS.items()}
     fits_HW = png_range(flow_2HW)
     if not fits_HW.all():
         logger.warning(
             "%d pixels move further than a 16-bit PNG can say; %s marks them as unknown.",
             int((~fits_HW).sum()),
-            files["png"],
+            Path(folder, names["png"]),
         )
-    write_flo(files["flo"], flow_2HW)
-    write_flow_png(files["png"], flow_2HW, fits_HW)
-    write_image(files["colours"], flow_to_colours(flow_2HW, max_magnitude=options.max_magnitude))
-    first, second = (_as_rgb(frame) for frame in (pair.first, pair.second))
-    picture = flow_picture(first, second, flow_2HW, max_magnitude=options.max_magnitude)
-    write_image(files["picture"], picture)
-    return {kind: str(file) for kind, file in files.items()}
+    first, second = (_as_rgb(pipeline.pixels(frame)) for frame in (pair.first, pair.second))
+    with writing_into(folder) as partial:
+        write_flo(partial / names["flo"], flow_2HW)
+        write_flow_png(partial / names["png"], flow_2HW, fits_HW)
+        write_image(partial / names["colours"], flow_to_colours(flow_2HW, max_magnitude=max_magnitude))
+        picture = flow_picture(first, second, flow_2HW, max_magnitude=max_magnitude)
+        write_image(partial / names["picture"], picture)
+    return {kind: str(Path(folder, name)) for kind, name in names.items()}
 
 
-def _as_rgb(frame: Tensor | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pixels = frame if isinstance(frame, np.ndarray) else frame.permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+def _as_rgb(pixels_FHW: Tensor) -> NDArray[np.uint8]:
+    return pixels_FHW.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -16,15 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import perceiver_io.tasks.multimodal_autoencoding.task  # registers it, installed or not
 from perceiver_io.cli import main
 from perceiver_io.media.video import Clip, read_clips
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import multimodal_autoencoding as mm
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
-from perceiver_io.tasks.multimodal_autoencoding.picture import draw_reconstruction, reconstruction_picture
+from perceiver_io.tasks.multimodal_autoencoding.picture import reconstruction_picture
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import MultimodalAutoencodingPipeline
+from perceiver_io.tasks.multimodal_autoencoding.task import (
+    MultimodalAutoencodingTask,
+    MultimodalPredictOptions,
+)
 
 Model = mm.PerceiverIOForMultimodalAutoencoding
 
@@ -241,7 +244,7 @@ def test_bad_input_on_the_command_line(
         ([str(truncated)], "half.mp4 cannot be decoded"),
         ([good, str(tmp_path / "missing.mp4")], "no video file"),
         ([good, "-o", str(tmp_path)], "would be overwritten"),
-        ([good, twin, "-o", out], "Several files are called a"),
+        ([good, twin, "-o", out], "Several results would be called a.mp4"),
         ([good, "-o", good], "is a file"),
         ([good, "--num-clips", "-1"], "num_clips is -1"),
         ([good, "--start", "9"], "before the start at 9 s"),
@@ -250,7 +253,7 @@ def test_bad_input_on_the_command_line(
         assert main(["predict", folder, *arguments]) == 2, arguments
         assert message in capsys.readouterr().err
     assert main(["predict", str(tmp_path / "other"), good, "--task", "multimodal-autoencoding"]) == 2
-    assert "not one that autoencodes videos" in capsys.readouterr().err
+    assert "expected a PerceiverIOForMultimodalAutoencoding" in capsys.readouterr().err
     assert not Path(out).exists()
 
 
@@ -265,7 +268,7 @@ def test_infinite_psnr_is_no_number_in_json(
     assert result["psnr_video"] is None
 
 
-def test_picture_shows_frames_above_their_reconstruction(tmp_path: Path) -> None:
+def test_picture_shows_frames_above_their_reconstruction() -> None:
     red, blue = (np.full((3, 20, 30, 3), color, np.uint8) for color in ((200, 10, 10), (10, 10, 200)))
     loud, quiet = (np.sin(np.arange(500) / 9) * level for level in (0.8, 0.1))
     picture = np.asarray(
@@ -282,9 +285,6 @@ def test_picture_shows_frames_above_their_reconstruction(tmp_path: Path) -> None
     assert heights[0] > 60 and 5 <= heights[1] <= 12
     silent = reconstruction_picture(red, blue)
     assert silent.height < picture.shape[0] - 150
-    draw_reconstruction(tmp_path / "a.png", red, blue)
-    with Image.open(tmp_path / "a.png") as written:
-        np.testing.assert_array_equal(np.asarray(written), np.asarray(silent))
     for frames in (red[:0], red[:2]):
         with pytest.raises(ValueError, match="as many frames in as out"):
             reconstruction_picture(frames, blue)
@@ -294,4 +294,56 @@ def test_task_is_found_by_its_model(folder: str) -> None:
     from perceiver_io.running.find_task import find_task
 
     task = find_task(folder)
-    assert isinstance(task, perceiver_io.tasks.multimodal_autoencoding.task.MultimodalAutoencodingTask)
+    assert isinstance(task, MultimodalAutoencodingTask)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("num_clips", -1, "expected 1 or more, or 0 for the whole file"),
+        ("top_k", 0, "expected 1 or more"),
+        ("start", -0.5, "seconds, expected 0 or more"),
+        ("start", float("nan"), "seconds, expected 0 or more"),
+        ("start", float("inf"), "seconds, expected 0 or more"),
+    ],
+)
+def test_options_out_of_range(name: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}.* {message}|{name} is {value}, {message}"):
+        MultimodalPredictOptions(**{name: value})  # type: ignore[arg-type]
+    MultimodalPredictOptions(num_clips=0, start=0, top_k=1)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_attention_to_the_first_clip(
+    folder: str, sound: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = video(tmp_path / "a.mp4", num_frames=2, sound=sound)  # the clip has two more, which are not real
+    task = MultimodalAutoencodingTask()
+    view = task.attention_view(task.load(folder, device="cpu"), [str(file)])
+    (clip,) = read_clips(file, MultimodalAutoencodingPipeline(tiny()).clip_format)
+    inputs = {"image": torch.from_numpy(clip.frames / np.float32(255)).permute(0, 3, 1, 2)[None]}
+    masks = {"image": torch.tensor([True, True, False, False])[None, :, None, None].expand(1, 4, 16, 16)}
+    if clip.audio is not None:
+        inputs["audio"] = torch.from_numpy(clip.audio)[None]
+        masks["audio"] = torch.arange(1280)[None] < clip.num_real_samples
+    expected = tiny().perceiver.attention_maps(inputs, masks)
+    assert view.images == {} and view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert ("audio" in view.maps[0].weights) == sound or not view.maps[0].weights["audio"].any()
+    for name, weights in expected[0].weights.items():
+        torch.testing.assert_close(view.maps[0].weights[name], weights)
+    # By the grid of patches, (B, H, N, T, rows, columns): nothing is seen of what is not there.
+    frames = view.maps[0].weights["image"]
+    assert frames[..., :2, :, :].sum() > 0 and not frames[..., 2:, :, :].any()
+    assert main(["attention", folder, str(file), "-o", str(tmp_path / "x.png")]) == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width > 800
+    capsys.readouterr()
+
+
+def test_attention_takes_one_video(folder: str, tmp_path: Path) -> None:
+    task = MultimodalAutoencodingTask()
+    loaded = task.load(folder, device="cpu")
+    with pytest.raises(ValueError, match="one video at a time, got 2 files"):
+        task.attention_view(loaded, [str(video(tmp_path / "a.mp4"))] * 2)
+    with pytest.raises(ValueError, match="There is no video file"):
+        task.attention_view(loaded, [str(tmp_path / "b.mp4")])

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from perceiver_io.media.images import write_image
 from perceiver_io.tasks.optical_flow.colour_wheel import colour_wheel, flow_to_colours
-from perceiver_io.tasks.optical_flow.picture import flow_picture, write_image
+from perceiver_io.tasks.optical_flow.picture import flow_picture
 
 
 def field(*vectors: tuple[float, float]) -> Tensor:

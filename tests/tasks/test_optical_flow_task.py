@@ -24,7 +24,7 @@ from perceiver_io.tasks.optical_flow import (
     write_flo,
     write_flow_png,
 )
-from perceiver_io.tasks.optical_flow.task import OpticalFlowTask
+from perceiver_io.tasks.optical_flow.task import FlowPredictOptions, OpticalFlowTask
 
 ENDINGS = {"flo": ".flo", "png": ".png", "colours": "-colours.png", "picture": "-picture.png"}
 
@@ -156,6 +156,18 @@ def test_consecutive_images(folder: Path, tmp_path: Path, capsys: pytest.Capture
     torch.testing.assert_close(flows[1], pipeline(files[1], files[2]))
 
 
+def test_a_true_flow_for_each_pair(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = save_frames(tmp_path, "a.png", "b.png", "c.png")
+    truths = [str(tmp_path / "ab.flo"), str(tmp_path / "bc.png")]
+    write_flo(truths[0], torch.full((2, 20, 30), 30.0))
+    write_flow_png(truths[1], torch.full((2, 20, 30), -40.0))
+    pipeline = OpticalFlowPipeline(PerceiverIOForOpticalFlow.from_pretrained(folder))
+    results = predict(folder, *files, "--ground-truth", *truths, capsys=capsys)
+    for result, frames, value in zip(results, (files[:2], files[1:]), (30.0, -40.0), strict=True):
+        expected = np.hypot(*(pipeline(*frames).double().numpy() - value)).mean()
+        assert result["end_point_error"] == pytest.approx(expected)
+
+
 def test_colours_of_one_scale(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = save_frames(tmp_path, "a.png", "b.png")
     flags = ["-o", str(tmp_path), "--max-magnitude", "1000"]
@@ -216,9 +228,17 @@ def test_inputs_are_never_overwritten(
     files = save_frames(tmp_path, "a.png", "b.png", "a-flow.png")
     before = {file: Path(file).read_bytes() for file in files}
     message = error_of(str(folder), *files, "-o", str(tmp_path), capsys=capsys)
-    assert "would replace the input" in message and "--output-dir" in message
+    assert "a-flow.png is an input, and would be overwritten" in message and "output folder" in message
     assert {file: Path(file).read_bytes() for file in files} == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a-flow.png", "a.png", "b.png"]
+    # Of a later pair as well, before the first is computed; and a true flow is an input too.
+    message = error_of(str(folder), files[1], files[0], files[2], "-o", str(tmp_path), capsys=capsys)
+    assert "would be overwritten" in message
+    truth = tmp_path / "b-flow.flo"
+    write_flo(truth, torch.zeros(2, 20, 30))
+    arguments = [files[1], files[0], "--ground-truth", str(truth), "-o", str(tmp_path)]
+    assert "b-flow.flo is an input" in error_of(str(folder), *arguments, capsys=capsys)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_bad_input_is_found_before_anything_is_written(
@@ -240,13 +260,17 @@ def test_bad_input_is_found_before_anything_is_written(
         ([a, b, "--ground-truth", str(tmp_path / "bad.flo")], "less than a header"),
         (
             [a, b, b, "--ground-truth", str(tmp_path / "small.flo")],
-            "3 images are 2 pairs, but --ground-truth",
+            "3 images are 2 pairs, but ground_truth has 1 files",
         ),
-        ([a, b, "--batch-size", "0"], "batch_size must be at least 1"),
+        (
+            [a, b, b, "--ground-truth", str(tmp_path / "small.flo"), "--ground-truth", "x"],
+            "is given 2 times: give all values after one",
+        ),
+        ([a, b, "--batch-size", "0"], "batch_size is 0, expected 1 or more"),
         ([a, b, "--min-overlap", "48"], "got min_overlap=48"),
-        ([a, b, "--max-magnitude", "0"], "--max-magnitude must be positive"),
-        ([a, b, "--stride", "0"], "--stride must be at least 1"),
-        ([a, b, "--max-pairs", "0"], "--max-pairs must be at least 1"),
+        ([a, b, "--max-magnitude", "0"], "max_magnitude is 0.0, expected a number above zero"),
+        ([a, b, "--stride", "0"], "stride is 0, expected 1 or more"),
+        ([a, b, "--max-pairs", "0"], "max_pairs is 0, expected 1 or more"),
         ([str(tmp_path / "text.png")], "text.png"),
         ([str(tmp_path / "bad.flo")], "cannot be decoded"),
         ([str(tmp_path / "missing.mp4")], "There is no video file"),
@@ -264,7 +288,58 @@ def test_a_model_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture
     ic.PerceiverIOForImageClassification(settings).save_pretrained(tmp_path / "model")
     files = save_frames(tmp_path, "a.png", "b.png")
     message = error_of(str(tmp_path / "model"), *files, "--task", "optical-flow", capsys=capsys)
-    assert "is no model of optical flow: it is a PerceiverIOForImageClassification" in message
+    assert "is a PerceiverIOForImageClassification, expected a PerceiverIOForOpticalFlow" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", 0, "expected 1 or more"),
+        ("min_overlap", -1, "expected 0 or more"),
+        ("stride", 0, "expected 1 or more"),
+        ("max_pairs", 0, "expected 1 or more"),
+        ("max_magnitude", -2.0, "expected a number above zero"),
+        ("max_magnitude", float("nan"), "expected a number above zero"),
+    ],
+)
+def test_options_out_of_range(name: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}, {message}"):
+        FlowPredictOptions(**{name: value})  # type: ignore[arg-type]
+    FlowPredictOptions(min_overlap=0, max_magnitude=0.1, max_pairs=1)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (30, 20)])
+def test_attention_is_drawn_over_the_first_frame(
+    folder: Path, size: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = save_frames(tmp_path, "a.png", "b.png", size=size)
+    task = OpticalFlowTask()
+    view = task.attention_view(task.load(folder, device="cpu"), files)
+    with Image.open(files[0]) as first, Image.open(files[1]) as second:
+        pixels = np.stack([np.asarray(first), np.asarray(second)])
+    np.testing.assert_array_equal(view.images["frames"], pixels[0])
+    model = PerceiverIOForOpticalFlow.from_pretrained(folder).eval()
+    frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)[None].double().div(127.5).sub(1).float()
+    expected = model.perceiver.attention_maps({"frames": frames})
+    assert len(view.maps) == len(expected) == 1
+    weights = view.maps[0].weights["frames"]
+    assert weights.shape[0] == 1 and weights.shape[2:] == (8, size[1], size[0])
+    torch.testing.assert_close(weights, expected[0].weights["frames"])
+    assert main(["attention", str(folder), *files, "-o", str(tmp_path / "x.png"), "--latents", "0,7"]) == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width > 300
+    capsys.readouterr()
+
+
+def test_attention_takes_two_images_of_one_size(folder: Path, tmp_path: Path) -> None:
+    task = OpticalFlowTask()
+    loaded = task.load(folder, device="cpu")
+    files = save_frames(tmp_path, "a.png", "b.png") + save_frames(tmp_path, "c.png", size=(31, 20))
+    for inputs in (files[:1], files):
+        with pytest.raises(ValueError, match=f"two images, got {len(inputs)} files"):
+            task.attention_view(loaded, inputs)
+    with pytest.raises(ValueError, match="one size, got 30x20 and 31x20"):
+        task.attention_view(loaded, files[1:])
 
 
 def test_help_has_the_flags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

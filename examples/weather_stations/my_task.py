@@ -1,0 +1,1 @@
+../../docs/examples/my_task.py

@@ -1,0 +1,191 @@
+"""Texts as bytes: an embedded corpus, a file, a folder, tables or a dataset of the hub, split by document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.sources import files_of, holds_tables, load_dataset, named_splits, split_folders
+from perceiver_io.data.splits import Splits, split_rows
+
+__all__ = ["ByteWindows", "read_texts"]
+
+logger = logging.getLogger(__name__)
+
+TEXT = "text"
+_SUFFIXES = {
+    ".txt",
+    ".md",
+    ".rst",
+    ".py",
+    ".html",
+    ".xml",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".tex",
+    ".abc",
+    ".log",
+}
+# Fewer documents than that are cut by place instead: their beginnings are trained on, and their ends tested on.
+_MIN_DOCUMENTS = 20
+
+
+class ByteWindows(Sequence[NDArray[np.uint8]]):
+    """Windows of documents, side by side; the last of a document ends where it ends.
+
+    Args:
+        documents: The documents' bytes.
+        length: Bytes in a window; a shorter document is one window.
+    """
+
+    def __init__(self, documents: Sequence[bytes], length: int) -> None:
+        self.documents = [np.frombuffer(document, np.uint8) for document in documents if document]
+        self.length = length
+        self.places = [
+            (number, min(start, max(len(document) - length, 0)))
+            for number, document in enumerate(self.documents)
+            for start in range(0, len(document), length)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        number, start = self.places[index]
+        return self.documents[number][start : start + self.length]
+
+
+def read_texts(
+    settings: DataSettings,
+    *,
+    length: int,
+    seed: int,
+    embedded: Mapping[str, Callable[[], Sequence[bytes]]],
+) -> Splits:
+    """Reads the texts that the settings name, and splits them by document, then cuts them in windows.
+
+    A few documents, such as one book, are cut by place: their ends are tested on.
+
+    Args:
+        settings: Their `dataset` is the name of an embedded corpus, a text file, a folder of text files (or of
+            ``train``, ``validation`` and ``test`` with text files), a folder that `datasets` reads, or the id of a
+            dataset on the Hugging Face hub; tables have a column "text", or `input_column`.
+        length: Bytes in a window.
+        seed: Decides which documents are validated on.
+        embedded: Functions that return the documents of a corpus that needs no download, by name.
+
+    Returns:
+        Three `ByteWindows`.
+
+    Raises:
+        ValueError: There is no such text, it is empty, too short to split, or not UTF-8.
+    """
+    forms = (
+        f"Choose an embedded one ({', '.join(sorted(embedded))}), a text file, a folder of text files, or the id of a "
+        "dataset on the Hugging Face hub."
+    )
+    name = settings.dataset
+    if not name:
+        raise ValueError(f"There is no dataset. {forms}")
+    path = Path(name)
+    documents: dict[str, Sequence[bytes]]
+    if name in embedded:
+        documents = {"train": embedded[name]()}
+    elif path.is_file():
+        documents = {"train": _read([str(path)], skip=False)}
+    elif path.is_dir() and not holds_tables(path):
+        folders = split_folders(path) or {"train": path}
+        documents = {
+            split: _read(files_of(folder, _SUFFIXES), skip=settings.skip_bad_files)
+            for split, folder in folders.items()
+        }
+    else:
+        column = settings.input_column or TEXT
+        documents = {}
+        for split, rows in named_splits(load_dataset(name, forms=forms)).items():
+            if column not in rows.column_names:
+                raise ValueError(
+                    f"The {split} split has no column {column!r}, it has {rows.column_names}. Name one of these with "
+                    "input_column."
+                )
+            documents[split] = [(text or "").encode() for text in rows[column]]
+    sizes = {split: sum(map(len, texts)) for split, texts in documents.items()}
+    if "train" not in sizes or min(sizes.values()) < 2:
+        raise ValueError(
+            f"{name!r} has no text to train on, or an empty set: bytes in each set: {sizes}. {forms}"
+        )
+    return _split(documents, settings, length=length, seed=seed)
+
+
+def _split(
+    documents: Mapping[str, Sequence[bytes]], settings: DataSettings, *, length: int, seed: int
+) -> Splits:
+    parts = {split: [text for text in texts if text] for split, texts in documents.items()}
+    if "test" not in parts:
+        train = parts["train"]
+        if len(train) >= _MIN_DOCUMENTS:
+            found = split_rows(train, settings, seed=seed)
+            held = {"train": found.train, "validation": found.validation, "test": found.test}
+        else:
+            held = _cut(train, settings)
+        own_validation = parts.get("validation")
+        parts = {split: list(rows) for split, rows in held.items() if rows is not None}
+        if own_validation is not None:
+            parts["validation"] = own_validation
+    elif "validation" not in parts and settings.validation_fraction:
+        inner = _cut(parts["train"], settings, test_fraction=0.0)
+        parts = {
+            "train": inner["train"] or [],
+            "validation": inner["validation"] or [],
+            "test": parts["test"],
+        }
+    windows = {split: ByteWindows(texts, length) for split, texts in parts.items()}
+    if empty := sorted(split for split, rows in windows.items() if not len(rows)):
+        raise ValueError(f"There is too little text: nothing is left for {', '.join(empty)}. Add text.")
+    return Splits(train=windows["train"], validation=windows.get("validation"), test=windows["test"])
+
+
+def _cut(
+    documents: Sequence[bytes], settings: DataSettings, *, test_fraction: float | None = None
+) -> dict[str, list[bytes] | None]:
+    """Cuts each document in three: first what is trained on, then what is validated on, last what is tested on."""
+    test = settings.test_fraction if test_fraction is None else test_fraction
+    parts: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
+    for document in documents:
+        last = len(document) - round(test * len(document))
+        middle = last - round(settings.validation_fraction * last)
+        for split, part in zip(
+            parts, (document[:middle], document[middle:last], document[last:]), strict=True
+        ):
+            parts[split].append(part)
+    return {**parts, "validation": parts["validation"] if settings.validation_fraction else None}
+
+
+def _read(files: Sequence[str], *, skip: bool) -> list[bytes]:
+    documents, bad = [], []
+    for file in files:
+        try:
+            content = Path(file).read_bytes()
+            content.decode()
+        except OSError as error:
+            raise ValueError(f"The text {file} cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            bad.append(f"{file} (byte {error.start})")
+            continue
+        documents.append(content)
+    if bad and not skip:
+        raise ValueError(
+            f"{len(bad)} of {len(files)} texts are not UTF-8: {', '.join(bad[:5])}. Convert them, or set "
+            "skip_bad_files to go on without them."
+        )
+    if bad:
+        logger.warning("Skipped: %d of %d texts are not UTF-8: %s.", len(bad), len(files), ", ".join(bad[:5]))
+    return documents

@@ -1,0 +1,60 @@
+"""The recipe of a masked language model's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from perceiver_io.running import TrainingRecipe
+from perceiver_io.tasks.masked_language_modeling.presets import VARIANTS
+
+__all__ = ["MaskedLanguageModelingRecipe"]
+
+_FINE_TUNED_LENGTH = 512
+
+
+@dataclass(kw_only=True)
+class MaskedLanguageModelingRecipe(TrainingRecipe):
+    """What a masked language model is trained on, and how.
+
+    Raises:
+        ValueError: A value is out of its range, or does not go with another one.
+    """
+
+    variant: str | None = field(
+        default=None, metadata={"help": f"Model preset, one of {', '.join(VARIANTS)}; by default small."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens of a window of text, [CLS] and [SEP] among them, and the longest text of a new model; by "
+            f"default the preset's, and {_FINE_TUNED_LENGTH} of a pretrained model."
+        },
+    )
+    masking_probability: float = field(default=0.15, metadata={"help": "Share of the bytes that are hidden."})
+    whole_words: bool = field(
+        default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
+    )
+    best_metric: str = field(
+        default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
+    )
+
+    def __post_init__(self) -> None:
+        """Fills in what follows from the preset, and checks all values."""
+        super().__post_init__()
+        if not 0 < self.masking_probability < 1:
+            raise ValueError(
+                f"masking_probability is {self.masking_probability}, expected a share between 0 and 1."
+            )
+        if self.pretrained is not None and self.variant is not None:
+            raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
+        if self.pretrained is None:
+            self.variant = self.variant or "small"
+            if self.variant not in VARIANTS:
+                raise ValueError(
+                    f"There is no variant {self.variant!r} of the masked language model. Known: {', '.join(VARIANTS)}."
+                )
+        if self.max_length is None:
+            preset = None if self.variant is None else VARIANTS[self.variant]()[0]
+            self.max_length = _FINE_TUNED_LENGTH if preset is None else preset["max_length"]
+        if self.max_length < 3:
+            raise ValueError(f"max_length is {self.max_length}, expected 3 or more: [CLS], a byte, [SEP].")

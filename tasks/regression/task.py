@@ -1,0 +1,129 @@
+"""Measures, pictures and predictions of tasks that give numbers.
+
+Shape legend: B batch, V numbers a sample.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from perceiver_io.extras import require
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
+from perceiver_io.pictures.scatter import draw_scatter
+from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running.evaluator import to_device
+from perceiver_io.running.task import Batch, Collate, Drawing
+from perceiver_io.tasks.regression.model import PerceiverIOForRegression
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["RegressionTask"]
+
+_NUM_DRAWN = 500
+
+
+class RegressionTask(TrainableTask):
+    """A task whose model is a `PerceiverIOForRegression`.
+
+    A subclass says what data there is (`data`), what the model is (`config`), how rows become a batch (`collate`), and
+    how a file becomes a row (`read`).
+    """
+
+    model_class = PerceiverIOForRegression
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Any]) -> Batch:
+        """Makes a batch: `inputs` and `masks` by input name and, where rows have them, `labels` (B,) or (B, V)."""
+
+    @abstractmethod
+    def read(self, file: str) -> Any:
+        """Reads a file as one row, which need not have labels.
+
+        Raises:
+            ValueError: It cannot be read.
+        """
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        """Returns `collate`, in training as otherwise."""
+        return self.collate
+
+    def measures(self, setup: Setup) -> dict[str, Metric]:
+        """Mean absolute and root mean squared error, and the share of the variance that is explained."""
+        metrics = require("torchmetrics", extra="train")
+        return {
+            "mae": metrics.MeanAbsoluteError(),
+            "rmse": metrics.MeanSquaredError(squared=False),
+            "r2": metrics.R2Score(),
+        }
+
+    def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
+        """Compares all numbers of a batch, whichever of the V they are."""
+        for metric in measures.values():
+            metric.update(output.logits.float().flatten(), batch["labels"].float().flatten())
+
+    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
+        """Predicted beside true numbers of up to 500 test rows, and what the latents attend to in the first."""
+        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
+        batch = to_device(self.collate(rows), setup.model.device)
+        model = setup.model.eval()
+        with torch.no_grad():
+            predicted = model(**batch).logits.float().cpu().flatten().numpy()
+        true = batch["labels"].float().cpu().flatten().numpy()
+        view = self._view(model, rows[:1], "A test sample")
+        return {
+            "predictions.png": partial(draw_scatter, true, predicted),
+            "attention.png": partial(draw_view, view),
+        }
+
+    def predict(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: PredictOptions
+    ) -> list[dict[str, Any]]:
+        """Gives the numbers of files.
+
+        Args:
+            loaded: The model.
+            inputs: The files.
+            options: Nothing of its own.
+
+        Returns:
+            For each file its name and `value`, a number, or a list of them if there are several.
+
+        Raises:
+            ValueError: A file cannot be read, or the weights are damaged.
+        """
+        rows = [self.read(file) for file in inputs]
+        results = []
+        for file, row in zip(inputs, rows, strict=True):
+            batch = {name: part for name, part in self.collate([row]).items() if name != "labels"}
+            with torch.inference_mode():
+                values = loaded.model(**to_device(batch, loaded.model.device)).logits[0].float().cpu()
+            if not values.isfinite().all():
+                raise ValueError("The model gives values that are not numbers: its weights are damaged.")
+            numbers = values.tolist()
+            results.append({"file": str(file), "value": numbers[0] if len(numbers) == 1 else numbers})
+        return results
+
+    def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
+        """Returns one line: the file and its numbers."""
+        value = prediction["value"]
+        numbers = value if isinstance(value, list) else [value]
+        return f"{prediction['file']}: {' '.join(f'{number:.6g}' for number in numbers)}"
+
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the latents attend to in a file."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn for one file at a time, got {len(inputs)}.")
+        return self._view(loaded.model, [self.read(inputs[0])], Path(inputs[0]).name)
+
+    def _view(self, model: Any, rows: Sequence[Any], title: str) -> AttentionView:
+        batch = to_device(self.collate(rows), model.device)
+        return AttentionView(maps=model.attention_maps(batch["inputs"], batch.get("masks")), title=title)
