@@ -41,7 +41,7 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_task, "draw_attention", draw, raising=False)
+        patch.setattr(image_task, "draw_view", draw)
         patch.setattr(class_task, "draw_confusion", draw)
         patch.setattr(runner, "draw_learning_curve", draw)
         yield
