@@ -13,14 +13,15 @@ from PIL import Image
 
 import perceiver_io
 from perceiver_io.cli import main
-from perceiver_io.pictures import attention as attention_picture
-from perceiver_io.pictures import confusion as pictures
+from perceiver_io.running import runner
 from perceiver_io.running.trainer import Trainer
-from perceiver_io.tasks.image_classification.task import ImageClassificationTask
+from perceiver_io.tasks.classification import task as class_task
+from perceiver_io.tasks.image_classification import task as image_task
 
 SETTINGS = (
-    "--variant tiny --image-size 8 --image_channels 1 --num-latents 4 --latent-channels 16 --num-blocks 2 "
-    "--num-self-attends-per-block 1 --augmentation none --num-epochs 1 --batch-size 8 --device cpu --report-to none"
+    "--variant tiny --image-size 8 --image_channels 1 --model.encoder.num-latents 4 --model.encoder.num_blocks=2 "
+    "--model.encoder.latent-channels 16 --model.encoder.num-self-attends-per-block 1 --augmentation.preset none "
+    "--num-epochs 1 --batch-size 8 --device cpu --report-to none"
 ).split()
 
 
@@ -54,9 +55,9 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(*args: Any, **kwargs: Any) -> None:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
-    monkeypatch.setattr(attention_picture, "draw_attention", draw)
-    for name in ("draw_confusion", "draw_learning_curve"):
-        monkeypatch.setattr(pictures, name, draw)
+    monkeypatch.setattr(image_task, "draw_view", draw)
+    monkeypatch.setattr(class_task, "draw_confusion", draw)
+    monkeypatch.setattr(runner, "draw_learning_curve", draw)
 
 
 def train(folder: Path, output: Path, *more: str) -> int:
@@ -144,6 +145,9 @@ def test_predict_with_a_model_that_was_only_saved(
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert main([*arguments, "--task", "image-classification"]) == 0
     assert capsys.readouterr().out == expected
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert main(arguments) == 2
+    assert "no preprocessor_config.json" in error_line(capsys)
 
 
 def test_attention(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +202,9 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             "--learning-rate" in captured.out
             and "--dataset" in captured.out
             and "--overwrite" in captured.out
+            and "--model.SETTING" in captured.out
+            and "--augmentation.SETTING" in captured.out
+            and "--input-column" in captured.out
         )
 
 
@@ -210,11 +217,28 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "image-classification", "--output-dir", "x"], "no dataset"),
         (["train", "image-classification", "--learning-rate", "fast"], "invalid float value: 'fast'"),
         (["train", "image-classification", "--learning", "1"], "unrecognized arguments: --learning"),
+        (
+            ["train", "image-classification", "--augmentation", "none"],
+            "--augmentation has settings of its own",
+        ),
+        (
+            ["train", "image-classification", "--augmentation.spin", "3"],
+            "no augmentation 'spin'. Known: preset",
+        ),
+        (
+            ["train", "image-classification", "--model.decoder.x", "3"],
+            "model has the unknown parts ['decoder']",
+        ),
+        (["train", "image-classification", "--num-latents", "3"], "unrecognized arguments: --num-latents"),
+        (
+            ["train", "image-classification", "--model.encoder.dropout"],
+            "--model.encoder.dropout needs a value",
+        ),
         (["train", "image-classification", "--config", "missing.yaml"], "missing.yaml cannot be read"),
         (["train", "image-classification", "--resume", "--output-dir", "missing"], "There is no folder"),
         (["evaluate", "missing"], "There is no folder"),
         (["evaluate", "."], "not a run folder"),
-        (["predict", ".", "file.png", "--task", "image-classification"], "no preprocessor_config.json"),
+        (["predict", ".", "file.png", "--task", "image-classification"], "no config.json"),
         (["predict"], "Which model?"),
         (["predict", "--task", "image-classification"], "Which model?"),
         (["predict", "missing", "file.png"], "There is no folder missing"),
@@ -307,7 +331,7 @@ def test_too_little_memory_is_explained(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(ImageClassificationTask, "evaluate", fail)
+    monkeypatch.setattr(runner, "evaluate", fail)
     assert main(["evaluate", str(run)]) == 2
     assert "not enough memory. Choose smaller batches" in error_line(capsys)
 
@@ -316,7 +340,7 @@ def test_what_is_no_bad_input_is_not_hidden(run: Path, monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(ImageClassificationTask, "evaluate", fail)
+    monkeypatch.setattr(runner, "evaluate", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["evaluate", str(run)])
 
@@ -363,6 +387,10 @@ def test_ctrl_c_says_how_to_go_on(
     assert command == f"train image-classification --output-dir {tmp_path / 'run'} --resume"
     assert main([*command.split(), "--learning-rate", "0.3"]) == 2
     assert "learning_rate 0.001 -> 0.3" in error_line(capsys)
+    assert main([*command.split(), "--model.encoder.num-latents", "5"]) == 2
+    assert "(model.encoder.num_latents 4 -> 5)" in error_line(capsys)
+    assert main([*command.split(), "--model.encoder.num-latents", "4", "--augmentation.rotation", "3"]) == 2
+    assert "(augmentation.rotation None -> 3)" in error_line(capsys)
     assert main(command.split()) == 0
     assert capsys.readouterr().out.startswith("test accuracy")
 
@@ -375,6 +403,6 @@ def test_a_missing_extra_is_named(
             'datasets is not installed. Install it with: pip install "perceiver-io-toolkit[train]"'
         )
 
-    monkeypatch.setattr(ImageClassificationTask, "evaluate", missing)
+    monkeypatch.setattr(runner, "evaluate", missing)
     assert main(["evaluate", str(run)]) == 2
     assert "perceiver-io-toolkit[train]" in error_line(capsys)

@@ -26,6 +26,7 @@ OPTIONAL = (
     "tensorboard",
     "timm",
     "torchaudio",
+    "torchmetrics",
     "torchvision",
 )
 
@@ -76,7 +77,16 @@ def test_version_is_that_of_the_distribution() -> None:
     assert perceiver_io.__version__ == metadata.version(DISTRIBUTION)
 
 
-@pytest.mark.parametrize("module", ["perceiver_io.adapters", "perceiver_io.tasks", "perceiver_io.testing"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"perceiver_io.{name}"
+        for name in (
+            *("adapters", "cli", "data", "media", "pictures", "published", "running", "running.runner"),
+            *("tasks", "tasks.classification", "testing"),
+        )
+    ],
+)
 def test_subpackages_import(module: str) -> None:
     assert import_module(module).__name__ == module
 

@@ -186,6 +186,14 @@ def test_evaluate_keeps_to_the_runs_device_and_precision(
     assert devices == ["cpu", "cpu", None]
 
 
+def test_a_run_in_bf16_is_evaluated_as_it_was_tested(tmp_path: Path) -> None:
+    metrics = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "run", precision="bf16"))
+    again = runner.evaluate(toy_task.Votes(), tmp_path / "run")
+    assert again["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-6)
+    assert again["test_hits"] == metrics["test_hits"]
+    assert toy_task.Voter.from_pretrained(tmp_path / "run").dtype == torch.float32
+
+
 def test_bad_splits(trained: tuple[Path, dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"no data in the split 'all'. Choose from test, validation, train"):
         runner.evaluate(toy_task.Votes(), trained[0], split="all")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 NUM_TEST, NUM_VALIDATION = 7, 5
 FLAGS = (
     "--variant tiny --image-size 8 --image-channels 1 --model.encoder.num-latents 3 "
-    "--model.encoder.latent-channels 16 --num-epochs 2 --learning-rate 1e-3 --eval-batch-size 2 --device cpu "
+    "--model.encoder.latent-channels 16 --num-epochs 2 --learning-rate 1e-3 --device cpu "
     "--report-to none --log-every 1 --num-threads 1"
 ).split()
 # Interrupts itself within the step after so many.
@@ -89,11 +89,13 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return metrics
 
 
-# The batches of an epoch are of 8, 8 and 5 images, or of 8, 8 and 1: that one is in both processes.
-@pytest.mark.parametrize("num_train", [21, 17])
-def test_two_processes_find_what_one_does(tmp_path: Path, num_train: int) -> None:
+# The batches of an epoch are of 8, 8 and 5 images, or of 8, 8 and 1: that one is in both processes. An evaluation is of
+# several batches, or of one: then the second process has none that counts.
+@pytest.mark.parametrize(("num_train", "eval_batch_size"), [(21, 2), (17, 256)])
+def test_two_processes_find_what_one_does(tmp_path: Path, num_train: int, eval_batch_size: int) -> None:
     data = squares(tmp_path / "data", num_train)
     plain = ["--augmentation.preset", "none", "--max-grad-norm", "0.1"]
+    plain += ["--eval-batch-size", str(eval_batch_size)]
     in_two_processes(
         ["-m", "perceiver_io.cli"], arguments(data, tmp_path / "two", "--batch-size", "4", *plain)
     )

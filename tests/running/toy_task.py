@@ -62,12 +62,7 @@ class Votes(TrainableTask):
     recipe_class = VoteRecipe
 
     def data(self, recipe: VoteRecipe) -> Splits:
-        return split_rows(
-            texts(recipe.num_texts),
-            validation_fraction=recipe.validation_fraction,
-            test_fraction=recipe.test_fraction,
-            seed=recipe.seed,
-        )
+        return split_rows(texts(recipe.num_texts), recipe, seed=recipe.seed)
 
     def config(self, recipe: VoteRecipe, data: Splits) -> PerceiverIOConfig:
         return PerceiverIOConfig(

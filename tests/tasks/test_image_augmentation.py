@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +17,9 @@ from torchvision.transforms.v2 import functional as tv
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.tasks.image_classification.augmentation import (
     Augmentation,
-    Collator,
+    ImageCollator,
     affine,
     augmentation_preset,
-    eval_transform,
-    train_transform,
 )
 
 NUM_CLASSES = 4
@@ -29,7 +27,8 @@ IMAGES = [
     Image.fromarray(np.random.default_rng(seed).integers(1, 256, (20 + seed, 24), dtype=np.uint8))
     for seed in range(8)
 ]
-BATCH = {"image": IMAGES, "label": [0, 1, 2, 3, 0, 1, 2, 3]}
+LABELS = [0, 1, 2, 3, 0, 1, 2, 3]
+ROWS = [{"image": image, "label": label} for image, label in zip(IMAGES, LABELS, strict=True)]
 EVERYTHING = Augmentation(
     crop="pad",
     horizontal_flip=True,
@@ -51,24 +50,30 @@ def raw() -> PerceiverIOImageProcessor:
     return processor(rescale_factor=1.0, image_mean=0.0, image_std=1.0)
 
 
-def examples(batch: dict[str, object]) -> list[dict[str, object]]:
-    return [
-        {"pixel_values": pixels, "labels": label}
-        for pixels, label in zip(batch["pixel_values"], batch["labels"], strict=True)
-    ]
+def collator(
+    augmentation: Augmentation, of: PerceiverIOImageProcessor | None = None, *, train: bool = True
+) -> ImageCollator:
+    return ImageCollator(of or processor(), augmentation, num_classes=NUM_CLASSES, train=train)
 
 
-def test_evaluation_is_the_processor():
-    got = eval_transform(processor())(BATCH)
+def unmixed(augmentation: Augmentation) -> Augmentation:
+    return dataclasses.replace(augmentation, mixup=0.0, cutmix=0.0)
+
+
+def twins(image: Image.Image, count: int) -> list[dict[str, Any]]:
+    return [{"image": image, "label": 0}] * count
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING])
+def test_evaluation_is_the_processor(augmentation: Augmentation) -> None:
+    got = collator(augmentation, train=False)(ROWS)
     assert torch.equal(got["pixel_values"], processor()(IMAGES)["pixel_values"])
-    assert got["labels"] == BATCH["label"]
+    assert got["labels"].dtype == torch.int64 and got["labels"].tolist() == LABELS
 
 
-@pytest.mark.parametrize(
-    "augmentation", [Augmentation(), Augmentation(mixup=1.0, cutmix=1.0, label_smoothing=0.1)]
-)
-def test_training_without_augmentation_is_the_processor(augmentation: Augmentation):
-    got = train_transform(processor(), augmentation)(BATCH)
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(label_smoothing=0.1)])
+def test_training_without_augmentation_is_the_processor(augmentation: Augmentation) -> None:
+    got = collator(augmentation)(ROWS)
     assert torch.equal(got["pixel_values"], processor()(IMAGES)["pixel_values"])
 
 
@@ -86,26 +91,25 @@ def test_training_without_augmentation_is_the_processor(augmentation: Augmentati
         ),
     ],
 )
-def test_augmentation_is_random_and_repeatable(augmentation: Augmentation, num_channels: int):
-    transform = train_transform(processor(num_channels=num_channels), augmentation)
+def test_augmentation_is_random_and_repeatable(augmentation: Augmentation, num_channels: int) -> None:
+    transform = collator(unmixed(augmentation), processor(num_channels=num_channels))
     torch.manual_seed(0)
-    first, second = transform(BATCH)["pixel_values"], transform(BATCH)["pixel_values"]
+    first, second = transform(ROWS)["pixel_values"], transform(ROWS)["pixel_values"]
     torch.manual_seed(0)
-    again = transform(BATCH)["pixel_values"]
+    again = transform(ROWS)["pixel_values"]
     assert first.shape == (8, num_channels, 16, 16)
     assert first.dtype == torch.float32
     assert first.isfinite().all()
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
-    twins = transform({"image": [IMAGES[0]] * 32, "label": [0] * 32})["pixel_values"]
-    assert len(twins.unique(dim=0)) > 1  # each image has random numbers of its own
+    varied = transform(twins(IMAGES[0], 32))["pixel_values"]
+    assert len(varied.unique(dim=0)) > 1  # each image has random numbers of its own
 
 
-def test_randomness_is_pytorchs_alone():
+def test_randomness_is_pytorchs_alone() -> None:
     def draw() -> dict[str, torch.Tensor]:
         torch.manual_seed(3)
-        batch = train_transform(processor(), dataclasses.replace(EVERYTHING, crop="resized"))(BATCH)
-        return Collator(NUM_CLASSES, EVERYTHING, train=True)(examples(batch))
+        return collator(dataclasses.replace(EVERYTHING, crop="resized"))(ROWS)
 
     np.random.seed(0)
     first = draw()
@@ -115,29 +119,26 @@ def test_randomness_is_pytorchs_alone():
     assert torch.equal(first["labels"], second["labels"])
 
 
-def test_flips_mirror_about_half_of_the_images():
+def test_flips_mirror_about_half_of_the_images() -> None:
     image = IMAGES[0].resize((16, 16))
-    batch = {"image": [image] * 400, "label": [0] * 400}
-    got = train_transform(raw(), Augmentation(horizontal_flip=True))(batch)["pixel_values"]
+    got = collator(Augmentation(horizontal_flip=True), raw())(twins(image, 400))["pixel_values"]
     plain = torch.from_numpy(np.array(image)).float()
     flipped = (got == plain.flip(-1)).flatten(1).all(dim=1)
     assert (flipped ^ (got == plain).flatten(1).all(dim=1)).all()
     assert 160 < flipped.sum() < 240
 
 
-def test_pad_crops_are_windows_of_the_padded_image():
+def test_pad_crops_are_windows_of_the_padded_image() -> None:
     image = IMAGES[0].resize((16, 16))
-    batch = {"image": [image] * 300, "label": [0] * 300}
-    got = train_transform(raw(), Augmentation(crop="pad", crop_padding=2))(batch)["pixel_values"]
+    got = collator(Augmentation(crop="pad", crop_padding=2), raw())(twins(image, 300))["pixel_values"]
     padded = np.pad(np.array(image), 2)
     windows = {padded[y : y + 16, x : x + 16].tobytes() for y in range(5) for x in range(5)}
     assert {crop.numpy().astype(np.uint8).tobytes() for crop in got} == windows
 
 
-def test_resized_crops_keep_to_their_area():
+def test_resized_crops_keep_to_their_area() -> None:
     ramp = Image.fromarray(np.broadcast_to(np.arange(0, 240, 2, dtype=np.uint8), (120, 120)))
-    batch = {"image": [ramp] * 50, "label": [0] * 50}
-    got = train_transform(raw(), Augmentation(crop="resized", crop_min_area=0.5))(batch)["pixel_values"]
+    got = collator(Augmentation(crop="resized", crop_min_area=0.5), raw())(twins(ramp, 50))["pixel_values"]
     seen = got[:, 0, :, -1] - got[:, 0, :, 0]  # the wider the crop, the more of the ramp
     assert got.shape == (50, 1, 16, 16)
     assert (seen > 238 * 0.5).all()
@@ -147,7 +148,7 @@ def test_resized_crops_keep_to_their_area():
 @pytest.mark.parametrize(
     ("angle", "scale", "shift"), [(0, 1, (0, 0)), (30, 1, (0, 0)), (-20, 0.8, (3, -2)), (90, 1.25, (-4, 5))]
 )
-def test_affine_agrees_with_torchvision(angle: float, scale: float, shift: tuple[int, int]):
+def test_affine_agrees_with_torchvision(angle: float, scale: float, shift: tuple[int, int]) -> None:
     height, width = 20, 30
     y, x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
     images = torch.stack([100 + 50 * torch.sin(x / 4) + 50 * torch.cos(y / 3), 2 * x + 3 * y])[:, None]
@@ -182,7 +183,7 @@ def test_affine_agrees_with_torchvision(angle: float, scale: float, shift: tuple
     torch.testing.assert_close(got[inside], expected[inside], rtol=0, atol=0.05)
 
 
-def test_affine_takes_numbers_for_each_image():
+def test_affine_takes_numbers_for_each_image() -> None:
     image = torch.zeros(3, 1, 5, 5)
     image[:, :, 2, 2] = 1.0
     zeros = torch.zeros(3)
@@ -192,71 +193,109 @@ def test_affine_takes_numbers_for_each_image():
     assert got[2, 0, 2, 2:4].tolist() == pytest.approx([0.5, 0.5], abs=1e-5)  # half a pixel to the right
 
 
-def test_with_a_dataset():
+def test_with_a_dataset() -> None:
     features = Features({"image": ImageFeature(), "label": ClassLabel(num_classes=NUM_CLASSES)})
-    rows = Dataset.from_dict({"image": IMAGES, "label": BATCH["label"]}, features=features)
-    view = rows.with_transform(train_transform(processor(), augmentation_preset("digits")))
+    rows = Dataset.from_dict({"image": IMAGES, "label": LABELS}, features=features)
     loader = torch.utils.data.DataLoader(
-        view, batch_size=3, collate_fn=Collator(NUM_CLASSES, Augmentation(), train=True)
+        rows, batch_size=3, collate_fn=collator(augmentation_preset("digits"))
     )
     batches = list(loader)
-    assert [batch["pixel_values"].shape[0] for batch in batches] == [3, 3, 2]
-    assert torch.cat([batch["labels"] for batch in batches]).tolist() == BATCH["label"]
-    assert view[0]["pixel_values"].shape == (1, 16, 16)
+    assert [tuple(batch["pixel_values"].shape) for batch in batches] == [(n, 1, 16, 16) for n in (3, 3, 2)]
+    assert torch.cat([batch["labels"] for batch in batches]).tolist() == LABELS
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_labels_are_indices_unless_mixed(train: bool):
-    batch = eval_transform(processor())(BATCH)
-    for augmentation in (Augmentation(label_smoothing=0.1), EVERYTHING):
-        mixed = train and augmentation is EVERYTHING
-        got = Collator(NUM_CLASSES, augmentation, train=train)(examples(batch))
-        assert got["labels"].dtype == (torch.float32 if mixed else torch.int64)
-        if not mixed:
-            assert torch.equal(got["pixel_values"], batch["pixel_values"])
-            assert got["labels"].tolist() == BATCH["label"]
+def test_labels_are_indices_unless_mixed_or_smoothed(train: bool) -> None:
+    for augmentation in (unmixed(EVERYTHING), Augmentation(label_smoothing=0.1), EVERYTHING):
+        soft = train and augmentation != unmixed(EVERYTHING)
+        got = collator(augmentation, train=train)(ROWS)
+        assert got["labels"].dtype == (torch.float32 if soft else torch.int64)
+        if soft:
+            assert got["labels"].shape == (8, NUM_CLASSES)
+            torch.testing.assert_close(got["labels"].sum(dim=1), torch.ones(8))
+        else:
+            assert got["labels"].tolist() == LABELS
 
 
-def test_mixup_mixes_pixels_and_labels_alike():
-    one_hot = torch.eye(NUM_CLASSES)
-    images = [{"pixel_values": one_hot[label].view(NUM_CLASSES, 1, 1), "labels": label} for label in range(4)]
-    got = Collator(NUM_CLASSES, Augmentation(mixup=1.0), train=True)(images)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_label_smoothing_is_that_of_the_loss(mixed: bool) -> None:
+    logits = torch.randn(8, NUM_CLASSES)
+    plain = Augmentation(mixup=1.0) if mixed else Augmentation()
+    torch.manual_seed(0)
+    hard = collator(plain)(ROWS)["labels"]
+    torch.manual_seed(0)
+    smooth = collator(dataclasses.replace(plain, label_smoothing=0.2))(ROWS)["labels"]
+    expected = torch.nn.functional.cross_entropy(logits, hard, label_smoothing=0.2)
+    assert torch.nn.functional.cross_entropy(logits, smooth) == pytest.approx(expected.item())
+
+
+def test_mixup_mixes_pixels_and_labels_alike() -> None:
+    """An image has one bright pixel, the one that its class counts to."""
+    images = (np.eye(NUM_CLASSES) * 255).astype(np.uint8).reshape(NUM_CLASSES, NUM_CLASSES, 1)
+    plain = processor(size=(NUM_CLASSES, 1), rescale_factor=1 / 255, image_mean=0.0, image_std=1.0)
+    rows = [{"image": Image.fromarray(image), "label": label} for label, image in enumerate(images)]
+    got = collator(Augmentation(mixup=1.0), plain)(rows)
     torch.testing.assert_close(got["pixel_values"].flatten(1), got["labels"])
     torch.testing.assert_close(got["labels"].sum(dim=1), torch.ones(4))
     assert ((got["labels"] > 0).sum(dim=1) == 2).all()
 
 
-def test_cutmix_labels_are_areas():
+def test_cutmix_labels_are_areas() -> None:
     torch.manual_seed(0)
-    images = [
-        {"pixel_values": torch.full((1, 32, 32), float(label)), "labels": label}
+    rows = [
+        {"image": Image.fromarray(np.full((16, 16), label, dtype=np.uint8)), "label": label}
         for label in range(NUM_CLASSES)
     ]
-    got = Collator(NUM_CLASSES, Augmentation(cutmix=1.0), train=True)(images)
+    got = collator(Augmentation(cutmix=1.0), raw())(rows)
     areas = torch.stack(
         [(got["pixel_values"] == label).float().mean(dim=(1, 2, 3)) for label in range(4)], dim=1
     )
+    assert ((areas > 0).sum(dim=1) == 2).any()
     torch.testing.assert_close(got["labels"], areas)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: train_transform(processor(), EVERYTHING), lambda: eval_transform(processor())]
-)
-def test_transforms_can_be_sent_to_worker_processes(make: Callable[[], Callable[[object], object]]):
-    transform = make()
-    twin = pickle.loads(pickle.dumps(transform))
+@pytest.mark.parametrize("train", [True, False])
+def test_collators_can_be_sent_to_worker_processes(train: bool) -> None:
+    collate = collator(EVERYTHING, train=train)
+    twin = pickle.loads(pickle.dumps(collate))
     torch.manual_seed(0)
-    expected = transform(BATCH)["pixel_values"]
+    expected = collate(ROWS)
     torch.manual_seed(0)
-    assert torch.equal(twin(BATCH)["pixel_values"], expected)
-    pickle.dumps(Collator(NUM_CLASSES, EVERYTHING, train=True))
+    got = twin(ROWS)
+    assert torch.equal(got["pixel_values"], expected["pixel_values"])
+    assert torch.equal(got["labels"], expected["labels"])
 
 
-def test_presets():
+def test_presets() -> None:
     assert augmentation_preset("none") == Augmentation()
     assert not augmentation_preset("digits").horizontal_flip
-    with pytest.raises(ValueError, match=r"'nature', expected one of \['digits', 'natural', 'none'\]"):
-        augmentation_preset("nature")
+    for name in ("nature", None, ["digits"]):
+        with pytest.raises(ValueError, match=r"expected one of \['digits', 'natural', 'none'\]"):
+            augmentation_preset(name)  # type: ignore[arg-type]
+
+
+def test_changes_of_a_preset() -> None:
+    changed = augmentation_preset("digits").changed({"rotation": 3, "horizontal_flip": True})
+    assert (changed.rotation, changed.horizontal_flip, changed.translation) == (3, True, 0.1)
+    assert augmentation_preset("digits").rotation == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rotate": 3}, "no augmentation 'rotate'. Known: preset, crop,.*rotation.*label_smoothing"),
+        ({"rotation": "fast"}, "augmentation.rotation is 'fast', expected float"),
+        ({"rotation": True}, "augmentation.rotation is True, expected float"),
+        ({"rotation": None}, "augmentation.rotation is None, expected float"),
+        ({"horizontal_flip": 1}, "augmentation.horizontal_flip is 1, expected bool"),
+        ({"crop_padding": 1.5}, "augmentation.crop_padding is 1.5, expected int"),
+        ({"crop": 3}, "augmentation.crop is 3, expected str"),
+        ({"rotation": 181}, "rotation=181"),
+    ],
+)
+def test_bad_changes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Augmentation().changed(settings)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +310,6 @@ def test_presets():
         ({"randaugment_magnitude": 31}, "randaugment_magnitude=31"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str):
+def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)

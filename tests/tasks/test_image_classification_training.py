@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import os
@@ -19,16 +18,18 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainerCallback, pipeline
 
 import perceiver_io
-from perceiver_io.pictures import attention as attention_picture
-from perceiver_io.pictures import confusion as pictures
-from perceiver_io.running import RunFolder, parse_recipe, read_recipe_file
+from perceiver_io.running import parse_recipe, read_recipe_file, runner
 from perceiver_io.running.trainer import Trainer
+from perceiver_io.tasks.classification import ClassPredictOptions
+from perceiver_io.tasks.classification import task as class_task
+from perceiver_io.tasks.image_classification import task as image_task
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
-from perceiver_io.tasks.image_classification.task import ImageClassificationTask, _TrainCollator
+from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
 FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "metrics.json"}
 FILES |= {"attention.png", "confusion.png", "learning_curve.png", "checkpoints"}
-OPTIONS = argparse.Namespace(top_k=5, output_dir=None)
+OPTIONS = ClassPredictOptions(top_k=5)
+TASK = ImageClassificationTask()
 RECIPES = Path(perceiver_io.tasks.__path__[0]) / "image_classification" / "recipes"
 
 
@@ -40,9 +41,9 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_picture, "draw_attention", draw)
-        for name in ("draw_confusion", "draw_learning_curve"):
-            patch.setattr(pictures, name, draw)
+        patch.setattr(image_task, "draw_view", draw)
+        patch.setattr(class_task, "draw_confusion", draw)
+        patch.setattr(runner, "draw_learning_curve", draw)
         yield
 
 
@@ -67,12 +68,16 @@ def recipe(folder: Path, output: Path, **changes: Any) -> ImageClassificationRec
         "variant": "tiny",
         "image_size": [8],
         "image_channels": 1,
-        "num_latents": 4,
-        "latent_channels": 16,
-        "num_blocks": 2,
-        "num_self_attends_per_block": 1,
-        "dropout": 0.1,
-        "augmentation": "digits",
+        "model": {
+            "encoder": {
+                "num_latents": 4,
+                "latent_channels": 16,
+                "num_blocks": 2,
+                "num_self_attends_per_block": 1,
+                "dropout": 0.1,
+            }
+        },
+        "augmentation": {"preset": "digits"},
         "num_epochs": 2,
         "batch_size": 8,
         "learning_rate": 1e-2,
@@ -84,7 +89,7 @@ def recipe(folder: Path, output: Path, **changes: Any) -> ImageClassificationRec
 
 
 def train(of: ImageClassificationRecipe) -> dict[str, Any]:
-    return ImageClassificationTask().train(of)
+    return runner.train(TASK, of)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -102,7 +107,7 @@ def test_the_run_folder_holds_everything(trained: tuple[Path, dict[str, Any]]) -
     assert set(os.listdir(path)) == FILES
     stored = json.loads((path / "metrics.json").read_text())
     assert stored == metrics
-    assert metrics["test_images"] == 8 and metrics["test_accuracy"] >= 0.75
+    assert metrics["test_samples"] == 8 and metrics["test_accuracy"] >= 0.75
     assert np.sum(metrics["confusion"]) == 8
     assert set(metrics["per_class"]) == {"bright", "dark"}
     assert metrics["parameters"] > 0 and metrics["train_seconds"] > 0 and metrics["seed"] == 0
@@ -123,18 +128,18 @@ def test_the_best_checkpoint_is_the_model(trained: tuple[Path, dict[str, Any]]) 
 
 def test_evaluating_again_gives_the_same(trained: tuple[Path, dict[str, Any]]) -> None:
     path, metrics = trained
-    again = ImageClassificationTask().evaluate(RunFolder(path))
+    again = runner.evaluate(TASK, path)
     assert again["confusion"] == metrics["confusion"] and again["per_class"] == metrics["per_class"]
     assert again["test_loss"] == pytest.approx(metrics["test_loss"], rel=1e-5)
-    assert ImageClassificationTask().evaluate(RunFolder(path), split="validation")["validation_images"] > 0
+    assert runner.evaluate(TASK, path, split="validation")["validation_samples"] > 0
     with pytest.raises(ValueError, match="'all'"):
-        ImageClassificationTask().evaluate(RunFolder(path), split="all")
+        runner.evaluate(TASK, path, split="all")
 
 
 def test_predictions_are_those_of_a_pipeline(trained: tuple[Path, dict[str, Any]], folder: Path) -> None:
     path, _ = trained
     files = [folder / "dark" / "0.png", folder / "bright" / "1.png"]
-    ours = ImageClassificationTask().predict(path, [str(file) for file in files], OPTIONS)
+    ours = runner.predict(TASK, path, [str(file) for file in files], OPTIONS)
     assert [one["file"] for one in ours] == [str(file) for file in files]
     classify = pipeline("image-classification", model=str(path), device="cpu")
     for one, theirs in zip(ours, classify([str(file) for file in files]), strict=True):
@@ -178,7 +183,7 @@ class PressCtrlC(TrainerCallback):
 def test_an_interrupted_run_resumes_to_the_same_bits(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"augmentation": "natural", "randaugment": False, "label_smoothing": 0.1}
+    settings = {"augmentation": {"preset": "natural", "randaugment": False, "label_smoothing": 0.1}}
     whole = train(recipe(folder, tmp_path / "whole", **settings))
     construct = Trainer.__init__
     with monkeypatch.context() as patch:
@@ -189,7 +194,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
             train(recipe(folder, tmp_path / "parts", **settings))
     assert not (tmp_path / "parts" / "model.safetensors").exists()
     with pytest.raises(ValueError, match="no model yet"):
-        ImageClassificationTask().predict(tmp_path / "parts", [], OPTIONS)
+        runner.predict(TASK, tmp_path / "parts", [], OPTIONS)
     parts = train(recipe(folder, tmp_path / "parts", resume=True, **settings))
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -218,13 +223,7 @@ def test_fine_tuning_for_other_classes(
         "variant": None,
         "image_size": None,
         "image_channels": None,
-        "num_latents": None,
-        "latent_channels": None,
-    }
-    fresh |= {
-        "num_blocks": None,
-        "num_self_attends_per_block": None,
-        "dropout": None,
+        "model": {},
         "pretrained": str(path),
     }
     train(recipe(tmp_path / "three", tmp_path / "run", max_steps=1, learning_rate=1e-9, **fresh))
@@ -233,8 +232,30 @@ def test_fine_tuning_for_other_classes(
     moved = [name for name in before if after[name].shape != before[name].shape]
     assert moved and all(".decoders.label." in name for name in moved)
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before if name not in moved)
-    with pytest.raises(ValueError, match=r"num_latents cannot be chosen"):
-        recipe(folder, tmp_path / "other", **{**fresh, "num_latents": 3})
+    # A part that all weights depend on cannot become another one.
+    other = {**fresh, "model": {"encoder": {"num_latents": 3}}}
+    with pytest.raises(ValueError, match=r"weights do not fit the settings: .*latents"):
+        train(recipe(folder, tmp_path / "other", **other))
+    assert not (tmp_path / "other").exists()
+
+
+def test_fine_tuning_at_another_size(
+    trained: tuple[Path, dict[str, Any]], folder: Path, tmp_path: Path
+) -> None:
+    path, _ = trained
+    fresh = {"variant": None, "image_channels": None, "pretrained": str(path)}
+    model = {"inputs": {"image": {"size": [16, 16]}}, "encoder": {"dropout": 0.5}}
+    train(
+        recipe(
+            folder, tmp_path / "run", max_steps=1, learning_rate=1e-9, image_size=[16], **fresh, model=model
+        )
+    )
+    before, after = weights(path), weights(tmp_path / "run")
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    config = AutoModelForImageClassification.from_pretrained(tmp_path / "run").config
+    assert config.inputs["image"].size == (16, 16) and config.encoder.dropout == 0.5
+    size = AutoImageProcessor.from_pretrained(tmp_path / "run").size
+    assert (size["height"], size["width"]) == (16, 16)
 
 
 def test_without_validation_images_the_last_weights_are_kept(folder: Path, tmp_path: Path) -> None:
@@ -257,12 +278,25 @@ def test_a_run_without_a_logged_loss_has_no_learning_curve(
         ({"dataset": "/missing/folder"}, "no folder '/missing/folder'"),
         ({"output_dir": None}, "no output folder"),
         ({"variant": "giant"}, "no variant 'giant'"),
-        ({"patch_size": 3, "features": "patches"}, "3x3"),
+        ({"model": {"inputs": {"image": {"patch_size": 3, "features": "patches"}}}}, "3x3"),
+        ({"model": {"inputs": {"image": {"patch_sise": 3}}}}, r"patch_sise.*patch_size"),
+        ({"model": {"inputs": {"text": {"max_length": 3}}}}, r"no model.inputs.text .*inputs \['image'\]"),
+        ({"model": {"outputs": {"label": {"num_class": 3}}}}, "num_class"),
+        ({"model": {"packing": {"num_channels": 99}}}, "num_channels"),
+        ({"model": {"decoder": {"num_classes": 3}}}, r"unknown parts \['decoder'\]"),
+        ({"pretrained": "/missing"}, "variant, image_channels cannot be chosen: the model of /missing"),
         (
-            {"pretrained": "/missing", "variant": None, "image_channels": None, "num_latents": None},
-            "cannot be chosen",
+            {"pretrained": "/missing", "variant": None, "image_channels": None},
+            "There is no folder /missing",
         ),
-        ({"augmentation": "wild"}, "wild"),
+        ({"augmentation": {"preset": "wild"}}, "wild"),
+        ({"augmentation": {"rotate": 3}}, "no augmentation 'rotate'"),
+        ({"augmentation": "digits"}, "augmentation is 'digits', expected settings by name"),
+        (
+            {"best_metric": "auc"},
+            "best_metric is 'auc', which is not measured. Choose from loss, accuracy, none",
+        ),
+        ({"best_metric": "confusion"}, "best_metric is 'confusion', which is better in no direction"),
         ({"image_size": [1, 2, 3]}, "image_size"),
         ({"resume": True}, "There is no folder"),
     ],
@@ -284,22 +318,13 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoints(
         def fail(*args: Any, **kwargs: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(pictures, "draw_confusion", fail)
+        patch.setattr(class_task, "draw_confusion", fail)
         with pytest.raises(OSError, match="No space left on device"):
             train(of)
     assert not (tmp_path / "run" / "metrics.json").exists()
     metrics = train(recipe(folder, tmp_path / "run", num_epochs=1, resume=True))
     assert metrics["steps"] == 4
     assert set(os.listdir(tmp_path / "run")) == FILES
-
-
-def test_label_smoothing_is_that_of_the_loss() -> None:
-    of = ImageClassificationRecipe(label_smoothing=0.2, augmentation="none")
-    logits, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
-    rows = [{"pixel_values": torch.zeros(1, 2, 2), "labels": int(label)} for label in labels]
-    batch = _TrainCollator(3, of.augmentation_settings())(rows)
-    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
-    assert torch.nn.functional.cross_entropy(logits, batch["labels"]) == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("name", ["digits", "image_folder", "imagenet_fourier"])
@@ -310,12 +335,50 @@ def test_the_recipes_are_valid(name: str) -> None:
 
 def test_defaults_follow_from_the_dataset() -> None:
     digits = ImageClassificationRecipe(dataset="digits")
-    assert (digits.image_size, digits.image_channels, digits.variant, digits.augmentation) == (
-        [8, 8],
-        1,
-        "tiny",
-        "digits",
-    )
-    other = ImageClassificationRecipe(dataset="photos", horizontal_flip=False)
+    assert (digits.image_size, digits.image_channels, digits.variant) == ([8, 8], 1, "tiny")
+    assert digits.augmentation == {"preset": "digits"}
+    other = ImageClassificationRecipe(dataset="photos", augmentation={"horizontal_flip": False})
     assert (other.image_size, other.image_channels, other.variant) == ([64, 64], 3, "small")
     assert other.augmentation_settings().mixup > 0 and not other.augmentation_settings().horizontal_flip
+
+
+def test_recipes_are_the_same_from_yaml_flags_and_python(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        """
+task: image-classification
+dataset: photos
+image_size: [32, 48]
+learning_rate: 1e-4
+model:
+  encoder: {num_latents: 16, cross_attention_qk_channels: null}
+  inputs:
+    image: {patch_size: 8}
+augmentation:
+  preset: digits
+  horizontal_flip: yes
+  rotation: 5
+"""
+    )
+    flags = (
+        "--dataset photos --image-size 32 48 --learning-rate 1e-4 --model.encoder.num-latents 16 "
+        "--model.encoder.cross-attention-qk-channels null --model.inputs.image.patch-size 8 "
+        "--augmentation.preset digits --augmentation.horizontal-flip yes --augmentation.rotation 5"
+    ).split()
+    values = read_recipe_file(tmp_path / "recipe.yaml", task="image-classification")
+    made = ImageClassificationRecipe(
+        dataset="photos",
+        image_size=[32, 48],
+        learning_rate=1e-4,
+        model={
+            "encoder": {"num_latents": 16, "cross_attention_qk_channels": None},
+            "inputs": {"image": {"patch_size": 8}},
+        },
+        augmentation={"preset": "digits", "horizontal_flip": True, "rotation": 5},
+    )
+    assert parse_recipe(ImageClassificationRecipe, values=values) == made
+    assert parse_recipe(ImageClassificationRecipe, flags) == made
+    assert made.augmentation_settings().rotation == 5 and made.augmentation_settings().horizontal_flip
+    # What it was filled up with reads as what it was.
+    (tmp_path / "again.yaml").write_text(made.to_yaml(task="image-classification"))
+    values = read_recipe_file(tmp_path / "again.yaml", task="image-classification")
+    assert parse_recipe(ImageClassificationRecipe, values=values) == made
