@@ -39,7 +39,7 @@ __all__ = ["main"]
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 # Commands whose other flags depend on the task, and are parsed once that is known.
-_TWO_STEPS = ("train", "predict")
+_TWO_STEPS = ("train", "evaluate", "predict")
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 # How torch says, in a plain RuntimeError, that the machine's memory (not an accelerator's) is used up.
@@ -122,8 +122,16 @@ def _parser() -> argparse.ArgumentParser:
         "-h", "--help", action="store_true", help="show this and the settings of the task's recipe"
     )
 
-    evaluate = add("evaluate", _evaluate, "evaluate a trained model on a split of its data")
-    evaluate.add_argument("folder", metavar="RUN", help="run folder")
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "evaluate a trained model on a split of its data, or of other data",
+        usage="perceiver-io evaluate MODEL [--split SPLIT] [--json] [--SETTING VALUE …]",
+        epilog="Settings are those of a recipe, such as --dataset; by default the run's own. A model that is no run's "
+        "needs them: perceiver-io train TASK --help lists them.",
+    )
+    evaluate.add_argument("source", metavar="MODEL", help=f"run folder, or {_MODEL}")
+    evaluate.add_argument("--task", help="task of the model, where the folder does not say it")
     evaluate.add_argument("--split", default="test", help="test (default), validation or train")
 
     # Its own --help is that of the task.
@@ -210,12 +218,19 @@ def _recipe(
 
 
 def _evaluate(options: argparse.Namespace) -> str:
-    run = RunFolder(options.folder)
-    run.recipe()  # it says which data the model is evaluated on
-    task = _trainable(find_task(options.folder), "evaluate")
+    check_source(options.source)
+    run = RunFolder(options.source)
+    if not run.recipe_file.is_file() and not options.rest:
+        run.recipe()  # says what is missing; a model that is no run's needs flags that say the data
+    task = _trainable(
+        find_task(options.source) if options.task is None else get_task(options.task), "evaluate"
+    )
+    values = run.recipe() if run.recipe_file.is_file() else {"pretrained": options.source}
+    values.pop("task", None)
     from perceiver_io.running.runner import evaluate
 
-    metrics = evaluate(task, run.path, split=options.split)
+    recipe = parse_recipe(task.recipe_class, options.rest, values=values)
+    metrics = evaluate(task, options.source, split=options.split, recipe=recipe)
     return _as_json(metrics) if options.json else task.describe_results(metrics)
 
 

@@ -63,7 +63,9 @@ def parse_prediction(
     for action in lists.values():
         count = sum(argument.partition("=")[0] in action.option_strings for argument in arguments)
         if count > 1:
-            raise ValueError(f"{action.option_strings[-1]} is given {count} times: give all values after one.")
+            raise ValueError(
+                f"{action.option_strings[-1]} is given {count} times: give all values after one."
+            )
     flags = parser.parse_args(list(arguments))
     names = [one.name for one in dataclasses.fields(task.options_class)]
     values: dict[str, Any] = {name: getattr(flags, name) for name in names}

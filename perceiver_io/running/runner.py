@@ -88,21 +88,28 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
     return metrics
 
 
-def evaluate(task: TrainableTask, folder: str | Path, *, split: str = "test") -> dict[str, Any]:
-    """Evaluates the model of a run on a split of its data, again, under the run's own precision and device.
+def evaluate(
+    task: TrainableTask,
+    source: str | Path,
+    *,
+    split: str = "test",
+    recipe: TrainingRecipe | None = None,
+) -> dict[str, Any]:
+    """Evaluates a model on a split of its data, under its run's own precision and device, or as a recipe says.
 
     Args:
-        task: The task of the run.
-        folder: The run folder.
+        task: The task of the model.
+        source: A run folder; with a recipe any model of the task.
         split: "test", "validation" or "train".
+        recipe: Which data, precision and device; the run's own if None.
 
     Raises:
-        ValueError: The folder is no run folder, there is no such split, or the data is no longer what it was.
+        ValueError: There is no such model, recipe or split, or the data has other classes than the model.
     """
-    run = RunFolder(folder)
-    stored = {name: value for name, value in run.recipe().items() if name != "task"}
-    recipe = parse_recipe(task.recipe_class, values=stored)
-    loaded = task.load(run.path, device="cpu" if recipe.device == "cpu" else None)
+    if recipe is None:
+        stored = {name: value for name, value in RunFolder(source).recipe().items() if name != "task"}
+        recipe = parse_recipe(task.recipe_class, values=stored)
+    loaded = task.load(source, device="cpu" if recipe.device == "cpu" else None)
     data = task.data(recipe)
     rows = data.named(split)
     setup = Setup(recipe=recipe, data=data, model=loaded.model, processor=loaded.processor)

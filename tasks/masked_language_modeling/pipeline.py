@@ -72,7 +72,10 @@ class FilledText:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""
-        return asdict(self)
+        masked = [
+            {**asdict(one), "candidates": [asdict(guess) for guess in one.candidates]} for one in self.masked
+        ]
+        return {"text": self.text, "fills": list(self.fills), "masked": masked}
 
 
 class FillMaskPipeline:

@@ -1,0 +1,85 @@
+"""Every trainable task of this package keeps the contract of tasks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perceiver_io.registry import TASKS
+from perceiver_io.running import TrainableTask
+from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
+
+pytestmark = pytest.mark.slow
+
+
+def image_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name in ("bright", "dark", "grey"):
+        (folder / "images" / name).mkdir(parents=True)
+        for index in range(11):
+            pixels = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{index}.png")
+    settings = {
+        "dataset": str(folder / "images"),
+        "variant": "tiny",
+        "image_size": [8],
+        "image_channels": 1,
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "augmentation": {"preset": "none"},
+        "model": {"encoder": {"num_latents": 4, "latent_channels": 16}},
+    }
+    return settings, [str(folder / "images" / "dark" / "3.png")]
+
+
+def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    lines = [f"{number} times {number} is {number * number}, or so they say.\n" for number in range(200)]
+    (folder / "text.txt").write_text("".join(lines))
+    settings = {
+        "dataset": str(folder / "text.txt"),
+        "variant": "tiny",
+        "max_length": 40,
+        "batch_size": 4,
+        "eval_batch_size": 8,
+        "masking_probability": 0.15,
+    }
+    return settings, ["4 times 4 is [MASK][MASK], or so."]
+
+
+# Each process hides other bytes.
+TOLERANCE = {"masked-language-modeling": 0.05}
+MAKE = {"image-classification": image_classification, "masked-language-modeling": masked_language_modeling}
+
+
+@functools.cache
+def case_of(name: str, folder: Path) -> TaskCase:
+    (folder / name).mkdir()
+    settings, inputs = MAKE[name](folder / name)
+    return TaskCase(
+        task_class=TASKS.get(name),
+        settings=settings,
+        inputs=inputs,
+        folder=folder / name,
+        tolerance=TOLERANCE.get(name, 1e-5),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("contracts")
+
+
+def test_every_trainable_task_has_a_case() -> None:
+    assert {name for name in TASKS.names() if issubclass(TASKS.get(name), TrainableTask)} == set(MAKE)
+
+
+@pytest.mark.parametrize("check", TASK_CHECKS.values(), ids=TASK_CHECKS)
+@pytest.mark.parametrize("name", MAKE)
+def test_contract(name: str, check: Callable[[TaskCase], None], folder: Path) -> None:
+    check(case_of(name, folder))
