@@ -31,6 +31,12 @@ class MaskedLanguageModelingRecipe(TrainingRecipe):
         },
     )
     masking_probability: float = field(default=0.15, metadata={"help": "Share of the bytes that are hidden."})
+    training_masking_probability: float | None = field(
+        default=None,
+        metadata={
+            "help": "The same in training, where it is another: more give a small model more to learn from."
+        },
+    )
     whole_words: bool = field(
         default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
     )
@@ -41,10 +47,10 @@ class MaskedLanguageModelingRecipe(TrainingRecipe):
     def __post_init__(self) -> None:
         """Fills in what follows from the preset, and checks all values."""
         super().__post_init__()
-        if not 0 < self.masking_probability < 1:
-            raise ValueError(
-                f"masking_probability is {self.masking_probability}, expected a share between 0 and 1."
-            )
+        for name in ("masking_probability", "training_masking_probability"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"{name} is {share}, expected a share between 0 and 1.")
         if self.pretrained is not None and self.variant is not None:
             raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
         if self.pretrained is None:
