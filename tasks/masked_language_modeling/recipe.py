@@ -14,7 +14,7 @@ _FINE_TUNED_LENGTH = 512
 
 @dataclass(kw_only=True)
 class MaskedLanguageModelingRecipe(TrainingRecipe):
-    """What a masked language model is trained on, and how.
+    """What a masked language model is trained on, and how; by default a small new one, for some minutes.
 
     Raises:
         ValueError: A value is out of its range, or does not go with another one.
@@ -40,6 +40,13 @@ class MaskedLanguageModelingRecipe(TrainingRecipe):
     whole_words: bool = field(
         default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
     )
+    max_steps: int | None = 7000
+    batch_size: int = 8
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    beta2: float = 0.98
+    evaluate_every: int | None = 1750
+    log_every: int = 100
     best_metric: str = field(
         default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
     )
