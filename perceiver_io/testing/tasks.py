@@ -36,8 +36,8 @@ class TaskCase:
         settings: Fields of its recipe: little data, a tiny model, an even batch size.
         inputs: What `predict` takes: files, or what the task calls inputs.
         folder: Where runs are written: an empty, temporary one.
-        tolerance: How far the losses of two processes may be from those of one, relative. Where training draws at random
-            (what is masked, how an image is varied), each process draws its own, and this has to be wider.
+        tolerance: How far the losses of two processes may be from those of one, relative. Where training draws at
+            random (what is masked, how an image is varied), each process draws its own, and this has to be wider.
         without_gradient: What the names of parameters begin with that no batch gives a gradient.
     """
 
