@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,30 @@ def test_a_recipe_file_with_overrides(folder: Path, tmp_path: Path) -> None:
     again = ["--config", str(tmp_path / "run" / "recipe.yaml"), "--output-dir", str(tmp_path / "again")]
     assert main(["train", "image-classification", *again]) == 0
     assert (tmp_path / "again" / "recipe.yaml").read_text() == stored
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_resuming_with_the_recipe_file_keeps_the_sections_of_the_flags(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = tmp_path / "recipe.yaml", tmp_path / "run"
+    file.write_text(f"dataset: {folder}\nmodel:\n  encoder:\n    dropout: 0.1\n")
+    command = ["train", "image-classification", "--config", str(file), "--output-dir", str(output)]
+    assert main([*command, *SETTINGS]) == 0
+    (output / "metrics.json").unlink()
+    assert main([*command, "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--resume", "--model.encoder.num-latents", "5"]) == 2
+    assert "(model.encoder.num_latents 4 -> 5)" in error_line(capsys)
+
+
+def test_results_that_are_not_those_of_a_training(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    assert main(["train", "image-classification", "--output-dir", str(tmp_path / "run"), "--resume"]) == 2
+    assert "do not say their split. Remove the file" in error_line(capsys)
 
 
 def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,15 @@ def test_evaluating_what_only_predicts(parrot: str, capsys: pytest.CaptureFixtur
     assert "perceiver-io evaluate does not know the task 'shout'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["dataset: digits", "task: [shout]", "task: 3"])
+def test_a_recipe_that_does_not_say_its_task(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(content)
+    assert main(["predict", str(tmp_path), "a"]) == 2
+    assert "does not say which task it is for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ['{"architectures": 3}', '{"architectures": []}', "{}"])
 def test_a_configuration_that_does_not_say_its_class(
     tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]

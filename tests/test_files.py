@@ -105,7 +105,7 @@ def test_removing(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "kept").touch()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    for name in ("folder", "file", "link", "missing"):
+    for name in ("folder", "disk/kept/under a file", "file", "link", "missing"):
         remove(tmp_path / name)
     assert os.listdir(tmp_path) == ["disk"] and os.listdir(tmp_path / "disk") == ["kept"]
 

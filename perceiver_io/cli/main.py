@@ -33,6 +33,7 @@ from perceiver_io.running import (
 )
 from perceiver_io.running.find_task import find_task, get_task
 from perceiver_io.running.loaded_model import check_source
+from perceiver_io.running.recipe_parsing import merged
 
 __all__ = ["main"]
 
@@ -213,7 +214,7 @@ def _recipe(
         stored = run.recipe()
         if stored.pop("task", options.task) != options.task:
             raise ValueError(f"The run {run} is of another task than {options.task!r}.")
-        recipe = parse_recipe(task.recipe_class, options.rest, values={**stored, **values}, parser=parser)
+        recipe = parse_recipe(task.recipe_class, options.rest, values=merged(stored, values), parser=parser)
     return recipe
 
 

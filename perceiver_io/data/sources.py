@@ -171,6 +171,11 @@ def select_columns(
         ValueError: A split lacks a column.
     """
     source = input_column or content.column
+    if source == label_column:
+        raise ValueError(
+            f"The {content.noun} and their labels cannot both be in the column {source!r}. Choose input_column and "
+            "label_column."
+        )
     selected = {}
     for split, rows in splits.items():
         for column, option in ((source, "input_column"), (label_column, "label_column")):
@@ -181,7 +186,13 @@ def select_columns(
                 )
         rows = rows.with_format(None).select_columns([source, label_column])
         rows = rows.rename_columns({source: content.column, label_column: LABEL})
-        selected[split] = rows.cast_column(content.column, content.feature())
+        try:
+            selected[split] = rows.cast_column(content.column, content.feature())
+        except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
+            raise ValueError(
+                f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
+                f"{rows.features[content.column]}. Name another column with input_column."
+            ) from error
     return selected
 
 
@@ -205,6 +216,11 @@ def encode_labels(splits: Mapping[str, Dataset], *, label_column: str, noun: str
         split: values for split, values in labels.items() if split == "train" or not set(values) <= no_label
     }
     for split, values in labels.items():
+        if _kind(splits[split].features[LABEL]) != _kind(feature):
+            raise ValueError(
+                f"The labels in column {label_column!r} are {splits[split].features[LABEL]} in the {split} split, but "
+                f"{feature} in the train split. Give all splits the same classes in the same order."
+            )
         if missing := sum(value in no_label for value in values):
             raise ValueError(
                 f"{missing} {noun} of the {split} split have no label. Take them out of the dataset."
@@ -220,3 +236,10 @@ def encode_labels(splits: Mapping[str, Dataset], *, label_column: str, noun: str
         .add_column(LABEL, [index[value] for value in values], feature=target)
         for split, values in labels.items()
     }
+
+
+def _kind(feature: Any) -> Any:
+    """Returns what the labels of several splits must have in common to mean the same."""
+    if isinstance(feature, require("datasets", extra="train").ClassLabel):
+        return tuple(feature.names)
+    return "text" if "string" in str(feature.dtype) else "numbers"

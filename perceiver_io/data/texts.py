@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import files_of, holds_tables, load_dataset, named_splits, split_folders
-from perceiver_io.data.splits import Splits, split_rows
+from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out
+from perceiver_io.extras import require
 
 __all__ = ["ByteWindows", "read_texts"]
 
@@ -74,7 +75,8 @@ def read_texts(
 ) -> Splits:
     """Reads the texts that the settings name, and splits them by document, then cuts them in windows.
 
-    A few documents, such as one book, are cut by place: their ends are tested on.
+    Sets that the source has are used as they are; a missing one is held out of the training texts. A few documents,
+    such as one book, are cut by place: their ends are tested on.
 
     Args:
         settings: Their `dataset` is the name of an embedded corpus, a text file, a folder of text files (or of
@@ -118,6 +120,13 @@ def read_texts(
                     f"The {split} split has no column {column!r}, it has {rows.column_names}. Name one of these with "
                     "input_column."
                 )
+            feature = rows.features[column]
+            is_text = isinstance(feature, require("datasets", extra="train").Value)
+            if not is_text or feature.dtype not in ("string", "large_string"):
+                raise ValueError(
+                    f"The column {column!r} of the {split} split is of the type {feature}, expected texts. Name "
+                    "another column with input_column."
+                )
             documents[split] = [(text or "").encode() for text in rows[column]]
     sizes = {split: sum(map(len, texts)) for split, texts in documents.items()}
     if "train" not in sizes or min(sizes.values()) < 2:
@@ -131,24 +140,11 @@ def _split(
     documents: Mapping[str, Sequence[bytes]], settings: DataSettings, *, length: int, seed: int
 ) -> Splits:
     parts = {split: [text for text in texts if text] for split, texts in documents.items()}
+    hold = _documents_held_out if len(parts["train"]) >= _MIN_DOCUMENTS else _ends_held_out
     if "test" not in parts:
-        train = parts["train"]
-        if len(train) >= _MIN_DOCUMENTS:
-            found = split_rows(train, settings, seed=seed)
-            held = {"train": found.train, "validation": found.validation, "test": found.test}
-        else:
-            held = _cut(train, settings)
-        own_validation = parts.get("validation")
-        parts = {split: list(rows) for split, rows in held.items() if rows is not None}
-        if own_validation is not None:
-            parts["validation"] = own_validation
-    elif "validation" not in parts and settings.validation_fraction:
-        inner = _cut(parts["train"], settings, test_fraction=0.0)
-        parts = {
-            "train": inner["train"] or [],
-            "validation": inner["validation"] or [],
-            "test": parts["test"],
-        }
+        parts["train"], parts["test"] = hold(parts["train"], settings.test_fraction, TEST_SPLIT_SEED)
+    if "validation" not in parts and settings.validation_fraction:
+        parts["train"], parts["validation"] = hold(parts["train"], settings.validation_fraction, seed)
     windows = {
         split: ByteWindows(texts, length, margin=length - 1 if split == "train" else 0)
         for split, texts in parts.items()
@@ -158,20 +154,17 @@ def _split(
     return Splits(train=windows["train"], validation=windows.get("validation"), test=windows["test"])
 
 
-def _cut(
-    documents: Sequence[bytes], settings: DataSettings, *, test_fraction: float | None = None
-) -> dict[str, list[bytes] | None]:
-    """Cuts each document in three: first what is trained on, then what is validated on, last what is tested on."""
-    test = settings.test_fraction if test_fraction is None else test_fraction
-    parts: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
-    for document in documents:
-        last = len(document) - round(test * len(document))
-        middle = last - round(settings.validation_fraction * last)
-        for split, part in zip(
-            parts, (document[:middle], document[middle:last], document[last:]), strict=True
-        ):
-            parts[split].append(part)
-    return {**parts, "validation": parts["validation"] if settings.validation_fraction else None}
+def _documents_held_out(
+    documents: Sequence[bytes], fraction: float, seed: int
+) -> tuple[list[bytes], list[bytes]]:
+    kept, held = hold_out(len(documents), fraction, seed)
+    return [documents[index] for index in kept], [documents[index] for index in held]
+
+
+def _ends_held_out(documents: Sequence[bytes], fraction: float, _: int) -> tuple[list[bytes], list[bytes]]:
+    edges = [len(document) - round(fraction * len(document)) for document in documents]
+    pairs = list(zip(documents, edges, strict=True))
+    return [document[:edge] for document, edge in pairs], [document[edge:] for document, edge in pairs]
 
 
 def _read(files: Sequence[str], *, skip: bool) -> list[bytes]:

@@ -61,7 +61,7 @@ def copy_weights(
     """
     have, want = trained.state_dict(), fresh.state_dict()
     stayed = [name for name in want if name not in have or have[name].shape != want[name].shape]
-    if wrong := [name for name in stayed if not name.startswith(may_differ)] if may_differ else stayed:
+    if wrong := [name for name in stayed if not name.startswith(may_differ)]:
         raise ValueError(
             f"The weights do not fit the settings: {', '.join(wrong[:5])}{' and more' if len(wrong) > 5 else ''} are "
             "missing or have other shapes. Leave the settings of the model that they belong to as they were."

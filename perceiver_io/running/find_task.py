@@ -40,8 +40,11 @@ def find_task(source: str | Path) -> Task:
     folder = RunFolder(source)
     if folder.recipe_file.is_file():
         name = folder.recipe().get("task")
-        if name is None:
-            raise ValueError(f"The recipe {folder.recipe_file} does not say which task it is for.")
+        if not isinstance(name, str):
+            raise ValueError(
+                f"The recipe {folder.recipe_file} does not say which task it is for: expected a line such as 'task: "
+                f"{TASKS.names()[0]}', got {name!r:.80}."
+            )
         return get_task(name)
     architecture = _architecture(source)
     task = task_of_class(architecture)

@@ -21,7 +21,7 @@ _SCHEDULERS = {
 
 
 def training_arguments(
-    recipe: TrainingRecipe, *, checkpoints: str, has_validation: bool, **overrides: Any
+    recipe: TrainingRecipe, *, checkpoints: str, has_validation: bool
 ) -> TrainingArguments:
     """Returns the arguments of `transformers.Trainer` for a recipe.
 
@@ -31,7 +31,6 @@ def training_arguments(
         recipe: The recipe.
         checkpoints: Folder for the checkpoints.
         has_validation: Whether there is a validation set to evaluate on.
-        **overrides: Further arguments of `TrainingArguments`, for tasks with special needs.
 
     Raises:
         ImportError: `accelerate` is not installed.
@@ -78,7 +77,7 @@ def training_arguments(
         # Every parameter of a model takes part in every step.
         "ddp_find_unused_parameters": False,
     }
-    return TrainingArguments(**{**arguments, **overrides})
+    return TrainingArguments(**arguments)
 
 
 def custom_optimizer(recipe: TrainingRecipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:

@@ -7,11 +7,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
 
 __all__ = ["Progress"]
-
-_FEW_BATCHES = 20
 
 
 class Progress(ProgressCallback):
@@ -44,23 +41,10 @@ class Progress(ProgressCallback):
             )
 
     def close(self) -> None:
-        """Ends the bars' lines, so that an error has its own."""
-        for bar in (self.prediction_bar, self.training_bar):
-            if bar is not None:
-                bar.close()
-        self.prediction_bar = self.training_bar = None
-
-    def on_prediction_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        eval_dataloader: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Shows a second bar for evaluations that are long enough to need one."""
-        if has_length(eval_dataloader) and len(eval_dataloader) > _FEW_BATCHES:
-            super().on_prediction_step(args, state, control, eval_dataloader=eval_dataloader, **kwargs)
+        """Ends the bar's line, so that an error has its own."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+        self.training_bar = None
 
     def on_log(
         self,

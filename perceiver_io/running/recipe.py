@@ -206,12 +206,12 @@ class TrainingRecipe(DataSettings):
     def changes_from(self, earlier: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Returns the settings that the weights depend on and that differ, as (earlier, now) by name.
 
-        Those of a section are named one by one: `model.encoder.num_latents`.
+        Those of a section are named one by one: `model.encoder.num_latents`. A setting that only one of the two has is
+        None in the other.
         """
-        own = self.settings()
         was, now = (
-            _flat({name: settings.get(name) for name in own if name not in _FREE_FIELDS})
-            for settings in (earlier, own)
+            _flat({name: value for name, value in settings.items() if name not in (*_FREE_FIELDS, "task")})
+            for settings in (earlier, self.settings())
         )
         return {
             name: (was.get(name), now.get(name))

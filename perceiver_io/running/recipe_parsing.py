@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 
 from perceiver_io.running.recipe import TrainingRecipe, section_names
 
-__all__ = ["parse_recipe", "read_recipe_file", "recipe_parser"]
+__all__ = ["merged", "parse_recipe", "read_recipe_file", "recipe_parser"]
 
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
@@ -39,7 +39,7 @@ def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, 
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The recipe {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a date that does not exist PyYAML raises the latter
         raise ValueError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
     if content is None:
         content = {}
@@ -108,7 +108,8 @@ def parse_recipe(
     for name, value in (values or {}).items():
         if name not in names:
             raise ValueError(
-                f"There is no setting {name!r} in a recipe of this task. Known: {', '.join(names)}."
+                f"There is no setting {name!r} in a recipe of this task. Known: {', '.join(names)}. Settings of the "
+                "model are in the section model, such as model.encoder.num_latents."
             )
         if name in sections:
             chosen[name] = _section(value, name)
@@ -122,7 +123,7 @@ def parse_recipe(
             as_flags += _as_flags(name, value, is_list="list" in str(hints[name]))
     plain_flags, nested = _take_sections(list(flags), sections)
     for name, settings in nested.items():
-        chosen[name] = _merged(chosen[name], settings)
+        chosen[name] = merged(chosen[name], settings)
     # argparse fills in a default only where the namespace has no attribute: what is still unset was not said.
     unset = object()
     plain_names = [name for name in names if name not in sections]
@@ -139,7 +140,7 @@ def parse_recipe(
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}.")
+        raise ValueError(f"{message.rstrip('.')}.")
 
 
 def _copy(one: dataclasses.Field[Any]) -> Any:
@@ -185,14 +186,14 @@ def _take_sections(flags: list[str], sections: Sequence[str]) -> tuple[list[str]
         setting: Any = read[0] if len(read) == 1 else read
         for name in reversed(path):
             setting = {name: setting}
-        nested = _merged(nested, setting)
+        nested = merged(nested, setting)
     return plain, nested
 
 
 def _read(word: str, flag: str) -> Any:
     try:
         return _numbers(yaml.safe_load(word))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a date that does not exist PyYAML raises the latter
         raise ValueError(f"{flag} has the value {word!r:.80}, which cannot be read.") from error
 
 
@@ -214,8 +215,8 @@ def _numbers(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
-def _merged(first: Any, second: Any) -> Any:
+def merged(first: Any, second: Any) -> Any:
     """Returns nested settings with those of `second` laid over those of `first`."""
     if not isinstance(first, dict) or not isinstance(second, dict):
         return second
-    return {**first, **{name: _merged(first.get(name), value) for name, value in second.items()}}
+    return {**first, **{name: merged(first.get(name), value) for name, value in second.items()}}

@@ -88,17 +88,23 @@ class RunFolder:
             )
         return content
 
-    def check(self, recipe: TrainingRecipe) -> None:
+    def check(self, recipe: TrainingRecipe, *, task: str | None = None) -> None:
         """Refuses what a run would destroy or could not continue; changes nothing.
+
+        Args:
+            recipe: The recipe of the run that is to be written here.
+            task: Name of its task; a run to resume may be of any if None.
 
         Raises:
             ValueError: The folder is taken and the recipe neither resumes nor overwrites it, it is no run folder, or
-                the recipe is not the one that the run to resume was started with.
+                the recipe or the task is not the one that the run to resume was started with.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The output folder {self.path} is a file. Choose another output folder.")
         if recipe.resume:
             earlier = self.recipe()
+            if task is not None and earlier.get("task", task) != task:
+                raise ValueError(f"The run {self.path} is of another task than {task!r}.")
             if changes := recipe.changes_from(earlier):
                 listed = ", ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
                 raise ValueError(

@@ -52,10 +52,16 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
     if recipe.output_dir is None:
         raise ValueError("There is no output folder. Choose one with --output-dir.")
     run = RunFolder(recipe.output_dir)
-    run.check(recipe)
+    run.check(recipe, task=task.name)
     if recipe.resume and run.is_complete:
         logger.warning("The run %s is complete already.", run)
-        return run.metrics()
+        metrics = run.metrics()
+        if "split" not in metrics:
+            raise ValueError(
+                f"The results {run.metrics_file} are not those of a training: they do not say their split. Remove the "
+                "file, and --resume evaluates again."
+            )
+        return metrics
     has_validation = recipe.validation_fraction > 0
     args = training_arguments(recipe, checkpoints=str(run.checkpoints), has_validation=has_validation)
     with args.main_process_first(desc="loading the data"):

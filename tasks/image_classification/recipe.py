@@ -48,9 +48,14 @@ class ImageClassificationRecipe(TrainingRecipe):
         self.augmentation = {"preset": "digits" if is_digits else "natural", **self.augmentation}
         self.augmentation_settings()
         if self.pretrained is None:
-            self.variant = self.variant or ("tiny" if is_digits else "small")
-            self.image_size = self.image_size or ([8, 8] if is_digits else [64, 64])
-            self.image_channels = self.image_channels or (1 if is_digits else 3)
+            if self.variant is None:
+                self.variant = "tiny" if is_digits else "small"
+            if self.image_size is None:
+                self.image_size = [8, 8] if is_digits else [64, 64]
+            if self.image_channels is None:
+                self.image_channels = 1 if is_digits else 3
+            elif self.image_channels < 1:
+                raise ValueError(f"image_channels is {self.image_channels}, expected 1 or 3.")
         elif given := [name for name in ("variant", "image_channels") if getattr(self, name) is not None]:
             raise ValueError(
                 f"{', '.join(given)} cannot be chosen: the model of {self.pretrained} has its own."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PerceiverTokenizer
 
+from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_texts
 from perceiver_io.model import PerceiverIOPreTrainedModel
@@ -63,13 +65,30 @@ class MaskedLanguageModelingTask(TrainableTask):
         """Returns the preset's configuration, with the recipe's settings."""
         assert recipe.variant is not None
         settings = recipe.model_settings
-        return config(
+        new = config(
             variant=recipe.variant,
             max_length=recipe.max_length,
             text=settings.input(TEXT),
             encoder=settings.encoder,
             decoder=settings.output(TEXT),
         )
+        _check_length(new, recipe)
+        return new
+
+    def fine_tuned(
+        self,
+        config: PerceiverIOConfig,
+        processor: PerceiverTokenizer,
+        recipe: MaskedLanguageModelingRecipe,
+        data: Splits,
+    ) -> tuple[PerceiverIOConfig, PerceiverTokenizer]:
+        """Makes sure that the windows of text are not longer than what the model takes.
+
+        Raises:
+            ValueError: They are.
+        """
+        _check_length(config, recipe)
+        return config, processor
 
     def processor(self, recipe: MaskedLanguageModelingRecipe, data: Splits) -> PerceiverTokenizer:
         """Returns the tokenizer of bytes."""
@@ -158,7 +177,10 @@ class MaskedLanguageModelingTask(TrainableTask):
         """Loads the tokenizer beside a model; the published one if there is none, for it has no files of its own."""
         if Path(source).is_dir() and not Path(source, "tokenizer_config.json").is_file():
             return PerceiverTokenizer()
-        tokenizer: PerceiverTokenizer = PerceiverTokenizer.from_pretrained(source)
+        try:
+            tokenizer: PerceiverTokenizer = PerceiverTokenizer.from_pretrained(source)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The tokenizer_config.json of {source} is not JSON: {error}.") from error
         return tokenizer
 
     def save_processor(
@@ -181,6 +203,16 @@ class MaskedLanguageModelingTask(TrainableTask):
         tokenizer = PerceiverTokenizer() if source is None else self.load_processor(source)
         tokenizer.model_max_length = model.max_length
         tokenizer.save_pretrained(folder)
+
+
+def _check_length(config: PerceiverIOConfig, recipe: MaskedLanguageModelingRecipe) -> None:
+    text = config.inputs[TEXT]
+    assert recipe.max_length is not None
+    if isinstance(text, TextAdapter.Config) and recipe.max_length > text.max_length:
+        raise ValueError(
+            f"max_length is {recipe.max_length} tokens, but the model takes {text.max_length}. Choose a max_length "
+            "up to that."
+        )
 
 
 def _view(model: PerceiverIOForMaskedLM, ids: torch.Tensor, title: str) -> AttentionView:

@@ -6,6 +6,7 @@ Shape legend: H height, W width.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -69,7 +70,7 @@ class FlowPredictOptions(PredictOptions):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}, expected {least} or more.")
-        if self.max_magnitude is not None and not self.max_magnitude > 0:
+        if self.max_magnitude is not None and not 0 < self.max_magnitude < math.inf:
             raise ValueError(f"max_magnitude is {self.max_magnitude}, expected a number above zero.")
 
 

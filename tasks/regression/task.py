@@ -70,15 +70,18 @@ class RegressionTask(TrainableTask):
 
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
         """Predicted beside true numbers of up to 500 test rows, and what the latents attend to in the first."""
-        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
-        batch = to_device(self.collate(rows), setup.model.device)
-        model = setup.model.eval()
-        with torch.no_grad():
-            predicted = model(**batch).logits.float().cpu().flatten().numpy()
-        true = batch["labels"].float().cpu().flatten().numpy()
-        view = self._view(model, rows[:1], "A test sample")
+        test, model = setup.data.test, setup.model.eval()
+        count, size = min(len(test), _NUM_DRAWN), setup.recipe.eval_batch_size
+        true, predicted = [], []
+        for start in range(0, count, size):
+            rows = [test[index] for index in range(start, min(start + size, count))]
+            batch = to_device(self.collate(rows), model.device)
+            with torch.no_grad():
+                predicted.append(model(**batch).logits.float().cpu().flatten())
+            true.append(batch["labels"].float().cpu().flatten())
+        view = self._view(model, [test[0]], "A test sample")
         return {
-            "predictions.png": partial(draw_scatter, true, predicted),
+            "predictions.png": partial(draw_scatter, torch.cat(true), torch.cat(predicted)),
             "attention.png": partial(draw_view, view),
         }
 

@@ -300,6 +300,25 @@ def test_bad_tables(
         from_hub(monkeypatch, datasets.DatasetDict(splits), **options)
 
 
+@pytest.mark.parametrize(
+    "other", [table([1], datasets.ClassLabel(names=["y", "x"])), table(["x"]), table([0])]
+)
+def test_splits_whose_labels_mean_something_else(
+    other: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = {"train": table([0, 1] * 10, datasets.ClassLabel(names=["x", "y"])), "test": other}
+    with pytest.raises(ValueError, match=r"in the test split, but ClassLabel.* in the train split"):
+        from_hub(monkeypatch, datasets.DatasetDict(splits))
+
+
+def test_columns_that_cannot_be_read(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"image": [1, 2], "label": ["a", "b"]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"column 'image' of the train split holds no images, .*int64"):
+        load(tmp_path / "saved")
+    with pytest.raises(ValueError, match="cannot both be in the column 'label'"):
+        load(tmp_path / "saved", input_column="label")
+
+
 def test_empty_table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = table([0, 1], datasets.ClassLabel(names=["x", "y"])).select([])
     with pytest.raises(ValueError, match="0 training images of 0 classes"):

@@ -105,6 +105,7 @@ def test_bad_flags_raise_and_do_not_exit(flags: list[str]) -> None:
     [
         ("- a\n- b\n", "must have lines like"),
         ("a: [1\n", "is not YAML"),
+        ("a: 2020-13-45\n", "recipe.yaml is not YAML: month must be in 1..12"),
         ("1: 2\n", "must have lines like"),
         ("task: others\n", "another task than 'toys'"),
     ],
@@ -115,6 +116,11 @@ def test_bad_files(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read_recipe_file(file, task="toys")
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_value_ends_in_one_full_stop() -> None:
+    with pytest.raises(ValueError, match=r"got maybe but expected .*[^.]\.$"):
+        parse_recipe(Recipe, ["--compile", "maybe"])
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
@@ -235,6 +241,7 @@ def test_sections_round_trip_through_a_file(tmp_path: Path) -> None:
         (["--model.encoder.dropout", "--seed", "3"], r"--model\.encoder\.dropout needs a value"),
         (["--model..dropout", "3"], "needs a value"),
         (["--model.encoder.size", "[3"], r"has the value '\[3', which cannot be read"),
+        (["--model.encoder.size", "2020-13-45"], r"has the value '2020-13-45', which cannot be read"),
         (["--model", "small"], r"--model has settings of its own, which are given as --model\.SETTING VALUE"),
         (["--noise=pink"], r"given as --noise\.SETTING VALUE"),
         (["--modle.encoder.dropout", "3"], "unrecognized arguments: --modle.encoder.dropout"),

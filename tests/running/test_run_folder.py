@@ -69,6 +69,21 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     run.check(TrainingRecipe(resume=True, num_workers=2))
 
 
+def test_resuming_what_an_older_version_started_is_refused(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    with run.recipe_file.open("a") as file:
+        file.write("num_latents: 7\n")
+    with pytest.raises(ValueError, match=r"other settings \(num_latents 7 -> None\)"):
+        run.check(TrainingRecipe(resume=True))
+
+
+def test_resuming_another_task_is_refused(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    run.check(TrainingRecipe(resume=True), task="toys")
+    with pytest.raises(ValueError, match="is of another task than 'games'"):
+        run.check(TrainingRecipe(resume=True), task="games")
+
+
 def test_resuming_clears_what_a_killed_process_left(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     (run.checkpoints / ".partial-checkpoint-9").mkdir()

@@ -298,6 +298,8 @@ def test_a_run_without_a_logged_loss_has_no_learning_curve(
         ),
         ({"best_metric": "confusion"}, "best_metric is 'confusion', which is better in no direction"),
         ({"image_size": [1, 2, 3]}, "image_size"),
+        ({"image_size": []}, "image_size"),
+        ({"image_channels": 0}, "image_channels is 0, expected 1 or 3"),
         ({"resume": True}, "There is no folder"),
     ],
 )

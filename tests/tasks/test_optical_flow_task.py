@@ -300,6 +300,7 @@ def test_a_model_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture
         ("max_pairs", 0, "expected 1 or more"),
         ("max_magnitude", -2.0, "expected a number above zero"),
         ("max_magnitude", float("nan"), "expected a number above zero"),
+        ("max_magnitude", float("inf"), "expected a number above zero"),
     ],
 )
 def test_options_out_of_range(name: str, value: float, message: str) -> None:
