@@ -88,7 +88,7 @@ def read_texts(
         Three `ByteWindows`.
 
     Raises:
-        ValueError: There is no such text, it is empty, too short to split, or not UTF-8.
+        ValueError: There is no such text, it is empty, too short to split, not UTF-8, or cannot be read.
     """
     forms = (
         f"Choose an embedded one ({', '.join(sorted(embedded))}), a text file, a folder of text files, or the id of a "
@@ -118,7 +118,13 @@ def read_texts(
                     f"The {split} split has no column {column!r}, it has {rows.column_names}. Name one of these with "
                     "input_column."
                 )
-            documents[split] = [(text or "").encode() for text in rows[column]]
+            texts = [text or "" for text in rows[column]]
+            if any(not isinstance(text, str) for text in texts):
+                raise ValueError(
+                    f"The column {column!r} of the {split} split is of the type {rows.features[column]}, expected "
+                    "text. Name another one with input_column."
+                )
+            documents[split] = [text.encode() for text in texts]
     sizes = {split: sum(map(len, texts)) for split, texts in documents.items()}
     if "train" not in sizes or min(sizes.values()) < 2:
         raise ValueError(
@@ -132,23 +138,20 @@ def _split(
 ) -> Splits:
     parts = {split: [text for text in texts if text] for split, texts in documents.items()}
     if "test" not in parts:
+        fractions = DataSettings(
+            validation_fraction=0.0 if "validation" in parts else settings.validation_fraction,
+            test_fraction=settings.test_fraction,
+        )
         train = parts["train"]
         if len(train) >= _MIN_DOCUMENTS:
-            found = split_rows(train, settings, seed=seed)
+            found = split_rows(train, fractions, seed=seed)
             held = {"train": found.train, "validation": found.validation, "test": found.test}
         else:
-            held = _cut(train, settings)
-        own_validation = parts.get("validation")
-        parts = {split: list(rows) for split, rows in held.items() if rows is not None}
-        if own_validation is not None:
-            parts["validation"] = own_validation
+            held = _cut(train, validation=fractions.validation_fraction, test=fractions.test_fraction)
+        parts |= {split: list(rows) for split, rows in held.items() if rows is not None}
     elif "validation" not in parts and settings.validation_fraction:
-        inner = _cut(parts["train"], settings, test_fraction=0.0)
-        parts = {
-            "train": inner["train"] or [],
-            "validation": inner["validation"] or [],
-            "test": parts["test"],
-        }
+        inner = _cut(parts["train"], validation=settings.validation_fraction, test=0.0)
+        parts |= {"train": inner["train"], "validation": inner["validation"]}
     windows = {
         split: ByteWindows(texts, length, margin=length - 1 if split == "train" else 0)
         for split, texts in parts.items()
@@ -158,20 +161,17 @@ def _split(
     return Splits(train=windows["train"], validation=windows.get("validation"), test=windows["test"])
 
 
-def _cut(
-    documents: Sequence[bytes], settings: DataSettings, *, test_fraction: float | None = None
-) -> dict[str, list[bytes] | None]:
+def _cut(documents: Sequence[bytes], *, validation: float, test: float) -> dict[str, list[bytes]]:
     """Cuts each document in three: first what is trained on, then what is validated on, last what is tested on."""
-    test = settings.test_fraction if test_fraction is None else test_fraction
     parts: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
     for document in documents:
         last = len(document) - round(test * len(document))
-        middle = last - round(settings.validation_fraction * last)
+        middle = last - round(validation * last)
         for split, part in zip(
             parts, (document[:middle], document[middle:last], document[last:]), strict=True
         ):
             parts[split].append(part)
-    return {**parts, "validation": parts["validation"] if settings.validation_fraction else None}
+    return parts if validation else {split: parts[split] for split in ("train", "test")}
 
 
 def _read(files: Sequence[str], *, skip: bool) -> list[bytes]:
@@ -181,16 +181,22 @@ def _read(files: Sequence[str], *, skip: bool) -> list[bytes]:
             content = Path(file).read_bytes()
             content.decode()
         except OSError as error:
-            raise ValueError(f"The text {file} cannot be read: {error.strerror}.") from error
+            bad.append(f"{file} ({error.strerror})")
+            continue
         except UnicodeDecodeError as error:
             bad.append(f"{file} (byte {error.start})")
             continue
         documents.append(content)
     if bad and not skip:
         raise ValueError(
-            f"{len(bad)} of {len(files)} texts are not UTF-8: {', '.join(bad[:5])}. Convert them, or set "
-            "skip_bad_files to go on without them."
+            f"{len(bad)} of {len(files)} texts cannot be read, or are not UTF-8: {', '.join(bad[:5])}. Convert them, "
+            "or set skip_bad_files to go on without them."
         )
     if bad:
-        logger.warning("Skipped: %d of %d texts are not UTF-8: %s.", len(bad), len(files), ", ".join(bad[:5]))
+        logger.warning(
+            "Skipped: %d of %d texts cannot be read, or are not UTF-8: %s.",
+            len(bad),
+            len(files),
+            ", ".join(bad[:5]),
+        )
     return documents
