@@ -90,7 +90,7 @@ def read_texts(
         Three `ByteWindows`.
 
     Raises:
-        ValueError: There is no such text, it is empty, too short to split, or not UTF-8.
+        ValueError: There is no such text, it is empty, too short to split, not UTF-8, or cannot be read.
     """
     forms = (
         f"Choose an embedded one ({', '.join(sorted(embedded))}), a text file, a folder of text files, or the id of a "
@@ -174,16 +174,22 @@ def _read(files: Sequence[str], *, skip: bool) -> list[bytes]:
             content = Path(file).read_bytes()
             content.decode()
         except OSError as error:
-            raise ValueError(f"The text {file} cannot be read: {error.strerror}.") from error
+            bad.append(f"{file} ({error.strerror})")
+            continue
         except UnicodeDecodeError as error:
             bad.append(f"{file} (byte {error.start})")
             continue
         documents.append(content)
     if bad and not skip:
         raise ValueError(
-            f"{len(bad)} of {len(files)} texts are not UTF-8: {', '.join(bad[:5])}. Convert them, or set "
-            "skip_bad_files to go on without them."
+            f"{len(bad)} of {len(files)} texts cannot be read, or are not UTF-8: {', '.join(bad[:5])}. Convert them, "
+            "or set skip_bad_files to go on without them."
         )
     if bad:
-        logger.warning("Skipped: %d of %d texts are not UTF-8: %s.", len(bad), len(files), ", ".join(bad[:5]))
+        logger.warning(
+            "Skipped: %d of %d texts cannot be read, or are not UTF-8: %s.",
+            len(bad),
+            len(files),
+            ", ".join(bad[:5]),
+        )
     return documents
