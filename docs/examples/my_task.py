@@ -118,7 +118,7 @@ class WeatherStationsTask(RegressionTask):
             outputs={"celsius": pio.RegressionDecoder.Config.from_dict(celsius)},
         )
 
-    def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def collate(self, rows: Sequence[dict[str, Any]], processor: Any) -> dict[str, Any]:
         """Pads the stations of each map to the most of the batch, and masks the padding."""
         stations = [row["stations"] for row in rows]
         padded = torch.nn.utils.rnn.pad_sequence(stations, batch_first=True)

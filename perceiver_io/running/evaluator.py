@@ -89,12 +89,18 @@ def evaluate_rows(
         model.train(training)
 
 
-def to_device(value: Any, device: torch.device) -> Any:
-    """Returns a batch whose tensors, nested ones too, are on a device."""
+def to_device(value: Any, device: torch.device, *, dtype: torch.dtype | None = None) -> Any:
+    """Returns a batch whose tensors, nested ones too, are on a device.
+
+    Args:
+        value: A tensor, a mapping of such values, or anything else, which stays as it is.
+        device: The device.
+        dtype: Type of its floating-point tensors; as they are if None.
+    """
     if isinstance(value, torch.Tensor):
-        return value.to(device)
+        return value.to(device, dtype if value.is_floating_point() else None)
     if isinstance(value, Mapping):
-        return {name: to_device(one, device) for name, one in value.items()}
+        return {name: to_device(one, device, dtype=dtype) for name, one in value.items()}
     return value
 
 

@@ -11,14 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.extras import require
+from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.confusion import draw_confusion
-from perceiver_io.running import PredictOptions, Setup, TrainableTask
-from perceiver_io.running.task import Drawing
+from perceiver_io.running import LoadedModel, PredictOptions, Setup
+from perceiver_io.running.row_task import RowTask
+from perceiver_io.running.task import Batch, Drawing
+from perceiver_io.tasks.classification.model import PerceiverIOForClassification
 from perceiver_io.tasks.classification.report import per_class_report
 
 if TYPE_CHECKING:
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassPredictOptions", "ClassificationTask"]
 
-LABEL = "label"
 _TOP = 5
 
 
@@ -45,26 +47,24 @@ class ClassPredictOptions(PredictOptions):
             raise ValueError(f"top_k is {self.top_k}, expected 1 or more.")
 
 
-class ClassificationTask(TrainableTask):
-    """A task whose model has the output "label" and names its classes in `id2label`.
+class ClassificationTask(RowTask):
+    """A task whose model has one output, of classes, and names them in `id2label`.
 
-    Attributes:
-        batch_size: How many inputs `predict` takes at once.
+    A subclass says what data there is (`data`, with class names), what the model is (`config`), how rows become a batch
+    (`collate`), and how a file becomes a row (`read`).
     """
 
+    model_class: ClassVar[type[PerceiverIOPreTrainedModel]] = PerceiverIOForClassification
     options_class = ClassPredictOptions
-    batch_size: ClassVar[int] = 64
 
     def fine_tuned(
         self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
     ) -> tuple[PerceiverIOConfig, Any]:
         """Gives the output as many classes as the data has."""
-        if LABEL not in config.outputs:
-            raise ValueError(f"The model is no classifier: its outputs are {list(config.outputs)}.")
-        part = config.outputs[LABEL]
-        label = type(part).from_dict({**part.to_dict(), "num_classes": len(data.class_names)})
+        ((name, part),) = config.outputs.items()
+        classes = type(part).from_dict({**part.to_dict(), "num_classes": len(data.class_names)})
         names = dict(enumerate(data.class_names))
-        return config.replaced(outputs={**config.outputs, LABEL: label}, id2label=names), processor
+        return config.replaced(outputs={name: classes}, id2label=names), processor
 
     def measures(self, setup: Setup) -> dict[str, Metric]:
         """Accuracy; of more than five classes, whether the right one is among the five largest; what is confused."""
@@ -86,16 +86,57 @@ class ClassificationTask(TrainableTask):
             "confusion": confusion.tolist(),
         }
 
+    def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
+        """Compares the logits of a batch with its labels."""
+        for metric in measures.values():
+            metric.update(output.logits.float(), batch["labels"])
+
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
-        """The confusion matrix."""
+        """The confusion matrix, and what the latents attend to in a test sample."""
+        first, names = setup.data.test[0], setup.data.class_names
         counts = np.asarray(results["confusion"])
-        return {"confusion.png": partial(draw_confusion, counts, setup.data.class_names)}
+        view = self.row_view(setup.model.eval(), setup.processor, first, "A test sample")
+        return {
+            "confusion.png": partial(draw_confusion, counts, names),
+            "attention.png": partial(draw_view, view),
+        }
+
+    def predict(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: ClassPredictOptions
+    ) -> list[dict[str, Any]]:
+        """Classifies files.
+
+        Args:
+            loaded: The classifier and its processor.
+            inputs: The files.
+            options: `top_k`: how many of the most probable classes to return.
+
+        Returns:
+            For each file its name and `labels`: class names with probabilities, the most probable first.
+
+        Raises:
+            ValueError: A file cannot be read, or the weights are damaged.
+        """
+        names: Mapping[int, str] = loaded.model.config.id2label
+        results = []
+        for file, logits_K in self.outputs(loaded, inputs):
+            probabilities, classes = logits_K.softmax(-1).topk(min(options.top_k, len(logits_K)))
+            labels = [
+                {"label": names[index], "probability": p}
+                for index, p in zip(classes.tolist(), probabilities.tolist(), strict=True)
+            ]
+            results.append({"file": str(file), "labels": labels})
+        return results
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""
         split = results["split"]
         line = f"{split} accuracy {results[f'{split}_accuracy']:.2%} of {results[f'{split}_samples']} samples"
-        line += f", loss {results[f'{split}_loss']:.4f}"
+        shown = {"accuracy", "samples", f"top{_TOP}_accuracy"}
+        for key, value in results.items():
+            name = key.removeprefix(f"{split}_")
+            if key != name and name not in shown:
+                line += f", {name.replace('_', ' ')} {value:.4f}"
         if "train_seconds" in results:
             line += f"; trained in {results['train_seconds']:.1f} s, {results['parameters']:,} parameters"
         return line
@@ -104,27 +145,3 @@ class ClassificationTask(TrainableTask):
         """Returns one line: the file, and its classes with probabilities."""
         labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
         return f"{prediction['file']}: {labels}"
-
-    def most_probable(self, model: Any, logits_BK: torch.Tensor, *, top_k: int) -> list[list[dict[str, Any]]]:
-        """Returns the most probable classes of each sample, the best first, as `predict` gives them.
-
-        Args:
-            model: The model, which has the names.
-            logits_BK: What it gave.
-            top_k: How many.
-
-        Raises:
-            ValueError: The logits are not finite.
-        """
-        if not logits_BK.isfinite().all():
-            raise ValueError("The model gives values that are not numbers: its weights are damaged.")
-        names: Mapping[int, str] = model.config.id2label
-        probabilities, classes = logits_BK.float().softmax(-1).topk(min(top_k, logits_BK.shape[-1]))
-        return [
-            [{"label": names[index], "probability": p} for index, p in zip(indices, row, strict=True)]
-            for row, indices in zip(probabilities.tolist(), classes.tolist(), strict=True)
-        ]
-
-    def in_batches(self, inputs: Sequence[str]) -> list[Sequence[str]]:
-        """Returns inputs in batches that are predicted at once."""
-        return [inputs[start : start + self.batch_size] for start in range(0, len(inputs), self.batch_size)]

@@ -126,15 +126,14 @@ def augmentation_preset(name: str) -> Augmentation:
 
 
 class ImageCollator:
-    """Makes a batch of labelled images: varied at random and mixed in training, as the processor says otherwise.
+    """Makes a training batch of labelled images, varied at random and mixed.
 
     All random numbers are of PyTorch's global generator.
 
     Args:
         processor: Processor of the model.
-        augmentation: What to vary in training.
+        augmentation: What to vary.
         num_classes: Number of classes.
-        train: Whether batches are to be trained on.
     """
 
     def __init__(
@@ -143,13 +142,11 @@ class ImageCollator:
         augmentation: Augmentation,
         *,
         num_classes: int,
-        train: bool,
     ) -> None:
-        self.processor = processor
         self.num_classes = num_classes
-        self.smoothing = augmentation.label_smoothing if train else 0.0
-        self.vary = _Variation(processor, augmentation) if train else None
-        self.mix = _mixer(augmentation, num_classes) if train else None
+        self.smoothing = augmentation.label_smoothing
+        self.vary = _Variation(processor, augmentation)
+        self.mix = _mixer(augmentation, num_classes)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Makes a batch.
@@ -160,11 +157,7 @@ class ImageCollator:
         Returns:
             ``pixel_values`` (B, C, H, W) and ``labels``: (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
         """
-        images = [row["image"] for row in rows]
-        if self.vary is None:
-            pixel_values = self.processor.preprocess(images)["pixel_values"]
-        else:
-            pixel_values = self.vary(images)
+        pixel_values = self.vary([row["image"] for row in rows])
         labels = torch.tensor([int(row["label"]) for row in rows])
         if self.mix is not None:
             pixel_values, labels = self.mix(pixel_values, labels)

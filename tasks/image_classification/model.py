@@ -14,6 +14,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.tasks.classification.model import check_class_labels
 
 __all__ = ["IMAGE", "LABEL", "PerceiverIOForImageClassification"]
 
@@ -77,7 +78,7 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
         logits_BK = self.perceiver({IMAGE: pixel_values}, masks)[LABEL]
         loss = None
         if labels is not None:
-            self._check_labels(labels, batch_size=logits_BK.shape[0])
+            check_class_labels(labels, batch_size=logits_BK.shape[0], num_classes=self.num_labels)
             loss = torch.nn.functional.cross_entropy(logits_BK, labels)
         return ImageClassifierOutput(loss=loss, logits=logits_BK)
 
@@ -93,23 +94,3 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
         """
         masks = None if pixel_mask is None else {IMAGE: pixel_mask}
         return self.perceiver.attention_maps({IMAGE: pixel_values}, masks, latents=latents)
-
-    def _check_labels(self, labels: Tensor, *, batch_size: int) -> None:
-        if not isinstance(labels, Tensor):
-            raise ValueError(f"labels must be a tensor, got {type(labels).__name__}.")
-        soft = labels.is_floating_point()
-        expected = (batch_size, self.num_labels) if soft else (batch_size,)
-        if labels.shape != expected or not (soft or labels.dtype == torch.int64):
-            raise ValueError(
-                f"labels must be int64 class indices {(batch_size,)} or floating-point class probabilities "
-                f"{(batch_size, self.num_labels)}, got {labels.dtype} {tuple(labels.shape)}."
-            )
-        if torch.compiler.is_compiling():
-            return
-        if soft:
-            if not (labels >= 0).all():  # NaN is not
-                raise ValueError("labels hold negative or NaN probabilities, expected numbers from 0 to 1.")
-        elif ((labels < 0) | (labels >= self.num_labels)).any():
-            raise ValueError(
-                f"labels must be classes 0 to {self.num_labels - 1}, got {int(labels.min())} to {int(labels.max())}."
-            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
 from perceiver_io.media.images import open_image
 from perceiver_io.model import PerceiverIOPreTrainedModel
-from perceiver_io.pictures.attention_view import AttentionView, draw_view
+from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
-from perceiver_io.running import LoadedModel, Setup
-from perceiver_io.running.task import Collate, Drawing, Layout
-from perceiver_io.tasks.classification import ClassificationTask, ClassPredictOptions
+from perceiver_io.running import Setup
+from perceiver_io.running.task import Batch, Collate, Layout
+from perceiver_io.tasks.classification import ClassificationTask
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
 from perceiver_io.tasks.image_classification.data import EMBEDDED, IMAGES
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
@@ -80,54 +80,31 @@ class ImageClassificationTask(ClassificationTask):
         return super().fine_tuned(config, processor, recipe, data)
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
-        """Returns what varies images (in training), makes pixel values of them, and stacks these."""
+        """Returns what makes a batch; in training it varies the images."""
+        if not train:
+            return super().collator(setup, train=False)
         return ImageCollator(
             setup.processor,
             setup.recipe.augmentation_settings(),
             num_classes=len(setup.data.class_names),
-            train=train,
         )
 
-    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
-        """The confusion matrix, and what the model attends to in a test image."""
-        first = setup.data.test[0]
-        title = f"A test image of the class {setup.data.class_names[first['label']]}"
-        view = _view(setup.model, setup.processor, first["image"], title)
-        return {**super().pictures(setup, results), "attention.png": partial(draw_view, view)}
+    def collate(self, rows: Sequence[Mapping[str, Any]], processor: PerceiverIOImageProcessor) -> Batch:
+        """Makes pixel values of images, as the processor says."""
+        batch = {"pixel_values": processor.preprocess([row["image"] for row in rows])["pixel_values"]}
+        if "label" in rows[0]:
+            batch["labels"] = torch.tensor([int(row["label"]) for row in rows])
+        return batch
 
-    def predict(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: ClassPredictOptions
-    ) -> list[dict[str, Any]]:
-        """Classifies image files.
+    def read(self, file: str) -> dict[str, Any]:
+        """Opens an image file."""
+        return {"image": open_image(file)}
 
-        Args:
-            loaded: The classifier and its image processor.
-            inputs: The image files.
-            options: `top_k`: how many of the most probable classes to return.
-
-        Returns:
-            For each file its name and `labels`: class names with probabilities, the most probable first.
-
-        Raises:
-            ValueError: A file is missing or no image, or the weights are damaged.
-        """
-        results = []
-        for files in self.in_batches(inputs):
-            images = [open_image(file) for file in files]
-            pixels = loaded.processor(images)["pixel_values"].to(loaded.model.device, loaded.model.dtype)
-            with torch.inference_mode():
-                logits = loaded.model(pixel_values=pixels).logits
-            labels = self.most_probable(loaded.model, logits, top_k=options.top_k)
-            results += [{"file": str(file), "labels": one} for file, one in zip(files, labels, strict=True)]
-        return results
-
-    def attention_view(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
-    ) -> AttentionView:
-        """Returns what the classifier attends to in an image file."""
-        if len(inputs) != 1:
-            raise ValueError(f"Attention is drawn over one image at a time, got {len(inputs)} files.")
-        return _view(loaded.model, loaded.processor, open_image(inputs[0]), Path(inputs[0]).name)
+    def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
+        """Returns what the latents attend to in an image, to be drawn over it."""
+        view = super().row_view(model, processor, row, title)
+        seen = processor.to_uint8(row["image"])[0].permute(1, 2, 0).squeeze(-1).numpy()
+        return replace(view, images={IMAGE: seen})
 
     def load_processor(self, source: str | Path) -> PerceiverIOImageProcessor:
         """Loads the image processor beside a model; that of a published model becomes one of ours that does the same.
@@ -180,10 +157,3 @@ class ImageClassificationTask(ClassificationTask):
 def _has_processor(source: str | Path) -> bool:
     """Whether a folder has an image processor beside its model. A hub id is taken to have one."""
     return not Path(source).is_dir() or Path(source, "preprocessor_config.json").is_file()
-
-
-def _view(model: Any, processor: PerceiverIOImageProcessor, image: Any, title: str) -> AttentionView:
-    pixels_1CHW = processor.to_uint8(image)
-    maps = model.attention_maps(processor.normalize_pixels(pixels_1CHW).to(model.device, model.dtype))
-    seen = pixels_1CHW[0].permute(1, 2, 0).squeeze(-1).numpy()
-    return AttentionView(maps=maps, images={IMAGE: seen}, title=title)

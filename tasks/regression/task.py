@@ -5,20 +5,19 @@ Shape legend: B batch, V numbers a sample.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from perceiver_io.extras import require
-from perceiver_io.pictures.attention_view import AttentionView, draw_view
+from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.scatter import draw_scatter
-from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.evaluator import to_device
-from perceiver_io.running.task import Batch, Collate, Drawing
+from perceiver_io.running.row_task import RowTask
+from perceiver_io.running.task import Batch, Drawing
 from perceiver_io.tasks.regression.model import PerceiverIOForRegression
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ __all__ = ["RegressionTask"]
 _NUM_DRAWN = 500
 
 
-class RegressionTask(TrainableTask):
+class RegressionTask(RowTask):
     """A task whose model is a `PerceiverIOForRegression`.
 
     A subclass says what data there is (`data`), what the model is (`config`), how rows become a batch (`collate`), and
@@ -37,22 +36,6 @@ class RegressionTask(TrainableTask):
     """
 
     model_class = PerceiverIOForRegression
-
-    @abstractmethod
-    def collate(self, rows: Sequence[Any]) -> Batch:
-        """Makes a batch: `inputs` and `masks` by input name and, where rows have them, `labels` (B,) or (B, V)."""
-
-    @abstractmethod
-    def read(self, file: str) -> Any:
-        """Reads a file as one row, which need not have labels.
-
-        Raises:
-            ValueError: It cannot be read.
-        """
-
-    def collator(self, setup: Setup, *, train: bool) -> Collate:
-        """Returns `collate`, in training as otherwise."""
-        return self.collate
 
     def measures(self, setup: Setup) -> dict[str, Metric]:
         """Mean absolute and root mean squared error, and the share of the variance that is explained."""
@@ -75,11 +58,11 @@ class RegressionTask(TrainableTask):
         true, predicted = [], []
         for start in range(0, count, size):
             rows = [test[index] for index in range(start, min(start + size, count))]
-            batch = to_device(self.collate(rows), model.device)
+            batch = to_device(self.collate(rows, setup.processor), model.device)
             with torch.no_grad():
                 predicted.append(model(**batch).logits.float().cpu().flatten())
             true.append(batch["labels"].float().cpu().flatten())
-        view = self._view(model, [test[0]], "A test sample")
+        view = self.row_view(model, setup.processor, test[0], "A test sample")
         return {
             "predictions.png": partial(draw_scatter, torch.cat(true), torch.cat(predicted)),
             "attention.png": partial(draw_view, view),
@@ -101,14 +84,8 @@ class RegressionTask(TrainableTask):
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.
         """
-        rows = [self.read(file) for file in inputs]
         results = []
-        for file, row in zip(inputs, rows, strict=True):
-            batch = {name: part for name, part in self.collate([row]).items() if name != "labels"}
-            with torch.inference_mode():
-                values = loaded.model(**to_device(batch, loaded.model.device)).logits[0].float().cpu()
-            if not values.isfinite().all():
-                raise ValueError("The model gives values that are not numbers: its weights are damaged.")
+        for file, values in self.outputs(loaded, inputs):
             numbers = values.tolist()
             results.append({"file": str(file), "value": numbers[0] if len(numbers) == 1 else numbers})
         return results
@@ -118,15 +95,3 @@ class RegressionTask(TrainableTask):
         value = prediction["value"]
         numbers = value if isinstance(value, list) else [value]
         return f"{prediction['file']}: {' '.join(f'{number:.6g}' for number in numbers)}"
-
-    def attention_view(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
-    ) -> AttentionView:
-        """Returns what the latents attend to in a file."""
-        if len(inputs) != 1:
-            raise ValueError(f"Attention is drawn for one file at a time, got {len(inputs)}.")
-        return self._view(loaded.model, [self.read(inputs[0])], Path(inputs[0]).name)
-
-    def _view(self, model: Any, rows: Sequence[Any], title: str) -> AttentionView:
-        batch = to_device(self.collate(rows), model.device)
-        return AttentionView(maps=model.attention_maps(batch["inputs"], batch.get("masks")), title=title)

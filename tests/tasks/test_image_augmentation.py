@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from perceiver_io.tasks.image_classification.augmentation import (
     affine,
     augmentation_preset,
 )
+from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
 NUM_CLASSES = 4
 IMAGES = [
@@ -52,8 +55,10 @@ def raw() -> PerceiverIOImageProcessor:
 
 def collator(
     augmentation: Augmentation, of: PerceiverIOImageProcessor | None = None, *, train: bool = True
-) -> ImageCollator:
-    return ImageCollator(of or processor(), augmentation, num_classes=NUM_CLASSES, train=train)
+) -> Callable[..., Any]:
+    if not train:
+        return functools.partial(ImageClassificationTask().collate, processor=of or processor())
+    return ImageCollator(of or processor(), augmentation, num_classes=NUM_CLASSES)
 
 
 def unmixed(augmentation: Augmentation) -> Augmentation:

@@ -1,0 +1,127 @@
+"""The model that names a class: any named inputs in, logits out.
+
+Shape legend: B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
+
+__all__ = ["PerceiverIOForClassification", "check_class_labels"]
+
+
+class PerceiverIOForClassification(PerceiverIOPreTrainedModel):
+    """A Perceiver IO with any inputs, whose one output is a class.
+
+    Args:
+        config: A configuration whose one output is a `ClassificationDecoder.Config` or a
+            `PooledClassificationDecoder.Config`. Classes without names are called LABEL_0, LABEL_1, and so on.
+
+    Raises:
+        ValueError: There are several outputs, or it is another one, or there are not as many class names as classes.
+    """
+
+    def __init__(self, config: PerceiverIOConfig) -> None:
+        parts = list(config.outputs.values())
+        if len(parts) != 1 or not isinstance(
+            parts[0], (ClassificationDecoder.Config, PooledClassificationDecoder.Config)
+        ):
+            raise ValueError(
+                "A classifier has one output, a ClassificationDecoder.Config or PooledClassificationDecoder.Config, got "
+                f"{ {name: type(part).__qualname__ for name, part in config.outputs.items()} }."
+            )
+        num_classes = parts[0].num_classes
+        if config.id2label is None:
+            config.num_labels = num_classes
+        elif len(config.id2label) != num_classes:
+            raise ValueError(
+                f"The configuration names {len(config.id2label)} classes in id2label, its decoder has "
+                f"{num_classes}."
+            )
+        super().__init__(config)
+        self.num_classes = num_classes
+        self.perceiver = PerceiverIO(config)
+        self.output_name = next(iter(config.outputs))
+        self.post_init()
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Classifies a batch.
+
+        Args:
+            inputs: As `PerceiverIO`.
+            masks: As `PerceiverIO`.
+            labels: (B,) class indices, or (B, K) class probabilities; with them comes a loss.
+
+        Returns:
+            `logits` (B, K), and with labels `loss`, the mean cross-entropy.
+
+        Raises:
+            ValueError: An input does not fit its adapter, or the labels do not fit the classes.
+        """
+        logits_BK = self.perceiver(inputs, masks)[self.output_name]
+        loss = None
+        if labels is not None:
+            check_class_labels(labels, batch_size=logits_BK.shape[0], num_classes=self.num_classes)
+            loss = torch.nn.functional.cross_entropy(logits_BK, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits_BK)
+
+    def attention_maps(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        *,
+        latents: Iterable[int] | None = None,
+    ) -> list[AttentionMap]:
+        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+
+        Args:
+            inputs: As `forward`.
+            masks: As `forward`.
+            latents: Indices of the latents that are wanted; all if None.
+        """
+        return self.perceiver.attention_maps(inputs, masks, latents=latents)
+
+
+def check_class_labels(labels: Tensor, *, batch_size: int, num_classes: int) -> None:
+    """Checks labels of classes; the values are not looked at while `torch.compile` traces.
+
+    Args:
+        labels: (B,) class indices, or (B, K) class probabilities.
+        batch_size: B.
+        num_classes: K.
+
+    Raises:
+        ValueError: The shape, the type or a value does not fit.
+    """
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, got {type(labels).__name__}.")
+    soft = labels.is_floating_point()
+    expected = (batch_size, num_classes) if soft else (batch_size,)
+    if labels.shape != expected or not (soft or labels.dtype == torch.int64):
+        raise ValueError(
+            f"labels must be int64 class indices {(batch_size,)} or floating-point class probabilities "
+            f"{(batch_size, num_classes)}, got {labels.dtype} {tuple(labels.shape)}."
+        )
+    if torch.compiler.is_compiling():
+        return
+    if soft:
+        if not (labels >= 0).all():  # NaN is not
+            raise ValueError("labels hold negative or NaN probabilities, expected numbers from 0 to 1.")
+    elif ((labels < 0) | (labels >= num_classes)).any():
+        raise ValueError(
+            f"labels must be classes 0 to {num_classes - 1}, got {int(labels.min())} to {int(labels.max())}."
+        )
