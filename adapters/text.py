@@ -75,10 +75,16 @@ class TextAdapter(InputAdapter):
                     f"wide, got {self.embedding_channels} and {self.num_channels}."
                 )
 
+        @property
+        def element_channels(self) -> int:
+            """Width of the byte array: content, and Fourier positions beside it."""
+            return self.num_channels + (0 if self.position == "learned" else 2 * self.num_bands + 1)
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.num_channels = self.num_content_channels = config.num_channels
+        self.num_content_channels = config.num_channels
+        self.num_channels = config.element_channels
         self.convolutions = None
         if config.features == "conv":
             width = config.embedding_channels or config.num_channels
@@ -97,7 +103,6 @@ class TextAdapter(InputAdapter):
             self.position = FourierPositionEncoding(
                 num_bands=config.num_bands, max_resolution=(config.max_length,)
             )
-            self.num_channels += self.position.num_channels
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Embeds a batch of token ids.

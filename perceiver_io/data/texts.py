@@ -45,11 +45,13 @@ class ByteWindows(Sequence[NDArray[np.uint8]]):
     Args:
         documents: The documents' bytes.
         length: Bytes in a window; a shorter document is one window.
+        margin: How many of the bytes that follow a window come with it, so that training may move it at random.
     """
 
-    def __init__(self, documents: Sequence[bytes], length: int) -> None:
+    def __init__(self, documents: Sequence[bytes], length: int, *, margin: int = 0) -> None:
         self.documents = [np.frombuffer(document, np.uint8) for document in documents if document]
         self.length = length
+        self.margin = margin
         self.places = [
             (number, min(start, max(len(document) - length, 0)))
             for number, document in enumerate(self.documents)
@@ -61,7 +63,7 @@ class ByteWindows(Sequence[NDArray[np.uint8]]):
 
     def __getitem__(self, index: Any) -> Any:
         number, start = self.places[index]
-        return self.documents[number][start : start + self.length]
+        return self.documents[number][start : start + self.length + self.margin]
 
 
 def read_texts(
@@ -143,7 +145,10 @@ def _split(
         parts["train"], parts["test"] = hold(parts["train"], settings.test_fraction, TEST_SPLIT_SEED)
     if "validation" not in parts and settings.validation_fraction:
         parts["train"], parts["validation"] = hold(parts["train"], settings.validation_fraction, seed)
-    windows = {split: ByteWindows(texts, length) for split, texts in parts.items()}
+    windows = {
+        split: ByteWindows(texts, length, margin=length - 1 if split == "train" else 0)
+        for split, texts in parts.items()
+    }
     if empty := sorted(split for split, rows in windows.items() if not len(rows)):
         raise ValueError(f"There is too little text: nothing is left for {', '.join(empty)}. Add text.")
     return Splits(train=windows["train"], validation=windows.get("validation"), test=windows["test"])

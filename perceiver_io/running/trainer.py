@@ -74,6 +74,8 @@ class Trainer(transformers.Trainer):
         self.recipe = recipe
         self.weight = weight
         self.measure = evaluate
+        # Not the base class's: it would write a tokenizer's ids into the model's configuration.
+        self.processor = processor
         self.interrupts = InterruptGuard(immediate=args.world_size > 1)
         self.clock = _Clock()
         self._partial: Path | None = None
@@ -91,7 +93,6 @@ class Trainer(transformers.Trainer):
             data_collator=take_batch,
             train_dataset=SeededBatches(train_data, collate, seed=recipe.seed),
             eval_dataset=validation_data,
-            processing_class=processor,
             optimizer_cls_and_kwargs=custom_optimizer(recipe),
             callbacks=[_RunCallback(self), self.clock, *callbacks],
         )
@@ -212,6 +213,8 @@ class Trainer(transformers.Trainer):
                     super()._save_checkpoint(model, trial)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
+                    if self.processor is not None:
+                        self.processor.save_pretrained(self._partial / name)
                     best = self.state.best_global_step
                     if best is not None and (
                         best == self.state.global_step or (folder / f"checkpoint-{best}").is_dir()

@@ -28,11 +28,17 @@ class MaskingCollator:
     Args:
         tokenizer: Its special tokens; each byte is one token. A text stands between [CLS] and [SEP].
         probability: Share of a text's bytes that are hidden; at least one is.
+        length: Bytes that are kept of a longer text, from a random place on; all if None.
         whole_words: Hide words, with the space before them, instead of single bytes, until the share is reached.
     """
 
     def __init__(
-        self, tokenizer: PerceiverTokenizer, *, probability: float = 0.15, whole_words: bool = False
+        self,
+        tokenizer: PerceiverTokenizer,
+        *,
+        probability: float = 0.15,
+        length: int | None = None,
+        whole_words: bool = False,
     ) -> None:
         self.first_byte = int(tokenizer.convert_tokens_to_ids(chr(0)))  # type: ignore[arg-type]
         self.special: dict[str, Any] = {
@@ -42,6 +48,7 @@ class MaskingCollator:
             "sep": tokenizer.sep_token_id,
         }
         self.probability = probability
+        self.length = length
         self.whole_words = whole_words
 
     def __call__(self, rows: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
@@ -55,6 +62,7 @@ class MaskingCollator:
             ``positions`` (B, O), of the hidden bytes; ``labels`` (B, O), what stands there, -100 where a text has
             fewer.
         """
+        rows = [self._cut(row) for row in rows]
         longest = max(map(len, rows)) + 2
         ids_BT = torch.full((len(rows), longest), self.special["pad"])
         hidden = [self._hidden(row) for row in rows]
@@ -73,6 +81,12 @@ class MaskingCollator:
             lengths_B1 = torch.tensor([[len(text) + 2] for text in rows])
             batch["attention_mask"] = torch.arange(longest) < lengths_B1
         return batch
+
+    def _cut(self, text: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.length is None or len(text) <= self.length:
+            return text
+        start = int(torch.randint(len(text) - self.length + 1, ()))
+        return text[start : start + self.length]
 
     def _hidden(self, text: NDArray[np.uint8]) -> torch.Tensor:
         """Returns the places of the bytes to hide, in order."""

@@ -14,7 +14,7 @@ _FINE_TUNED_LENGTH = 512
 
 @dataclass(kw_only=True)
 class MaskedLanguageModelingRecipe(TrainingRecipe):
-    """What a masked language model is trained on, and how.
+    """What a masked language model is trained on, and how; by default a small new one, for some minutes.
 
     Raises:
         ValueError: A value is out of its range, or does not go with another one.
@@ -31,9 +31,22 @@ class MaskedLanguageModelingRecipe(TrainingRecipe):
         },
     )
     masking_probability: float = field(default=0.15, metadata={"help": "Share of the bytes that are hidden."})
+    training_masking_probability: float | None = field(
+        default=None,
+        metadata={
+            "help": "The same in training, where it is another: more give a small model more to learn from."
+        },
+    )
     whole_words: bool = field(
         default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
     )
+    max_steps: int | None = 7000
+    batch_size: int = 8
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    beta2: float = 0.98
+    evaluate_every: int | None = 1750
+    log_every: int = 100
     best_metric: str = field(
         default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
     )
@@ -41,10 +54,10 @@ class MaskedLanguageModelingRecipe(TrainingRecipe):
     def __post_init__(self) -> None:
         """Fills in what follows from the preset, and checks all values."""
         super().__post_init__()
-        if not 0 < self.masking_probability < 1:
-            raise ValueError(
-                f"masking_probability is {self.masking_probability}, expected a share between 0 and 1."
-            )
+        for name in ("masking_probability", "training_masking_probability"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"{name} is {share}, expected a share between 0 and 1.")
         if self.pretrained is not None and self.variant is not None:
             raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
         if self.pretrained is None:

@@ -98,8 +98,12 @@ class MaskedLanguageModelingTask(TrainableTask):
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns what hides bytes; in an evaluation the same ones each time."""
         recipe = setup.recipe
+        own = recipe.training_masking_probability
         return MaskingCollator(
-            setup.processor, probability=recipe.masking_probability, whole_words=recipe.whole_words
+            setup.processor,
+            probability=own if train and own is not None else recipe.masking_probability,
+            length=recipe.max_length - 2,
+            whole_words=recipe.whole_words,
         )
 
     def measures(self, setup: Setup) -> dict[str, Metric]:

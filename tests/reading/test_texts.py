@@ -47,7 +47,8 @@ def test_many_documents_are_split_by_document(fraction: float) -> None:
 def test_a_book_is_cut_by_place() -> None:
     book = bytes(range(65, 85))
     data = load("embedded", [book], validation_fraction=0.25, test_fraction=0.2)
-    assert texts(data.train) == [book[:4], book[4:8], book[8:12]]
+    # Training may move a window by up to three of the bytes that follow it.
+    assert texts(data.train) == [book[:7], book[4:11], book[8:12]]
     assert texts(data.validation) == [book[12:16]]
     assert texts(data.test) == [book[16:]]
 

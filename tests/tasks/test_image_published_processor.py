@@ -11,12 +11,12 @@ from PIL import Image
 from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
 
 from perceiver_io.tasks import image_classification as ic
-from perceiver_io.tasks.image_classification.building import load_processor
 from perceiver_io.tasks.image_classification.published_processor import (
     from_published_settings,
     published_processor,
     to_published_settings,
 )
+from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70, 3), dtype=np.uint8))
 # What the published repositories hold.
@@ -50,7 +50,7 @@ def pixels(processor: Any) -> torch.Tensor:
 def test_the_settings_of_transformers_give_its_pixels(options: dict[str, Any], tmp_path: Path) -> None:
     theirs = PerceiverImageProcessorPil(**options)
     theirs.save_pretrained(tmp_path)
-    ours = load_processor(tmp_path)
+    ours = ImageClassificationTask().load_processor(tmp_path)
     assert isinstance(ours, ic.PerceiverIOImageProcessor)
     torch.testing.assert_close(pixels(ours), pixels(theirs), rtol=1e-5, atol=1e-5)
 
@@ -68,14 +68,14 @@ def test_transformers_reads_what_is_written_for_it(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_published_settings(ours)))
     theirs = PerceiverImageProcessorPil.from_pretrained(tmp_path)
     torch.testing.assert_close(pixels(theirs), pixels(ours), rtol=0, atol=1e-5)
-    again = load_processor(tmp_path)
+    again = ImageClassificationTask().load_processor(tmp_path)
     assert again.to_dict() == ours.to_dict()
 
 
 def test_our_own_settings_are_taken_as_they_are(tmp_path: Path) -> None:
     ours = ic.PerceiverIOImageProcessor(size=(30, 20), num_channels=1)
     ours.save_pretrained(tmp_path)
-    assert load_processor(tmp_path).to_dict() == ours.to_dict()
+    assert ImageClassificationTask().load_processor(tmp_path).to_dict() == ours.to_dict()
 
 
 def test_a_new_model_gets_the_published_processor() -> None:

@@ -26,7 +26,7 @@ def trained() -> mlm.PerceiverIOForMaskedLM:
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     rows = [tokenizer(sentence) for sentence in SENTENCES]
-    for _ in range(200):
+    for _ in range(400):
         loss = model(**collate(rows)).loss
         optimizer.zero_grad()
         loss.backward()
@@ -85,7 +85,9 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path, capsys: pytest.Captu
     config = ic.config(variant="tiny", size=(8, 8), num_classes=2)
     ic.PerceiverIOForImageClassification(config).save_pretrained(tmp_path)
     assert main(["predict", str(tmp_path), "[MASK]", "--task", "masked-language-modeling"]) == 2
-    assert "no masked language model: it is a PerceiverIOForImageClassification" in capsys.readouterr().err
+    assert (
+        "is a PerceiverIOForImageClassification, expected a PerceiverIOForMaskedLM" in capsys.readouterr().err
+    )
 
 
 def test_the_saved_folder_holds_the_tokenizer(folder: Path) -> None:
