@@ -17,7 +17,6 @@ from perceiver_io.cli import main
 from perceiver_io.running import runner
 from perceiver_io.running.trainer import Trainer
 from perceiver_io.tasks.classification import task as class_task
-from perceiver_io.tasks.image_classification import task as image_task
 
 SETTINGS = (
     "--variant tiny --image-size 8 --image_channels 1 --model.encoder.num-latents 4 --model.encoder.num_blocks=2 "
@@ -56,7 +55,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(*args: Any, **kwargs: Any) -> None:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
-    monkeypatch.setattr(image_task, "draw_view", draw)
+    monkeypatch.setattr(class_task, "draw_view", draw)
     monkeypatch.setattr(class_task, "draw_confusion", draw)
     monkeypatch.setattr(runner, "draw_learning_curve", draw)
 

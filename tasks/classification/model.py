@@ -36,7 +36,7 @@ class PerceiverIOForClassification(PerceiverIOPreTrainedModel):
             parts[0], (ClassificationDecoder.Config, PooledClassificationDecoder.Config)
         ):
             raise ValueError(
-                "A classifier has one output, a ClassificationDecoder.Config or PooledClassificationDecoder.Config, got "
+                "A classifier has one output, of a ClassificationDecoder or PooledClassificationDecoder, got "
                 f"{ {name: type(part).__qualname__ for name, part in config.outputs.items()} }."
             )
         num_classes = parts[0].num_classes

@@ -22,7 +22,6 @@ from perceiver_io.running import parse_recipe, read_recipe_file, runner
 from perceiver_io.running.trainer import Trainer
 from perceiver_io.tasks.classification import ClassPredictOptions
 from perceiver_io.tasks.classification import task as class_task
-from perceiver_io.tasks.image_classification import task as image_task
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
@@ -41,7 +40,7 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_task, "draw_view", draw)
+        patch.setattr(class_task, "draw_view", draw)
         patch.setattr(class_task, "draw_confusion", draw)
         patch.setattr(runner, "draw_learning_curve", draw)
         yield
