@@ -85,7 +85,9 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path, capsys: pytest.Captu
     config = ic.config(variant="tiny", size=(8, 8), num_classes=2)
     ic.PerceiverIOForImageClassification(config).save_pretrained(tmp_path)
     assert main(["predict", str(tmp_path), "[MASK]", "--task", "masked-language-modeling"]) == 2
-    assert "is a PerceiverIOForImageClassification, expected a PerceiverIOForMaskedLM" in capsys.readouterr().err
+    assert (
+        "is a PerceiverIOForImageClassification, expected a PerceiverIOForMaskedLM" in capsys.readouterr().err
+    )
 
 
 def test_the_saved_folder_holds_the_tokenizer(folder: Path) -> None:
