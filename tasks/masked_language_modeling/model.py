@@ -79,14 +79,12 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
             positions that count; 0 if none does.
 
         Raises:
-            ValueError: The ids do not fit the adapter, or the mask or the labels do not fit the ids.
+            ValueError: The ids do not fit the adapter, or the mask, the positions or the labels do not fit the ids.
         """
         masks = _masks(attention_mask, input_ids)
         points = None
         if positions is not None:
-            if not isinstance(positions, Tensor) or positions.ndim != 2:
-                given = tuple(positions.shape) if isinstance(positions, Tensor) else type(positions).__name__
-                raise ValueError(f"positions must be (batch, positions), got {given}.")
+            _check_positions(positions, input_ids)
             points = {TEXT: positions.unsqueeze(-1)}
         logits_BTV = self.perceiver({TEXT: input_ids}, masks, points=points)[TEXT]
         loss = None
@@ -131,6 +129,21 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
                 f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a position does not count, "
                 f"got {int(labels.min())} to {int(labels.max())}."
             )
+
+
+def _check_positions(positions: Tensor, input_ids: Tensor) -> None:
+    # Numbers that are not integers would be taken for coordinates.
+    if not isinstance(positions, Tensor) or positions.dtype not in (torch.int64, torch.int32):
+        fits = False
+    else:
+        fits = positions.ndim == 2 and len(positions) == len(input_ids)
+    if not fits:
+        given = (
+            f"{positions.dtype} {tuple(positions.shape)}"
+            if isinstance(positions, Tensor)
+            else type(positions).__name__
+        )
+        raise ValueError(f"positions must be int64 ({len(input_ids)}, positions), got {given}.")
 
 
 def _masks(attention_mask: Tensor | None, input_ids: Tensor) -> dict[str, Tensor] | None:

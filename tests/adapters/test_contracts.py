@@ -127,6 +127,15 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "int64": lambda: text_case(),
         "int32-full-length": lambda: text_case(length=6, dtype=torch.int32),
         "fourier": lambda: text_case(position="fourier", num_bands=2),
+        "conv": lambda: text_case(features="conv", kernel_size=3),
+        "conv-narrow-fourier-full-length": lambda: text_case(
+            features="conv",
+            embedding_channels=3,
+            num_convolutions=1,
+            position="fourier",
+            num_bands=2,
+            length=6,
+        ),
     },
     "video": {
         "space": lambda: video_case(),

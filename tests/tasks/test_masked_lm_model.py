@@ -88,6 +88,75 @@ def test_the_loss_is_the_mean_over_the_positions_that_count(model: mlm.Perceiver
     assert output.loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
+def published_like() -> pio.PerceiverIOConfig:
+    """The published configuration, but for its sizes."""
+    return mlm.config(
+        variant="language",
+        text={"max_length": 16, "num_channels": 32},
+        encoder={
+            "num_latents": 5,
+            "latent_channels": 40,
+            "num_self_attends_per_block": 2,
+            "cross_attention_qk_channels": 16,
+            "cross_attention_v_channels": 40,
+            "self_attention_qk_channels": 16,
+            "self_attention_v_channels": 40,
+        },
+        decoder={"qk_channels": 16, "v_channels": 32},
+    )
+
+
+MODELS = {
+    "published-like": published_like,
+    "tiny": lambda: mlm.config(variant="tiny", max_length=16),
+    "small": lambda: mlm.config(variant="small", max_length=16),
+}
+# Places in any order, twice, the first and the last; each sample its own.
+POSITIONS = torch.tensor([[3, 0, 6, 3], [9, 8, 0, 1]])
+PADDED = torch.ones(2, 10, dtype=torch.bool)
+PADDED[0, 7:] = False
+
+
+@pytest.mark.parametrize("attention_mask", [None, PADDED], ids=["whole", "padded"])
+@pytest.mark.parametrize("name", MODELS)
+def test_positions_are_as_among_all(name: str, attention_mask: torch.Tensor | None) -> None:
+    model = mlm.PerceiverIOForMaskedLM(MODELS[name]()).eval()
+    labels = IDS.gather(1, POSITIONS)
+    labels[1, 2] = -100
+    some = model(IDS, attention_mask, labels, POSITIONS)
+    whole = model(IDS, attention_mask)
+    expected = torch.stack([whole.logits[row, POSITIONS[row]] for row in range(2)])
+    torch.testing.assert_close(some.logits, expected, rtol=1e-5, atol=1e-6)
+    losses = [
+        -expected[row, place].double().softmax(-1)[labels[row, place]].log()
+        for row, place in (labels != -100).nonzero().tolist()
+    ]
+    assert len(losses) == 7
+    torch.testing.assert_close(some.loss.double(), torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_positions_are_as_among_all(name: str) -> None:
+    model = mlm.PerceiverIOForMaskedLM(MODELS[name]()).eval()
+    positions = torch.tensor([[2, 5], [9, 0]])
+    labels = IDS.gather(1, positions)
+    among_all = torch.full_like(IDS, -100).scatter(1, positions, labels)
+    parameters = list(model.parameters())
+    some = torch.autograd.grad(model(IDS, PADDED, labels, positions).loss, parameters)
+    whole = torch.autograd.grad(model(IDS, PADDED, among_all).loss, parameters)
+    for one, other in zip(some, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_a_text_alone_is_as_in_a_padded_batch(name: str) -> None:
+    model = mlm.PerceiverIOForMaskedLM(MODELS[name]()).eval()
+    both = model(IDS, PADDED).logits
+    torch.testing.assert_close(model(IDS[:1, :7]).logits, both[:1, :7], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model(IDS[1:]).logits, both[1:], rtol=1e-5, atol=1e-5)
+
+
 def test_no_position_that_counts_gives_no_loss_and_no_gradient(model: mlm.PerceiverIOForMaskedLM) -> None:
     loss = model(IDS, labels=torch.full_like(IDS, -100)).loss
     assert loss.item() == 0
@@ -127,6 +196,19 @@ def test_save_and_load(model: mlm.PerceiverIOForMaskedLM, tmp_path: Path) -> Non
         ({"labels": "text"}, "str"),
         ({"labels": IDS + 6}, "token ids 0 to 261"),
         ({"labels": IDS - 200}, "or -100"),
+        ({"positions": POSITIONS[0]}, r"positions must be int64 \(2, positions\), got torch.int64 \(4,\)"),
+        ({"positions": POSITIONS[..., None]}, r"positions must be .*, got torch.int64 \(2, 4, 1\)"),
+        ({"positions": POSITIONS[:1]}, r"positions must be .*, got torch.int64 \(1, 4\)"),
+        ({"positions": [[1], [2]]}, "positions must be .*, got list"),
+        ({"positions": POSITIONS[:, :0]}, "must be at least one, got none"),
+        ({"positions": POSITIONS > 1}, "positions must be .*, got torch.bool"),
+        ({"positions": torch.zeros(2, 1)}, "positions must be .*, got torch.float32"),
+        ({"positions": POSITIONS + 1}, "from 0 to .*9.*, got 1 to 10"),
+        ({"positions": POSITIONS - 1}, "got -1 to 8"),
+        (
+            {"positions": POSITIONS, "labels": IDS},
+            r"labels must be int64 token ids \(2, 4\), got .* \(2, 10\)",
+        ),
     ],
 )
 def test_bad_input(model: mlm.PerceiverIOForMaskedLM, arguments: dict[str, Any], message: str) -> None:
@@ -137,7 +219,7 @@ def test_bad_input(model: mlm.PerceiverIOForMaskedLM, arguments: dict[str, Any],
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variant": "huge"}, "no variant 'huge' of the masked language model. Known: tiny, language"),
+        ({"variant": "huge"}, "no variant 'huge' of the masked language model. Known: tiny, small, language"),
         ({"text": {"nonsense": 1}}, "nonsense"),
         ({"decoder": {"nonsense": 1}}, "nonsense"),
         ({"encoder": {"num_latents": 0}}, "num_latents"),
