@@ -25,9 +25,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> TaskCase:
     folder = tmp_path_factory.mktemp("stations")
     file = folder / "map.json"
     file.write_text(json.dumps([[0.1, -0.2, 11.5], [-0.4, 0.9, 3.0], [0.0, 0.3, 20.25]]))
+    other = folder / "other.json"
+    other.write_text(json.dumps([[0.5, 0.5, 14.0]]))
     settings = {"num_maps": 60, "batch_size": 8, "eval_batch_size": 5}
     return TaskCase(
-        task_class=my_task.WeatherStationsTask, settings=settings, inputs=[str(file)], folder=folder
+        task_class=my_task.WeatherStationsTask,
+        settings=settings,
+        inputs=[str(file), str(other)],
+        folder=folder,
     )
 
 

@@ -231,8 +231,20 @@ def _evaluate(options: argparse.Namespace) -> str:
     from perceiver_io.running.runner import evaluate
 
     recipe = parse_recipe(task.recipe_class, options.rest, values=values)
+    if run.recipe_file.is_file():
+        stored = parse_recipe(task.recipe_class, values=values)
+        if changes := _changes_of_model(recipe, stored):
+            raise ValueError(
+                f"The model is trained: {', '.join(changes)} cannot be chosen any more. Leave them out."
+            )
     metrics = evaluate(task, options.source, split=options.split, recipe=recipe)
     return _as_json(metrics) if options.json else task.describe_results(metrics)
+
+
+def _changes_of_model(recipe: TrainingRecipe, stored: TrainingRecipe) -> list[str]:
+    """Names the settings that the model was built by and that differ."""
+    names = {name.partition(".")[0] for name in recipe.changes_from(stored.settings())}
+    return sorted(names & {"model", "variant", "pretrained"})
 
 
 def _predict(options: argparse.Namespace) -> str:
@@ -383,5 +395,13 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     folder = getattr(options, "output_dir", None)
     if options.command != "train" or folder is None:
         return ""
-    command = ["perceiver-io", "train", options.task, "--output-dir", folder, "--resume"]
+    command = [*_started_as(), "train", options.task, "--output-dir", folder, "--resume"]
     return f" Go on with: {shlex.join(command)}"
+
+
+def _started_as() -> list[str]:
+    """How this process was started: as the command, or as a module that knows a task of its own."""
+    module = sys.modules["__main__"].__spec__
+    if module is None or module.name.startswith("perceiver_io."):
+        return ["perceiver-io"]
+    return ["python", "-m", module.name]

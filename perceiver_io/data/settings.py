@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["DataSettings"]
+__all__ = ["DataSettings", "SplitSettings"]
 
 
 @dataclass(kw_only=True)
-class DataSettings:
-    """What a recipe says of its data.
+class SplitSettings:
+    """How data is split.
 
     Raises:
         ValueError: A fraction is out of its range.
     """
 
-    dataset: str | None = field(
-        default=None,
-        metadata={"help": "An embedded set, a folder, or the id of a dataset on the Hugging Face hub."},
-    )
-    input_column: str | None = field(
-        default=None,
-        metadata={"help": "The dataset's column with the inputs, where the task's own name is not it."},
-    )
-    label_column: str = field(default="label", metadata={"help": "The dataset's column with the labels."})
     validation_fraction: float = field(
         default=0.1,
         metadata={
@@ -32,9 +23,6 @@ class DataSettings:
     )
     test_fraction: float = field(
         default=0.2, metadata={"help": "Part of the data to test on, where the dataset has no test set."}
-    )
-    skip_bad_files: bool = field(
-        default=False, metadata={"help": "Leave missing and corrupt files out instead of refusing them."}
     )
 
     def __post_init__(self) -> None:
@@ -47,3 +35,21 @@ class DataSettings:
             raise ValueError(
                 f"test_fraction is {self.test_fraction}, expected a fraction: more than 0, less than 1."
             )
+
+
+@dataclass(kw_only=True)
+class DataSettings(SplitSettings):
+    """Which data is read, and how it is split."""
+
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "An embedded set, a folder, or the id of a dataset on the Hugging Face hub."},
+    )
+    input_column: str | None = field(
+        default=None,
+        metadata={"help": "The dataset's column with the inputs, where the task's own name is not it."},
+    )
+    label_column: str = field(default="label", metadata={"help": "The dataset's column with the labels."})
+    skip_bad_files: bool = field(
+        default=False, metadata={"help": "Leave missing and corrupt files out instead of refusing them."}
+    )

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch.utils.data import Subset
 
-from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
 
 __all__ = ["TEST_SPLIT_SEED", "Rows", "Splits", "hold_out", "split_rows"]
@@ -70,7 +70,7 @@ class Splits:
 
 def split_rows(
     rows: Any,
-    settings: DataSettings,
+    settings: SplitSettings,
     *,
     seed: int,
     labels: Sequence[int] | None = None,

@@ -4,12 +4,13 @@
 """
 
 from perceiver_io.running.loaded_model import LoadedModel, load_model
-from perceiver_io.running.recipe import TrainingRecipe, section
+from perceiver_io.running.recipe import DatasetRecipe, TrainingRecipe, section
 from perceiver_io.running.recipe_parsing import parse_recipe, read_recipe_file, recipe_parser
 from perceiver_io.running.run_folder import RunFolder
 from perceiver_io.running.task import PredictOptions, Setup, Task, TrainableTask
 
 __all__ = [
+    "DatasetRecipe",
     "LoadedModel",
     "PredictOptions",
     "RunFolder",

@@ -44,6 +44,7 @@ def copy_weights(
     fresh: PerceiverIOPreTrainedModel,
     *,
     may_differ: tuple[str, ...] = (),
+    anew: tuple[str, ...] = (),
 ) -> list[str]:
     """Copies a model's tensors into another model of its class.
 
@@ -52,6 +53,7 @@ def copy_weights(
         fresh: The other one.
         may_differ: What the names of tensors begin with that may be missing or have another shape: they stay as they
             are.
+        anew: What the names of tensors begin with that stay as they are in any case.
 
     Returns:
         The names of the tensors that stayed.
@@ -60,8 +62,9 @@ def copy_weights(
         ValueError: Others are missing or have another shape.
     """
     have, want = trained.state_dict(), fresh.state_dict()
-    stayed = [name for name in want if name not in have or have[name].shape != want[name].shape]
-    if wrong := [name for name in stayed if not name.startswith(may_differ)]:
+    unfit = [name for name in want if name not in have or have[name].shape != want[name].shape]
+    stayed = [name for name in want if name in unfit or name.startswith(anew)]
+    if wrong := [name for name in unfit if not name.startswith((*may_differ, *anew))]:
         raise ValueError(
             f"The weights do not fit the settings: {', '.join(wrong[:5])}{' and more' if len(wrong) > 5 else ''} are "
             "missing or have other shapes. Leave the settings of the model that they belong to as they were."
@@ -86,7 +89,13 @@ def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> 
         for name, part in config.outputs.items()
         if old.outputs.get(name) != part
     )
-    stayed = copy_weights(loaded.model, model, may_differ=changed)
+    # As many classes as before may still be other ones: what a logit meant is lost then.
+    renamed = (
+        ()
+        if config.id2label == old.id2label
+        else tuple(f"perceiver.decoders.{name}.output." for name in config.outputs)
+    )
+    stayed = copy_weights(loaded.model, model, may_differ=changed, anew=renamed)
     if stayed:
         logger.warning("The outputs differ from those of %s: the last layer is trained anew.", source)
     return Setup(recipe=recipe, data=data, model=model, processor=processor)

@@ -21,9 +21,15 @@ def get_task(name: str) -> Task:
     """Returns the task of a name.
 
     Raises:
-        ValueError: Nobody registered the name.
+        ValueError: Nobody registered the name, or the class lacks something.
     """
-    task: Task = TASKS.get(name)()
+    task_class = TASKS.get(name)
+    if lacking := sorted(task_class.__abstractmethods__):
+        raise ValueError(
+            f"The task {name!r}, {task_class.__qualname__}, does not declare {', '.join(lacking)}. The page "
+            "'Write a task' of the documentation says what they are."
+        )
+    task: Task = task_class()
     return task
 
 

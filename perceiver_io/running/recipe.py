@@ -10,10 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.settings import DataSettings, SplitSettings
 from perceiver_io.running.model_settings import ModelSettings
 
-__all__ = ["TrainingRecipe", "section", "section_names"]
+__all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
 
 # What a call asks for, as opposed to what a run is made of: not written to recipe.yaml.
 _CALL_FIELDS = ("output_dir", "overwrite", "resume")
@@ -51,7 +51,7 @@ def section_names(recipe_class: type[TrainingRecipe]) -> list[str]:
 
 
 @dataclass(kw_only=True)
-class TrainingRecipe(DataSettings):
+class TrainingRecipe(SplitSettings):
     """What all tasks share of a training run; each task adds its own fields in a subclass.
 
     Raises:
@@ -64,7 +64,6 @@ class TrainingRecipe(DataSettings):
             "help": "Model to start from: a run, a folder in any layout, or a hub id; its head may be another."
         },
     )
-    variant: str | None = field(default=None, metadata={"help": "Model preset of the task."})
     model: dict[str, Any] = section(
         "Settings of the model that differ from the preset's: encoder, packing, shared_attention, inputs.NAME and "
         "outputs.NAME, each as its own Config has them, for example --model.encoder.num-latents 32."
@@ -242,6 +241,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+@dataclass(kw_only=True)
+class DatasetRecipe(TrainingRecipe, DataSettings):
+    """The recipe of a task that reads a dataset which the user names."""
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

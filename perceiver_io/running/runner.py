@@ -67,7 +67,7 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
     with args.main_process_first(desc="loading the data"):
         data = task.data(recipe)
     if data.validation is None and has_validation:
-        raise ValueError(f"The dataset {recipe.dataset} has no validation set. Pass --validation-fraction 0.")
+        raise ValueError("The data has no validation set. Pass --validation-fraction 0.")
     setup = build(task, recipe, data)
     if args.metric_for_best_model is not None:
         args.greater_is_better = whether_higher_is_better(recipe.best_metric, task.measures(setup))
@@ -122,7 +122,7 @@ def evaluate(
     names = loaded.model.config.id2label
     if data.class_names and names is not None and list(data.class_names) != [names[i] for i in sorted(names)]:
         raise ValueError(
-            f"The dataset {recipe.dataset} has the classes {list(data.class_names)}, the model "
+            f"The data has the classes {list(data.class_names)}, the model "
             f"{list(names.values())}: the data changed since the training."
         )
     values = evaluate_rows(task, setup, rows)

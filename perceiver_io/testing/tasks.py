@@ -126,7 +126,7 @@ def check_evaluate(case: TaskCase) -> None:
 
 
 def check_predict(case: TaskCase) -> None:
-    """Predictions of a saved model are JSON and can be described, and its attention can be drawn."""
+    """Predictions are JSON, can be described, and are the same alone as together; the attention can be drawn."""
     task = case.task_class()
     results = predict(task, case.run, case.inputs)
     assert results, "predict gives no results."
@@ -138,6 +138,13 @@ def check_predict(case: TaskCase) -> None:
         assert task.describe_prediction(result).strip(), (
             f"describe_prediction says nothing of {result!r:.200}."
         )
+    if len(results) == len(case.inputs):
+        for one, together in zip(case.inputs, results, strict=True):
+            (alone,) = predict(task, case.run, [one])
+            assert _near(alone, together), (
+                f"The prediction of {one!r:.80} is {alone!r:.200} alone and {together!r:.200} beside others: does "
+                "padding change something, the positions for example?"
+            )
     picture = case.folder / "maps.png"
     attention(task, case.run, case.inputs[:1], picture)
     assert picture.stat().st_size, "The picture of the attention is empty."
@@ -179,8 +186,19 @@ def check_processes(case: TaskCase) -> None:
             if "loss" in name:
                 assert math.isclose(value, second[name], rel_tol=case.tolerance, abs_tol=1e-6), (
                     f"At step {first['step']} {name} is {value} in one process and {second[name]} in two: is `weight` "
-                    "the number of things that the loss is the mean of, and is nothing random?"
+                    "the number of things that the loss is the mean of, is nothing random, does padding change nothing?"
                 )
+
+
+def _near(first: Any, second: Any) -> bool:
+    """Whether two JSON values are the same, numbers up to rounding."""
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-3, abs_tol=1e-5)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(_near(first[name], second[name]) for name in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_near, first, second))
+    return bool(first == second)
 
 
 def _train_in_process(rank: int, task_class: type[TrainableTask], recipe: TrainingRecipe, port: int) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from perceiver_io.running import TrainingRecipe, section
+from perceiver_io.running import DatasetRecipe, section
 from perceiver_io.tasks.image_classification.augmentation import Augmentation, augmentation_preset
 from perceiver_io.tasks.image_classification.presets import VARIANTS
 
@@ -14,7 +14,7 @@ __all__ = ["ImageClassificationRecipe"]
 
 
 @dataclass(kw_only=True)
-class ImageClassificationRecipe(TrainingRecipe):
+class ImageClassificationRecipe(DatasetRecipe):
     """What an image classifier is trained on, and how.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from perceiver_io.running import TrainingRecipe
+from perceiver_io.running import DatasetRecipe
 from perceiver_io.tasks.masked_language_modeling.presets import VARIANTS
 
 __all__ = ["MaskedLanguageModelingRecipe"]
@@ -13,7 +13,7 @@ _FINE_TUNED_LENGTH = 512
 
 
 @dataclass(kw_only=True)
-class MaskedLanguageModelingRecipe(TrainingRecipe):
+class MaskedLanguageModelingRecipe(DatasetRecipe):
     """What a masked language model is trained on, and how; by default a small new one, for some minutes.
 
     Raises:

@@ -95,26 +95,6 @@ class MaskedLanguageModelingTask(TrainableTask):
         assert recipe.max_length is not None
         return PerceiverTokenizer(model_max_length=recipe.max_length)
 
-    def fine_tuned(
-        self,
-        config: PerceiverIOConfig,
-        processor: PerceiverTokenizer,
-        recipe: MaskedLanguageModelingRecipe,
-        data: Splits,
-    ) -> tuple[PerceiverIOConfig, PerceiverTokenizer]:
-        """Returns what the trained model has, if it takes the windows.
-
-        Raises:
-            ValueError: The windows are longer than the model's texts.
-        """
-        longest = getattr(config.inputs[TEXT], "max_length", None)
-        if longest is not None and recipe.max_length is not None and recipe.max_length > longest:
-            raise ValueError(
-                f"max_length is {recipe.max_length}, the model of {recipe.pretrained} takes {longest}. Choose "
-                "--max-length up to that."
-            )
-        return config, processor
-
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns what hides bytes; in an evaluation the same ones each time."""
         recipe = setup.recipe

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from perceiver_io.data import Splits
-from perceiver_io.running import Setup
+from perceiver_io.running import LoadedModel, Setup
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks.classification import ClassPredictOptions
 from perceiver_io.tasks.classification.report import per_class_report
@@ -104,19 +106,32 @@ def test_a_class_for_nearly_every_sample() -> None:
     assert report["59"]["recall"] == 1 and report["60"]["samples"] == 0
 
 
-def test_the_most_probable_classes_come_first() -> None:
+def test_the_most_probable_classes_come_first(tmp_path: Path) -> None:
     model = ic.PerceiverIOForImageClassification(
         ic.config(variant="tiny", size=(8, 8), image_channels=1, class_names=["a", "b", "c"])
-    )
-    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 0.0, 0.0]])
-    found = ImageClassificationTask().most_probable(model, logits, top_k=2)
-    exp = np.exp([0.0, 2.0, 1.0])
-    assert [one["label"] for one in found[0]] == ["b", "c"]
-    assert [one["probability"] for one in found[0]] == pytest.approx([exp[1] / exp.sum(), exp[2] / exp.sum()])
-    assert found[1][0]["label"] == "a"
-    assert [len(row) for row in ImageClassificationTask().most_probable(model, logits, top_k=9)] == [3, 3]
+    ).eval()
+    processor = ic.PerceiverIOImageProcessor(size=(8, 8), num_channels=1)
+    loaded = LoadedModel(model=model, processor=processor, source="here")
+    files = []
+    for level in (0, 200):
+        files.append(str(tmp_path / f"{level}.png"))
+        Image.new("L", (8, 8), level).save(files[-1])
+    task = ImageClassificationTask()
+    with torch.no_grad():
+        logits = (
+            model(processor([Image.open(file) for file in files])["pixel_values"]).logits.double().numpy()
+        )
+    for row, found in zip(logits, task.predict(loaded, files, ClassPredictOptions(top_k=2)), strict=True):
+        exp, order = np.exp(row), np.argsort(-row)
+        assert [one["label"] for one in found["labels"]] == ["abc"[index] for index in order[:2]]
+        expected = (exp / exp.sum())[order[:2]]
+        assert [one["probability"] for one in found["labels"]] == pytest.approx(list(expected), rel=1e-5)
+    (most,) = task.predict(loaded, files[:1], ClassPredictOptions(top_k=9))
+    assert len(most["labels"]) == 3
+    with torch.no_grad():
+        model.perceiver.decoders["label"].output.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="not numbers: its weights are damaged"):
-        ImageClassificationTask().most_probable(model, logits * float("nan"), top_k=1)
+        task.predict(loaded, files, ClassPredictOptions())
 
 
 @pytest.mark.parametrize("top_k", [0, -1])
