@@ -53,6 +53,7 @@ docs: $(READY) ## Build the documentation into site/
 
 bench: $(READY) ## Time the models beside their peers (well over an hour)
 	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/masked_language_modeling.py
 	$(BIN)/python benchmarks/published.py
 	$(BIN)/python benchmarks/decoding.py
 

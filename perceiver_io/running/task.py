@@ -26,6 +26,7 @@ Batch = Mapping[str, Any]
 Collate = Callable[[Sequence[Any]], Batch]
 Drawing = Callable[[Path], None]
 Layout = Literal["perceiver-io", "transformers"]
+OURS: Layout = "perceiver-io"
 
 
 @dataclass(kw_only=True)
@@ -114,12 +115,7 @@ class Task(ABC):
         return None
 
     def save_processor(  # noqa: B027 - nothing by default
-        self,
-        model: PerceiverIOPreTrainedModel,
-        folder: str | Path,
-        *,
-        source: str | Path | None = None,
-        layout: Layout = "perceiver-io",
+        self, model: Any, folder: str | Path, *, source: str | Path | None = None, layout: Layout = OURS
     ) -> None:
         """Writes what a model needs beside its weights: an image processor, a tokenizer. Nothing by default.
 

@@ -5,21 +5,20 @@ Shape legend: B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
 __all__ = ["PerceiverIOForClassification", "check_class_labels"]
 
 
-class PerceiverIOForClassification(PerceiverIOPreTrainedModel):
+class PerceiverIOForClassification(SingleOutputModel):
     """A Perceiver IO with any inputs, whose one output is a class.
 
     Args:
@@ -31,27 +30,27 @@ class PerceiverIOForClassification(PerceiverIOPreTrainedModel):
     """
 
     def __init__(self, config: PerceiverIOConfig) -> None:
-        parts = list(config.outputs.values())
-        if len(parts) != 1 or not isinstance(
-            parts[0], (ClassificationDecoder.Config, PooledClassificationDecoder.Config)
-        ):
-            raise ValueError(
-                "A classifier has one output, of a ClassificationDecoder or PooledClassificationDecoder, got "
-                f"{ {name: type(part).__qualname__ for name, part in config.outputs.items()} }."
-            )
-        num_classes = parts[0].num_classes
-        if config.id2label is None:
-            config.num_labels = num_classes
-        elif len(config.id2label) != num_classes:
-            raise ValueError(
-                f"The configuration names {len(config.id2label)} classes in id2label, its decoder has "
-                f"{num_classes}."
-            )
+        for part in config.outputs.values():
+            if not isinstance(part, (ClassificationDecoder.Config, PooledClassificationDecoder.Config)):
+                raise ValueError(
+                    "The output of a classifier is a ClassificationDecoder.Config or a "
+                    f"PooledClassificationDecoder.Config, got {type(part).__qualname__}."
+                )
+            if config.id2label is None:
+                config.num_labels = part.num_classes
+            elif len(config.id2label) != part.num_classes:
+                raise ValueError(
+                    f"The configuration names {len(config.id2label)} classes in id2label, its decoder has "
+                    f"{part.num_classes}."
+                )
         super().__init__(config)
-        self.num_classes = num_classes
-        self.perceiver = PerceiverIO(config)
-        self.output_name = next(iter(config.outputs))
-        self.post_init()
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        part = self.config.outputs[self.output_name]
+        assert isinstance(part, (ClassificationDecoder.Config, PooledClassificationDecoder.Config))
+        return part.num_classes
 
     def forward(
         self,
@@ -78,22 +77,6 @@ class PerceiverIOForClassification(PerceiverIOPreTrainedModel):
             check_class_labels(labels, batch_size=logits_BK.shape[0], num_classes=self.num_classes)
             loss = torch.nn.functional.cross_entropy(logits_BK, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits_BK)
-
-    def attention_maps(
-        self,
-        inputs: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] | None = None,
-        *,
-        latents: Iterable[int] | None = None,
-    ) -> list[AttentionMap]:
-        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
-
-        Args:
-            inputs: As `forward`.
-            masks: As `forward`.
-            latents: Indices of the latents that are wanted; all if None.
-        """
-        return self.perceiver.attention_maps(inputs, masks, latents=latents)
 
 
 def check_class_labels(labels: Tensor, *, batch_size: int, num_classes: int) -> None:

@@ -15,11 +15,10 @@ from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
 from perceiver_io.media.images import open_image
-from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
-from perceiver_io.running.task import Batch, Collate, Layout
+from perceiver_io.running.task import OURS, Batch, Collate, Layout
 from perceiver_io.tasks.classification import ClassificationTask
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
 from perceiver_io.tasks.image_classification.data import EMBEDDED, IMAGES
@@ -118,12 +117,7 @@ class ImageClassificationTask(ClassificationTask):
         return from_published_settings(settings)
 
     def save_processor(
-        self,
-        model: PerceiverIOPreTrainedModel,
-        folder: str | Path,
-        *,
-        source: str | Path | None = None,
-        layout: Layout = "perceiver-io",
+        self, model: Any, folder: str | Path, *, source: str | Path | None = None, layout: Layout = OURS
     ) -> None:
         """Writes preprocessor_config.json: the source's, or the one that the published models were evaluated with.
 

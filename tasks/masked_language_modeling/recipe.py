@@ -40,12 +40,12 @@ class MaskedLanguageModelingRecipe(DatasetRecipe):
     whole_words: bool = field(
         default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
     )
-    max_steps: int | None = 7000
+    max_steps: int | None = 5500
     batch_size: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     beta2: float = 0.98
-    evaluate_every: int | None = 1750
+    evaluate_every: int | None = 1375
     log_every: int = 100
     best_metric: str = field(
         default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}

@@ -16,12 +16,11 @@ from transformers import PerceiverTokenizer
 from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_texts
-from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
 from perceiver_io.running.measures import mean_metric
-from perceiver_io.running.task import Batch, Collate, Drawing, Layout
+from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout
 from perceiver_io.tasks.masked_language_modeling.data import EMBEDDED
 from perceiver_io.tasks.masked_language_modeling.masking import MaskingCollator
 from perceiver_io.tasks.masked_language_modeling.model import IGNORED, TEXT, PerceiverIOForMaskedLM
@@ -184,12 +183,7 @@ class MaskedLanguageModelingTask(TrainableTask):
         return tokenizer
 
     def save_processor(
-        self,
-        model: PerceiverIOPreTrainedModel,
-        folder: str | Path,
-        *,
-        source: str | Path | None = None,
-        layout: Layout = "perceiver-io",
+        self, model: Any, folder: str | Path, *, source: str | Path | None = None, layout: Layout = OURS
     ) -> None:
         """Writes the tokenizer, which is the same in all layouts.
 

@@ -12,15 +12,7 @@ from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
-from perceiver_io.published.fields import (
-    activation,
-    check_same,
-    encoder_config,
-    encoder_fields,
-    image_size,
-    label_fields,
-    query_qk_channels,
-)
+from perceiver_io.published import fields as published_fields
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.query_attention import QueryAttentionConfig, SharedAttentionConfig
 from perceiver_io.tasks.multimodal_autoencoding.model import (
@@ -42,14 +34,14 @@ _PATCH = 4
 
 def _read(fields: Mapping[str, Any]) -> PerceiverIOConfig:
     """Returns what the class computes; coordinates are those that it decodes subsets of points with."""
-    height, width = image_size(fields)
+    height, width = published_fields.image_size(fields)
     num_frames, samples_per_patch = fields["num_frames"], fields["samples_per_patch"]
     num_samples = num_frames * fields["audio_samples_per_frame"]
     num_classes = len(fields["id2label"])
     resolution = (num_frames, height, width)
     label_channels = fields["_label_trainable_num_channels"]
     query_channels = 2 + max(3 * (2 * _IMAGE_BANDS + 1), 2 * _AUDIO_BANDS + 1, label_channels)
-    encoder = encoder_config(fields)
+    encoder = published_fields.encoder_config(fields)
     return PerceiverIOConfig(
         inputs={
             IMAGE: VideoAdapter.Config(
@@ -93,9 +85,9 @@ def _read(fields: Mapping[str, Any]) -> PerceiverIOConfig:
             outputs=_NAMES,
             output_channels=fields["output_num_channels"],
             min_padding=2,
-            qk_channels=query_qk_channels(fields, query_channels=query_channels),
+            qk_channels=published_fields.query_qk_channels(fields, query_channels=query_channels),
             use_query_residual=False,
-            activation=activation(fields),
+            activation=published_fields.activation(fields),
             attention_dropout=encoder.attention_dropout,
         ),
         id2label=fields["id2label"],
@@ -124,7 +116,7 @@ def _to_transformers(config: PerceiverIOConfig) -> dict[str, Any]:
         )
     _, height, width = image.max_resolution or image.grid(image.size)
     fields = {
-        **encoder_fields(config.encoder),
+        **published_fields.encoder_fields(config.encoder),
         "architectures": [_CLASS],
         "num_frames": image.size[0],
         "image_size": height if height == width else [height, width],
@@ -133,9 +125,9 @@ def _to_transformers(config: PerceiverIOConfig) -> dict[str, Any]:
         "output_shape": [1, *(frames.grid or image.size)],
         "output_num_channels": shared.output_channels,
         "_label_trainable_num_channels": label.query_channels or config.encoder.latent_channels,
-        **label_fields(config, num_classes=label.num_classes),
+        **published_fields.label_fields(config, num_classes=label.num_classes),
     }
-    check_same(_resolved(config), _resolved(_read(fields)), architecture=_CLASS)
+    published_fields.check_same(_resolved(config), _resolved(_read(fields)), architecture=_CLASS)
     return fields
 
 
