@@ -182,10 +182,9 @@ def check_prediction(arguments: list[str], options: argparse.Namespace) -> None:
     raise AssertionError((arguments, problems))
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+# The changelog names flags that are gone.
+@pytest.mark.parametrize("path", [path for path in TEXTS if path.name != "CHANGELOG.md"], ids=name_of)
 def test_flags_exist(path: Path) -> None:
-    if path.name == "CHANGELOG.md":  # it names flags that are gone
-        return
     commands_of_ours = _parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     known = {
         flag

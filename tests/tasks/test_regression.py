@@ -35,12 +35,12 @@ class Sums(RegressionTask):
             outputs={"sum": pio.RegressionDecoder.Config()},
         )
 
-    def collate(self, rows: Sequence[torch.Tensor]) -> dict[str, Any]:
+    def collate(self, rows: Sequence[torch.Tensor], processor: Any) -> dict[str, Any]:
         tokens = torch.stack(list(rows))
         return {"inputs": {"text": tokens}, "labels": tokens.sum(dim=1).float()}
 
     def read(self, file: str) -> torch.Tensor:
-        raise NotImplementedError
+        raise ValueError(file)
 
 
 def test_rows_to_draw_are_predicted_in_batches_of_an_evaluation(
