@@ -3,7 +3,7 @@
 from perceiver_io.data.content import Content
 from perceiver_io.data.labelled import read_labelled
 from perceiver_io.data.splits import Rows, Splits, hold_out, split_rows
-from perceiver_io.data.texts import ByteWindows, read_texts
+from perceiver_io.data.texts import ByteWindows, read_texts, standard_library
 
 __all__ = [
     "ByteWindows",
@@ -14,4 +14,5 @@ __all__ = [
     "read_labelled",
     "read_texts",
     "split_rows",
+    "standard_library",
 ]

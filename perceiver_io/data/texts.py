@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from perceiver_io.data.sources import files_of, holds_tables, load_dataset, name
 from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out
 from perceiver_io.extras import require
 
-__all__ = ["ByteWindows", "read_texts"]
+__all__ = ["ByteWindows", "read_texts", "standard_library"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ class ByteWindows(Sequence[NDArray[np.uint8]]):
     def __getitem__(self, index: Any) -> Any:
         number, start = self.places[index]
         return self.documents[number][start : start + self.length + self.margin]
+
+
+def standard_library() -> list[bytes]:
+    """Returns the source of Python's own modules that are single files, sorted by name: a corpus without a download."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    return _read([str(file) for file in files], skip=True)
 
 
 def read_texts(

@@ -1,5 +1,6 @@
 """The one runner: trains, evaluates, resumes and writes what a task declares.
 
+from perceiver_io.running.find_task import get_task
 from perceiver_io.running.runner import evaluate, predict, train
 
 task = get_task("image-classification")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from perceiver_io.presets import variant_parts
 from perceiver_io.running import DatasetRecipe
 from perceiver_io.tasks.masked_language_modeling.presets import VARIANTS
 
@@ -40,12 +41,12 @@ class MaskedLanguageModelingRecipe(DatasetRecipe):
     whole_words: bool = field(
         default=False, metadata={"help": "Hide words, with the space before them, instead of single bytes."}
     )
-    max_steps: int | None = 5500
+    max_steps: int | None = 5000
     batch_size: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     beta2: float = 0.98
-    evaluate_every: int | None = 1375
+    evaluate_every: int | None = 1250
     log_every: int = 100
     best_metric: str = field(
         default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
@@ -62,12 +63,10 @@ class MaskedLanguageModelingRecipe(DatasetRecipe):
             raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
         if self.pretrained is None:
             self.variant = self.variant or "small"
-            if self.variant not in VARIANTS:
-                raise ValueError(
-                    f"There is no variant {self.variant!r} of the masked language model. Known: {', '.join(VARIANTS)}."
-                )
-        if self.max_length is None:
-            preset = None if self.variant is None else VARIANTS[self.variant]()[0]
-            self.max_length = _FINE_TUNED_LENGTH if preset is None else preset["max_length"]
+            text, _, _ = variant_parts(VARIANTS, self.variant, of="masked language model")
+            self.max_length = text["max_length"] if self.max_length is None else self.max_length
+        elif self.max_length is None:
+            self.max_length = _FINE_TUNED_LENGTH
+        assert self.max_length is not None
         if self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length}, expected 3 or more: [CLS], a byte, [SEP].")

@@ -15,13 +15,12 @@ from transformers import PerceiverTokenizer
 
 from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.data import Splits, read_texts
+from perceiver_io.data import Splits, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout
-from perceiver_io.tasks.masked_language_modeling.data import EMBEDDED
 from perceiver_io.tasks.masked_language_modeling.masking import MaskingCollator
 from perceiver_io.tasks.masked_language_modeling.model import IGNORED, TEXT, PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.pipeline import FillMaskPipeline
@@ -58,7 +57,9 @@ class MaskedLanguageModelingTask(TrainableTask):
     def data(self, recipe: MaskedLanguageModelingRecipe) -> Splits:
         """Reads texts, and cuts them in windows."""
         assert recipe.max_length is not None
-        return read_texts(recipe, length=recipe.max_length - 2, seed=recipe.seed, embedded=EMBEDDED)
+        return read_texts(
+            recipe, length=recipe.max_length - 2, seed=recipe.seed, embedded={"stdlib": standard_library}
+        )
 
     def config(self, recipe: MaskedLanguageModelingRecipe, data: Splits) -> PerceiverIOConfig:
         """Returns the preset's configuration, with the recipe's settings."""

@@ -17,8 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from perceiver_io.data import Splits, read_texts
 from perceiver_io.data.settings import DataSettings
-from perceiver_io.data.texts import ByteWindows
-from perceiver_io.tasks.masked_language_modeling.data import EMBEDDED
+from perceiver_io.data.texts import ByteWindows, standard_library
 
 SPLITS = ("train", "validation", "test")
 
@@ -104,7 +103,7 @@ def test_windows_are_bytes_and_end_with_their_document() -> None:
 
 
 def test_the_standard_library_needs_no_download() -> None:
-    texts = EMBEDDED["stdlib"]()
+    texts = standard_library()
     assert len(texts) > 100 and sum(map(len, texts)) > 10**6
     assert Path(ast.__file__).read_bytes() in texts
     for text in texts:
