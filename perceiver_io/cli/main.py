@@ -223,9 +223,7 @@ def _evaluate(options: argparse.Namespace) -> str:
     run = RunFolder(options.source)
     if not run.recipe_file.is_file() and not options.rest:
         run.recipe()  # says what is missing; a model that is no run's needs flags that say the data
-    task = _trainable(
-        find_task(options.source) if options.task is None else get_task(options.task), "evaluate"
-    )
+    task = _trainable(_task_of(options.source, options), "evaluate")
     values = run.recipe() if run.recipe_file.is_file() else {"pretrained": options.source}
     values.pop("task", None)
     from perceiver_io.running.runner import evaluate
@@ -258,7 +256,7 @@ def _predict(options: argparse.Namespace) -> str:
                 f"{text}Flags: perceiver-io predict MODEL --help, or: perceiver-io predict --task TASK --help"
             )
         raise ValueError(f"Which model? {usage}; flags of the task come after MODEL.")
-    task = find_task(source or "") if options.task is None else get_task(options.task)
+    task = _task_of(source or "", options)
     parser = predict_parser(task, usage=usage.replace("INPUT", task.input_metavar))
     if options.help:
         return parser.format_help().rstrip()
@@ -275,7 +273,7 @@ def _predict(options: argparse.Namespace) -> str:
 
 def _attention(options: argparse.Namespace) -> str:
     check_source(options.source)
-    task = find_task(options.source) if options.task is None else get_task(options.task)
+    task = _task_of(options.source, options)
     from perceiver_io.running.runner import attention
 
     attention(task, options.source, options.inputs, options.output, latents=options.latents)
@@ -353,6 +351,11 @@ def _model(folder: str) -> dict[str, Any]:
         scalars = {name: value for name, value in run.metrics().items() if isinstance(value, (int, float))}
         content["results"] = scalars
     return content
+
+
+def _task_of(source: str, options: argparse.Namespace) -> Task:
+    """The task that --task names, or else that of the model."""
+    return find_task(source) if options.task is None else get_task(options.task)
 
 
 def _trainable(task: Task, command: str) -> TrainableTask:

@@ -2,13 +2,12 @@
 
 from perceiver_io.data.content import Content
 from perceiver_io.data.labelled import read_labelled
-from perceiver_io.data.splits import Rows, Splits, hold_out, split_rows
+from perceiver_io.data.splits import Splits, hold_out, split_rows
 from perceiver_io.data.texts import ByteWindows, read_texts, standard_library
 
 __all__ = [
     "ByteWindows",
     "Content",
-    "Rows",
     "Splits",
     "hold_out",
     "read_labelled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Subset
@@ -13,23 +13,17 @@ from torch.utils.data import Subset
 from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
 
-__all__ = ["TEST_SPLIT_SEED", "Rows", "Splits", "hold_out", "split_rows"]
+__all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "split_rows"]
 
 TEST_SPLIT_SEED = 0
 """A test set that is taken out of the training set is the same whatever the run's seed is."""
 
 
-class Rows(Protocol):
-    """Rows by index: a `datasets.Dataset`, a list, any map-style dataset."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Splits:
     """What to learn from, what to choose the best checkpoint by, and what to be judged by.
+
+    Rows are anything with a length and an index: a `datasets.Dataset`, a list, any map-style dataset.
 
     Attributes:
         train: Training set.

@@ -20,7 +20,7 @@ from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.confusion import draw_confusion
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.row_task import RowTask
-from perceiver_io.running.task import Batch, Drawing
+from perceiver_io.running.task import Drawing
 from perceiver_io.tasks.classification.model import PerceiverIOForClassification
 from perceiver_io.tasks.classification.report import per_class_report
 
@@ -85,11 +85,6 @@ class ClassificationTask(RowTask):
             "per_class": per_class_report(confusion, setup.data.class_names),
             "confusion": confusion.tolist(),
         }
-
-    def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
-        """Compares the logits of a batch with its labels."""
-        for metric in measures.values():
-            metric.update(output.logits.float(), batch["labels"])
 
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
         """The confusion matrix, and what the latents attend to in a test sample."""
