@@ -7,6 +7,7 @@ it. The configuration holds plain values only, so that it can be written as JSON
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ class ComponentConfig:
     """Base of all component configurations.
 
     Fields may be bool, int, float, str, None, literals, tuples of these, and unions of them. Every field is
-    checked against its annotation when a configuration is made; lists (as JSON has them) become tuples.
+    checked against its annotation when a configuration is made; lists (as JSON has them) become tuples. Floats are
+    finite.
     Subclasses that check more call ``super().__post_init__()`` first.
 
     Raises:
@@ -76,14 +78,14 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     """Returns the value as its annotation wants it (a list as a tuple, an int as a float where floats go)."""
     matched, result = _match(value, hint)
     if not matched:
-        raise ValueError(f"{where} must be {_hint_name(hint)}, got {value!r}.")
+        raise ValueError(f"{where} must be {_hint_name(hint)}, got {value!r:.200}.")
     return result
 
 
 def _match(value: Any, hint: Any) -> tuple[bool, Any]:
     origin = typing.get_origin(hint)
     if origin is Literal:
-        return value in typing.get_args(hint), value
+        return any(type(option) is type(value) and option == value for option in typing.get_args(hint)), value
     if origin in (typing.Union, types.UnionType):
         for option in typing.get_args(hint):
             matched, result = _match(value, option)
@@ -102,10 +104,11 @@ def _match(value: Any, hint: Any) -> tuple[bool, Any]:
         return all(matched for matched, _ in items), tuple(item for _, item in items)
     if hint is types.NoneType:
         return value is None, value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
-    if hint is int and isinstance(value, bool):
-        return False, value
+    if isinstance(value, bool):
+        return hint is bool, value
+    if hint is float and isinstance(value, (int, float)):
+        fits = abs(value) <= sys.float_info.max  # neither infinite nor NaN
+        return fits, float(value) if fits else value
     return isinstance(value, hint), value
 
 

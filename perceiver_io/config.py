@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.component import ComponentConfig, ConfigT
+from perceiver_io.config_json import (
+    BASE_FIELDS,
+    FORMAT_VERSION,
+    check_keys,
+    class_names,
+    given_dtype,
+    is_known,
+    read_json_object,
+)
 from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import ADAPTERS, DECODERS, ComponentRegistry
 
-__all__ = ["FORMAT_VERSION", "PerceiverIOConfig"]
+__all__ = ["LABEL_OPTIONS", "PerceiverIOConfig"]
 
-FORMAT_VERSION = 1
+LABEL_OPTIONS = ("num_labels", "id2label", "label2id")
+"""What `PerceiverIOConfig.with_labels` takes, wherever a model or its configuration is loaded."""
 
-_BASE_FIELDS = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-# What `PreTrainedConfig` writes besides its fields; none of it matters to a Perceiver.
-_BASE_EXTRAS = {
-    "model_type",
-    "output_attentions",
-    "_name_or_path",
-    "_attn_implementation",
-    "_experts_implementation",
-}
-_PARTS = {"inputs", "encoder", "outputs"}
-_OPTIONAL_PARTS = {"packing", "shared_attention"}
-_KNOWN_KEYS = _PARTS | _OPTIONAL_PARTS | {"format_version"} | _BASE_FIELDS | _BASE_EXTRAS
+# The fields of configurations that say how many numbers an output has for each sample.
+_COUNTS = ("num_classes", "num_outputs")
+# More layers than any model has: a file could ask for billions, and each is a module that is built before it is used.
+_MOST_LAYERS = 10_000
+_MOST_CLASSES = 10_000_000
 
 
 class PerceiverIOConfig(PreTrainedConfig):
@@ -81,6 +84,7 @@ class PerceiverIOConfig(PreTrainedConfig):
                 raise ValueError(f"The name {name!r} is taken by torch.nn.ModuleDict: choose another.")
         if not isinstance(encoder, EncoderConfig):
             raise ValueError(f"encoder must be an EncoderConfig, got {type(encoder).__name__}.")
+        _check_depth(encoder)
         self.format_version = FORMAT_VERSION
         self._adapters = ADAPTERS.extended(adapters or {})
         self._decoders = DECODERS.extended(decoders or {})
@@ -96,9 +100,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         self._check_names()
         for field in dataclasses.fields(PreTrainedConfig):
             setattr(self, field.name, field.default)
-        self.id2label = (
-            None if id2label is None else {int(index): str(label) for index, label in id2label.items()}
-        )
+        self.id2label = None if id2label is None else class_names(id2label)
         if label2id is None and self.id2label is not None:
             label2id = {label: index for index, label in self.id2label.items()}
         self.label2id = None if label2id is None else dict(label2id)
@@ -140,6 +142,79 @@ class PerceiverIOConfig(PreTrainedConfig):
         classes = {"adapters": self._adapters.classes(), "decoders": self._decoders.classes()}
         return PerceiverIOConfig(**{**arguments, **classes, **changes})
 
+    def with_labels(
+        self,
+        *,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+    ) -> PerceiverIOConfig:
+        """Returns a configuration with other classes, or another number of them, for a head that is trained anew.
+
+        What they are classes of is the one output that has `num_classes`; an input of its name that has them too gets
+        as many. Of an output that has `num_outputs` instead, a regression's, it is the number of these.
+
+        Args:
+            num_labels: Their number; that of the names if None.
+            id2label: Their names by index; if None, by `label2id`, or they stay if their number does.
+            label2id: Indices by class name; follows from `id2label` if None.
+
+        Raises:
+            ValueError: The numbers disagree, or there is not one output that they could be about.
+        """
+        if id2label is None and label2id is not None:
+            id2label = {index: label for label, index in label2id.items()}
+        names = None if id2label is None else class_names(id2label)
+        count = num_labels if names is None else len(names)
+        if num_labels not in (None, count):
+            raise ValueError(f"num_labels is {num_labels}, but there are names for {count} classes.")
+        counts = {
+            name: field for name, part in self.outputs.items() for field in _COUNTS if hasattr(part, field)
+        }
+        if len(counts) != 1:
+            raise ValueError(
+                "num_labels, id2label and label2id are about the one output that has classes, or numbers, for each "
+                f"sample. Of the outputs {list(self.outputs)}, {len(counts)} have them: pass a config with other parts."
+            )
+        ((output, field),) = counts.items()
+        if names is not None and field != "num_classes":
+            raise ValueError(f"The numbers of the output {output!r} have no names: pass num_labels alone.")
+        if names is None and self.id2label is not None and len(self.id2label) == count:
+            names = class_names(self.id2label)
+        inputs, outputs = (
+            {
+                name: dataclasses.replace(part, **{field: count})
+                if name == output and hasattr(part, field)
+                else part
+                for name, part in parts.items()
+            }
+            for parts in (self.inputs, self.outputs)
+        )
+        labelled = self.replaced(inputs=inputs, outputs=outputs, id2label=names, label2id=label2id)
+        for name in BASE_FIELDS - {"id2label", "label2id"}:
+            setattr(labelled, name, getattr(self, name))
+        if field == "num_classes":
+            labelled.name_classes(getattr(outputs[output], field))
+        return labelled
+
+    def name_classes(self, num_classes: int) -> None:
+        """Makes sure that each class has a name: LABEL_0, LABEL_1, and so on if they have none.
+
+        Args:
+            num_classes: How many there are.
+
+        Raises:
+            ValueError: There are names, but not as many; or more classes than anybody has names for.
+        """
+        if self.id2label is None:
+            if num_classes > _MOST_CLASSES:  # a file may ask for any number
+                raise ValueError(f"At most {_MOST_CLASSES:,} classes can have names, got {num_classes:,}.")
+            self.num_labels = num_classes
+        elif len(self.id2label) != num_classes:
+            raise ValueError(
+                f"The configuration names {len(self.id2label)} classes in id2label, its decoder has {num_classes}."
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; each component's dictionary names its class as `type`."""
         components = ("inputs", "encoder", "outputs", "packing", "shared_attention", "_adapters", "_decoders")
@@ -149,7 +224,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         finally:
             self.__dict__.update(kept)
         # Others leave their own marks on a configuration (a Trainer, `use_cache`): they are none of its settings.
-        values = {name: value for name, value in values.items() if name in _KNOWN_KEYS}
+        values = {name: value for name, value in values.items() if is_known(name)}
         values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
         values["encoder"] = self.encoder.to_dict()
         values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
@@ -164,18 +239,51 @@ class PerceiverIOConfig(PreTrainedConfig):
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Reads a folder's (or hub id's) config.json, strictly.
+
+        Args:
+            pretrained_model_name_or_path: The folder or id.
+            *args: As `transformers.PreTrainedConfig.from_pretrained`.
+            **kwargs: The same, and those of `from_dict`.
+
+        Raises:
+            ValueError: The file is no JSON object, or no configuration of ours.
+            OSError: There is no such folder, id or file, or it is no JSON.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except ValueError as error:
+            raise ValueError(
+                f"The config.json of {pretrained_model_name_or_path} cannot be used. {error}"
+            ) from error
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        """What the base class reads a file with."""
+        values: dict[str, Any] = cls._decode_special_floats(read_json_object(json_file))
+        if "configuration_files" in values:  # the base class would go on with one that this names
+            raise ValueError(
+                f"{json_file} names other files under 'configuration_files', which is not supported."
+            )
+        return values
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Builds a configuration from what `to_dict` returned, strictly.
 
         Args:
             config_dict: JSON values.
             **kwargs: As `transformers.PreTrainedConfig.from_dict`; besides, `adapters` and `decoders` as this class
-                takes them.
+                takes them, and `num_labels`, `id2label` and `label2id` as `with_labels` does.
 
         Raises:
-            ValueError: A key or a component's `type` is unknown, or the format is newer than this version.
+            ValueError: A key or a component's `type` is unknown, a value is of a wrong type, or the format is newer
+                than this version.
         """
-        _check_keys(config_dict, model_type=cls.model_type)
+        check_keys(config_dict, model_type=cls.model_type)
         adapters = kwargs.pop("adapters", None)
         decoders = kwargs.pop("decoders", None)
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
@@ -192,18 +300,20 @@ class PerceiverIOConfig(PreTrainedConfig):
             adapters=adapters,
             decoders=decoders,
         )
-        for name in _BASE_FIELDS - {"id2label", "label2id"}:
+        for name in BASE_FIELDS - {"id2label", "label2id"}:
             if config_dict.get(name) is not None:
                 setattr(config, name, config_dict[name])
-        if isinstance(config.dtype, str):
-            config.dtype = getattr(torch, config.dtype)
+        config.dtype = given_dtype(config.dtype)
+        labels = {name: kwargs.pop(name) for name in LABEL_OPTIONS if kwargs.get(name) is not None}
+        if labels:
+            config = config.with_labels(**labels)
         unused = {}
         for name, value in kwargs.items():
             if name.startswith("_from"):  # telemetry of the auto classes
                 continue
             if name in ("dtype", "torch_dtype"):
                 if value is not None and value != "auto":
-                    config.dtype = value
+                    config.dtype = given_dtype(value)
             elif hasattr(config, name):
                 setattr(config, name, value)
             else:
@@ -211,42 +321,12 @@ class PerceiverIOConfig(PreTrainedConfig):
         return (config, unused) if return_unused_kwargs else config
 
 
-def _check_keys(config_dict: Mapping[str, Any], *, model_type: str) -> None:
-    if not isinstance(config_dict, Mapping):
-        raise ValueError(
-            f"A configuration (config.json) must be an object, got {type(config_dict).__name__}."
-        )
-    if config_dict.get("model_type", model_type) != model_type:
-        raise ValueError(
-            f"This is the configuration of a {config_dict['model_type']!r} model, expected {model_type!r}. A published "
-            "Perceiver of transformers is loaded by perceiver_io.from_pretrained."
-        )
-    version = config_dict.get("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"This configuration has the format version {version!r}; this version of perceiver_io reads 1 to "
-            f"{FORMAT_VERSION}. Upgrade with: pip install --upgrade perceiver-io-toolkit"
-        )
-    if unknown := sorted(set(config_dict) - _KNOWN_KEYS):
-        raise ValueError(
-            f"The configuration has the unknown keys {unknown}. Known keys: "
-            f"{sorted(_PARTS | _OPTIONAL_PARTS)}, 'format_version' and the fields of transformers.PreTrainedConfig."
-        )
-    names = config_dict.get("id2label")
-    if names is not None and not (
-        isinstance(names, Mapping) and all(str(index).isdecimal() for index in names)
-    ):
-        raise ValueError(f"id2label must name classes by their index, 0, 1, and so on, got {names!r:.200}.")
-    architectures = config_dict.get("architectures")
-    if architectures is not None and not (
-        isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
-    ):
-        raise ValueError(f"architectures must be a list of class names, got {architectures!r:.200}.")
-    for part in sorted(_PARTS):
-        if not isinstance(config_dict.get(part), Mapping):
-            raise ValueError(
-                f"The configuration needs an object under {part!r}, got {config_dict.get(part)!r}."
-            )
+def _check_depth(encoder: EncoderConfig) -> None:
+    layers = (
+        max(encoder.num_blocks, 1) * max(encoder.num_self_attends_per_block, 1) + encoder.num_cross_attends
+    )
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"An encoder has at most {_MOST_LAYERS:,} layers, this one would have {layers:.3g}.")
 
 
 def _optional(config_class: type[ConfigT], values: Any, *, where: str) -> ConfigT | None:
@@ -268,7 +348,8 @@ def _from_dicts(
     for name, values in components.items():
         if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):
             raise ValueError(
-                f"{where}[{name!r}] must be an object whose 'type' names a registered {registry.kind}, got {values!r}."
+                f"{where}[{name!r}] must be an object whose 'type' names a registered {registry.kind}, got "
+                f"{values!r:.200}."
             )
         fields = {key: value for key, value in values.items() if key != "type"}
         built[name] = registry.get(values["type"]).Config.from_dict(fields)

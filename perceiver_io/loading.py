@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel, resolved_config
 from perceiver_io.plugins import load_plugin
-from perceiver_io.published.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
+from perceiver_io.published.huggingface import MODEL_TYPE, load_transformers
+from perceiver_io.weight_files import HUB_OPTIONS
 
 __all__ = ["from_pretrained", "load_model_plugins"]
 
@@ -35,19 +34,16 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
             `perceiver_io.published.load_transformers` document it.
         OSError: There is no such folder or id, or it lacks a file.
     """
-    config = kwargs.get("config")
     model_type = _model_type(source, kwargs)
     if model_type == MODEL_TYPE:
         return load_transformers(source, **kwargs)
     if model_type not in (None, PerceiverIOConfig.model_type):
         raise ValueError(
-            f"{source} holds a {model_type!r} model, expected {PerceiverIOConfig.model_type!r}, or {MODEL_TYPE!r} for "
-            "a Perceiver of transformers."
+            f"{source} holds a {model_type!r:.80} model, expected {PerceiverIOConfig.model_type!r}, or {MODEL_TYPE!r} "
+            "for a Perceiver of transformers."
         )
-    if config is None:
-        components = {name: kwargs[name] for name in ("adapters", "decoders") if name in kwargs}
-        config = kwargs["config"] = PerceiverIOConfig.from_pretrained(source, **components)
     known = {cls.__name__: cls for cls in _subclasses(PerceiverIOPreTrainedModel)}
+    config, kwargs = resolved_config(source, kwargs)
     name = (config.architectures or [PerceiverIO.__name__])[0]
     if name not in known:
         raise ValueError(
@@ -55,17 +51,15 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
             "Import the module that defines it first, or install the package that announces it in the group "
             f"{MODEL_GROUP!r}.{_broken_plugins()}"
         )
-    return known[name].from_pretrained(source, **kwargs)
+    return known[name].from_pretrained(source, config=config, **kwargs)
 
 
 def _model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
     """The kind of model that config.json tells; None if it does not."""
-    needed = (
-        kwargs.get("config") is None
-    )  # our weights with a configuration that was passed need no config.json
+    needed = kwargs.get("config") is None  # weights of ours need no config.json besides a configuration
     hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
     try:
-        config_json, _ = PreTrainedConfig.get_config_dict(source, **hub_options)
+        config_json, _ = PerceiverIOConfig.get_config_dict(source, **hub_options)
     except OSError:
         if needed:
             raise
@@ -75,7 +69,7 @@ def _model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
             f"{source} has no config.json, or an empty one: expected a folder that save_pretrained wrote, ours or that "
             "of a Perceiver of transformers."
         )
-    return config_json.get("model_type") if isinstance(config_json, dict) else None
+    return config_json.get("model_type")
 
 
 def load_model_plugins() -> None:

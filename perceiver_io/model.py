@@ -5,30 +5,39 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
-import logging
+import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
 from perceiver_io.byte_array import ByteArray, ByteArrayPacker
-from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
+from perceiver_io.weight_files import (
+    HUB_OPTIONS,
+    PICKLE,
+    SAFETENSORS,
+    check_fit,
+    find_weights,
+    tensor_shapes,
+)
 
-__all__ = ["PerceiverIO", "PerceiverIOOutput", "PerceiverIOPreTrainedModel"]
+__all__ = ["PerceiverIO", "PerceiverIOOutput", "PerceiverIOPreTrainedModel", "resolved_config"]
 
 ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
+
+# What is about the weights alone, though a configuration would take it for a field of its own.
+_OF_WEIGHTS = ("dtype", "torch_dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +82,8 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: The folder or id.
             *args: As `transformers.PreTrainedModel.from_pretrained`.
-            **kwargs: The same; besides, `adapters` and `decoders` give classes by name that are not registered.
+            **kwargs: The same; besides, `adapters` and `decoders` give classes by name that are not registered, and
+                `num_labels`, `id2label` or `label2id` other classes, as `PerceiverIOConfig.with_labels` takes them.
                 With ``ignore_mismatched_sizes=True`` tensors of other shapes keep their fresh initial values.
 
         Raises:
@@ -82,31 +92,42 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             OSError: There is no such folder or id, or a file is missing in it, or config.json is not valid JSON.
         """
         source = pretrained_model_name_or_path
-        components = {name: kwargs.pop(name) for name in ("adapters", "decoders") if name in kwargs}
-        if not isinstance(kwargs.get("config"), PerceiverIOConfig) and components:
-            kwargs["config"] = cls.config_class.from_pretrained(source, **components)
-        wants_info = kwargs.pop("output_loading_info", False)
-        keeps_mismatched = kwargs.setdefault("ignore_mismatched_sizes", False)
-        kwargs["ignore_mismatched_sizes"] = True  # so that all that is wrong is reported at once, below
+        config, kwargs = resolved_config(source, kwargs)
         kwargs.setdefault("use_safetensors", True)
-        loaded: Any
+        if (state_dict := kwargs.get("state_dict")) is not None:
+            found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+        else:
+            found = _shapes_of_weights(source, kwargs)
+        check_fit(
+            found,
+            cls.tensor_shapes(config),
+            source=source,
+            model_name=cls.__name__,
+            may_mismatch=kwargs.get("ignore_mismatched_sizes", False),
+            prefix=f"{cls.base_model_prefix}.",
+        )
+        loaded: Any = super().from_pretrained(source, *args, config=config, **kwargs)
+        _align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def tensor_shapes(cls, config: PerceiverIOConfig) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each tensor of a model, without taking the memory for it.
+
+        Args:
+            config: The model's configuration.
+
+        Raises:
+            ValueError: It is none that this class can have, or one tensor is larger than any memory.
+        """
         try:
-            with _load_report(shown=keeps_mismatched):
-                loaded = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
-        except SafetensorError as error:
+            with torch.device("meta"):  # names and shapes only
+                model = cls(copy.deepcopy(config))
+        except (OverflowError, RuntimeError) as error:
             raise ValueError(
-                f"The weights in {source} cannot be read ({error}): the file is truncated or is no safetensors file. "
-                "Fetch or save it again."
+                f"A {cls.__name__} of these settings cannot be built ({error!s:.300}). Are all sizes right?"
             ) from error
-        model, info = loaded
-        problems = _loading_problems(info, report_mismatched=not keeps_mismatched)
-        if problems:
-            raise ValueError(
-                f"The weights in {source} do not fit {cls.__name__} as its config.json describes it:\n  "
-                + "\n  ".join(problems)
-            )
-        _align(model)
-        return loaded if wants_info else model
+        return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 class PerceiverIO(PerceiverIOPreTrainedModel):
@@ -405,27 +426,38 @@ def _align(model: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-@contextmanager
-def _load_report(*, shown: bool) -> Iterator[None]:
-    """Holds back the table that transformers logs of what does not fit: an error says it here, once."""
+def resolved_config(
+    source: str | os.PathLike[str], kwargs: dict[str, Any]
+) -> tuple[PerceiverIOConfig, dict[str, Any]]:
+    """Returns the configuration that a model is loaded with, and the arguments that remain for the weights.
 
-    def keep(record: logging.LogRecord) -> bool:
-        return shown or "LOAD REPORT" not in record.getMessage()
+    Args:
+        source: As `PerceiverIOPreTrainedModel.from_pretrained`.
+        kwargs: The same.
 
-    logger = logging.getLogger(PreTrainedModel.__module__)
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
+    Raises:
+        ValueError: The configuration is none of ours.
+        OSError: There is none.
+    """
+    config = kwargs.get("config")
+    if isinstance(config, PerceiverIOConfig):
+        labels = {name: kwargs[name] for name in LABEL_OPTIONS if kwargs.get(name) is not None}
+        used = ("config", "adapters", "decoders", *LABEL_OPTIONS)
+        rest = {name: value for name, value in kwargs.items() if name not in used}
+        return config.with_labels(**labels) if labels else config, rest
+    options = {name: value for name, value in kwargs.items() if name not in ("config", *_OF_WEIGHTS)}
+    where = source if config is None else config
+    config, rest = PerceiverIOConfig.from_pretrained(where, return_unused_kwargs=True, **options)
+    kept = {name: kwargs[name] for name in (*_OF_WEIGHTS, *HUB_OPTIONS) if name in kwargs}
+    return config, {**rest, **kept}
 
 
-def _loading_problems(info: Mapping[str, Any], *, report_mismatched: bool) -> list[str]:
-    problems = [f"missing tensor: {name}" for name in sorted(info["missing_keys"])]
-    problems += [f"unexpected tensor: {name}" for name in sorted(info["unexpected_keys"])]
-    if report_mismatched:
-        problems += [
-            f"wrong shape: {name} is {tuple(found)}, expected {tuple(expected)}"
-            for name, found, expected in sorted(info["mismatched_keys"])
-        ]
-    return problems
+def _shapes_of_weights(
+    source: str | os.PathLike[str], kwargs: Mapping[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    names = {True: (SAFETENSORS,), False: (PICKLE,), None: (SAFETENSORS, PICKLE)}[kwargs["use_safetensors"]]
+    hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in find_weights(source, names, hub_options, variant=kwargs.get("variant")):
+        shapes |= tensor_shapes(path)
+    return shapes

@@ -6,33 +6,25 @@ and the layout's names for what is the task's own.
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PerceiverConfig, PreTrainedConfig
-from transformers.utils.hub import cached_file
+from transformers import PerceiverConfig
 
-from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.files import writing_into
 from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.published.fields import all_fields
 from perceiver_io.published.layout import PublishedLayout, layout_of, layouts, renamed
+from perceiver_io.weight_files import HUB_OPTIONS, PICKLE, SAFETENSORS, check_fit, find_weights, read_tensors
 
-__all__ = ["HUB_OPTIONS", "MODEL_TYPE", "load_transformers", "save_transformers"]
+__all__ = ["MODEL_TYPE", "load_transformers", "save_transformers"]
 
 MODEL_TYPE = PerceiverConfig.model_type
-# Where to find the files of a hub id, and how to fetch them.
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 _MODULES = {
     "encoder.latents.weight": "perceiver.embeddings.latents",
@@ -62,7 +54,7 @@ def load_transformers(
         source: A folder or hub id with config.json and the weights: model.safetensors or pytorch_model.bin, in one
             file or in several with their index. Pickles are read with ``weights_only=True``.
         config: What the model shall compute; as the class in `transformers` computes it if None.
-        **kwargs: As `transformers.PreTrainedModel.from_pretrained` (`dtype`, `revision`, …).
+        **kwargs: As `PerceiverIO.from_pretrained` (`dtype`, `revision`, `num_labels`, …).
 
     Raises:
         ValueError: The class that config.json names is none that can be loaded, a tensor is missing, not expected, or
@@ -70,25 +62,25 @@ def load_transformers(
         OSError: There is no such folder or id, or a file is missing in it.
     """
     hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
-    config_json, _ = PreTrainedConfig.get_config_dict(source, **hub_options)
+    labels = {name: kwargs.pop(name) for name in LABEL_OPTIONS if name in kwargs}
     if config is None:
+        config_json, _ = PerceiverIOConfig.get_config_dict(source, **hub_options)
         config = _config_of(config_json, source=source)
+    if any(value is not None for value in labels.values()):
+        config = config.with_labels(**labels)
     layout = layout_of(config)
-    tensors = _read_weights(source, hub_options)
-    # On the meta device a model is names and shapes only.
-    with torch.device("meta"):
-        expected = layout.model_class(config).state_dict()
+    tensors: dict[str, Tensor] = {}
+    for path in find_weights(source, (SAFETENSORS, PICKLE), hub_options):
+        tensors |= read_tensors(path)
+    expected = layout.model_class.tensor_shapes(config)
     names = _names(expected, layout)
-    problems = _problems(
-        tensors,
+    check_fit(
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         {theirs: expected[ours] for ours, theirs in names.items()},
-        with_shapes=not kwargs.get("ignore_mismatched_sizes", False),
+        source=source,
+        model_name=layout.model_class.__name__,
+        may_mismatch=kwargs.get("ignore_mismatched_sizes", False),
     )
-    if problems:
-        raise ValueError(
-            f"The weights in {source} do not fit {layout.model_class.__name__} as its configuration describes it:\n  "
-            + "\n  ".join(problems)
-        )
     state_dict = {ours: tensors.pop(theirs) for ours, theirs in names.items()}
     return layout.model_class.from_pretrained(None, config=config, state_dict=state_dict, **kwargs)  # type: ignore[arg-type]
 
@@ -112,19 +104,20 @@ def save_transformers(model: PerceiverIOPreTrainedModel, folder: str | os.PathLi
     names = _names(state_dict, layout)
     tensors = {theirs: state_dict[ours].detach().cpu().contiguous() for ours, theirs in names.items()}
     with writing_into(folder) as partial:
-        save_file(tensors, partial / _WEIGHTS[0], metadata={"format": "pt"})
+        save_file(tensors, partial / SAFETENSORS, metadata={"format": "pt"})
         config.to_json_file(partial / "config.json")
 
 
 def _config_of(config_json: Mapping[str, Any], *, source: str | os.PathLike[str]) -> PerceiverIOConfig:
     readers = {name: read for layout in layouts() for name, read in layout.architectures.items()}
-    architectures = config_json.get("architectures") or [None]
-    if architectures[0] not in readers:
+    architectures = config_json.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    if not isinstance(name, str) or name not in readers:
         raise ValueError(
-            f"{source} was saved by the class {architectures[0]!r} of transformers, which cannot be loaded. Known: "
+            f"{source} was saved by the class {name!r:.80} of transformers, which cannot be loaded. Known: "
             f"{', '.join(sorted(readers))}."
         )
-    return readers[architectures[0]](all_fields(config_json))
+    return readers[name](all_fields(config_json))
 
 
 def _names(tensors: Iterable[str], layout: PublishedLayout) -> dict[str, str]:
@@ -143,82 +136,3 @@ def _names(tensors: Iterable[str], layout: PublishedLayout) -> dict[str, str]:
             rest = f"{index}{_ATTENTION_PARTS.get(part, part)}.{leaf}"
         table[ours] = f"{module}.{rest}" if rest else module
     return table
-
-
-def _problems(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, with_shapes: bool
-) -> list[str]:
-    problems = [f"missing tensor: {name}" for name in sorted(expected.keys() - tensors.keys())]
-    problems += [f"unexpected tensor: {name}" for name in sorted(tensors.keys() - expected.keys())]
-    problems += [
-        f"wrong shape: {name} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & tensors.keys())
-        if with_shapes and tensors[name].shape != expected[name].shape
-    ]
-    return problems
-
-
-def _read_weights(source: str | os.PathLike[str], hub_options: Mapping[str, Any]) -> dict[str, Tensor]:
-    def find(name: str, *, required: bool) -> str | None:
-        return cached_file(source, name, _raise_exceptions_for_missing_entries=required, **hub_options)
-
-    for name in _WEIGHTS:
-        read = _read_safetensors if name.endswith(".safetensors") else _read_pickle
-        if (path := find(name, required=False)) is not None:
-            return read(path)
-        if (index := find(f"{name}.index.json", required=False)) is not None:
-            tensors: dict[str, Tensor] = {}
-            for shard in _shards(index):
-                path = find(shard, required=True)
-                assert path is not None
-                tensors |= read(path)
-            return tensors
-    raise OSError(
-        f"{source} has no weights: expected {' or '.join(_WEIGHTS)}, or an index of several such files."
-    )
-
-
-def _shards(index: str) -> list[str]:
-    try:
-        content = json.loads(Path(index).read_text(encoding="utf-8"))
-        names = sorted(set(content["weight_map"].values()))
-        if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in names):
-            raise ValueError("its weight_map must name files beside it")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"The index of the weights {index} cannot be read: {error!r:.200}.") from error
-    return names
-
-
-def _read_safetensors(path: str) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-        tensors = {}
-        for name in names:
-            # Copies: the file may be written anew while the model lives. Opened for each tensor: what was read of a
-            # file that is mapped into memory stays there until it is closed; the weights would be held twice.
-            with safe_open(path, framework="pt") as file:
-                tensors[name] = file.get_tensor(name).clone()
-        return tensors
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): the file is truncated or is no safetensors file. Fetch it again."
-        ) from error
-
-
-def _read_pickle(path: str) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
-            f"run. ({str(error).splitlines()[0]:.200})"
-        ) from error
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
-            "again."
-        ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} must hold tensors by name, got {type(content).__name__} of other things.")
-    return dict(content)

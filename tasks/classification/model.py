@@ -36,13 +36,7 @@ class PerceiverIOForClassification(SingleOutputModel):
                     "The output of a classifier is a ClassificationDecoder.Config or a "
                     f"PooledClassificationDecoder.Config, got {type(part).__qualname__}."
                 )
-            if config.id2label is None:
-                config.num_labels = part.num_classes
-            elif len(config.id2label) != part.num_classes:
-                raise ValueError(
-                    f"The configuration names {len(config.id2label)} classes in id2label, its decoder has "
-                    f"{part.num_classes}."
-                )
+            config.name_classes(part.num_classes)
         super().__init__(config)
 
     @property

@@ -47,12 +47,7 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
                 f"The output {LABEL!r} of an image classifier needs a decoder whose configuration has num_classes, got "
                 f"{type(config.outputs[LABEL]).__qualname__}."
             )
-        if config.id2label is None:
-            config.num_labels = num_classes
-        elif len(config.id2label) != num_classes:
-            raise ValueError(
-                f"The configuration names {len(config.id2label)} classes in id2label, its decoder has {num_classes}."
-            )
+        config.name_classes(num_classes)
         super().__init__(config)
         self.perceiver = PerceiverIO(config)
         self.num_labels = num_classes

@@ -76,13 +76,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
                 f"{list(config.inputs)} and the outputs {list(config.outputs)}."
             )
         num_classes = getattr(config.outputs.get(LABEL), "num_classes", None)
-        if config.id2label is not None and num_classes is not None and len(config.id2label) != num_classes:
-            raise ValueError(
-                f"The configuration names {len(config.id2label)} classes in id2label, the decoder of {LABEL!r} has "
-                f"{num_classes}."
-            )
-        if config.id2label is None and num_classes is not None:
-            config.num_labels = num_classes
+        if num_classes is not None:
+            config.name_classes(num_classes)
         super().__init__(config)
         self.perceiver = PerceiverIO(config)
         self.loss_weights = {name: LOSS_WEIGHTS.get(name, 1.0) for name in config.outputs}

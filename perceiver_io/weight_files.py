@@ -1,0 +1,188 @@
+"""The files of a model's weights: which they are, what lies in them, and whether it fits, before memory is taken.
+
+Nothing in them runs, and an index names files beside it only.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers.utils.hub import cached_file
+
+from perceiver_io.config_json import read_json_object
+
+__all__ = [
+    "HUB_OPTIONS",
+    "PICKLE",
+    "SAFETENSORS",
+    "check_fit",
+    "find_weights",
+    "read_tensors",
+    "tensor_shapes",
+]
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+"""Where to find the files of a hub id, and how to fetch them."""
+SAFETENSORS = "model.safetensors"
+PICKLE = "pytorch_model.bin"
+
+
+def find_weights(
+    source: str | os.PathLike[str],
+    names: tuple[str, ...],
+    hub_options: Mapping[str, Any],
+    *,
+    variant: str | None = None,
+) -> list[str]:
+    """Returns the files of a model's weights: one, or all that an index names.
+
+    Args:
+        source: A folder, a hub id, or one file of weights.
+        names: What the file may be called, `SAFETENSORS` or `PICKLE`; the first that is there counts.
+        hub_options: Those of `HUB_OPTIONS` that are given.
+        variant: As `transformers.PreTrainedModel.from_pretrained`: "fp16" for model.fp16.safetensors.
+
+    Raises:
+        ValueError: An index is no index, or names what is no file beside it.
+        OSError: There is no such source, it has no weights, or a file that the index names is missing.
+    """
+    if Path(source).is_file():
+        return [str(source)]
+
+    def find(name: str, *, required: bool = False) -> str | None:
+        return cached_file(source, name, _raise_exceptions_for_missing_entries=required, **hub_options)
+
+    for name in names:
+        stem, suffix = name.rsplit(".", 1)
+        of_variant = "" if variant is None else f".{variant}"
+        if (path := find(f"{stem}{of_variant}.{suffix}")) is not None:
+            return [path]
+        if (index := find(f"{name}.index{of_variant}.json")) is not None:
+            found = [find(shard, required=True) for shard in _shards(index)]
+            return [path for path in found if path is not None]
+    raise OSError(
+        f"{source} has no weights: expected {' or '.join(names)}, or an index of several such files."
+    )
+
+
+def tensor_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each tensor in a file, without reading it whole.
+
+    Raises:
+        ValueError: The file cannot be read, or holds something else.
+        OSError: There is no such file.
+    """
+    if not path.endswith(".safetensors"):
+        return {name: tuple(tensor.shape) for name, tensor in _read_pickle(path, device="meta").items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except SafetensorError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_tensors(path: str) -> dict[str, Tensor]:
+    """Returns the tensors in a file, which may be written anew afterwards. Pickles are read with ``weights_only=True``.
+
+    Raises:
+        ValueError: The file cannot be read, or holds something else.
+        OSError: There is no such file.
+    """
+    if not path.endswith(".safetensors"):
+        return _read_pickle(path, device="cpu")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        tensors = {}
+        for name in names:
+            # Copies: the file may be written anew while the model lives. Opened for each tensor: what was read of a
+            # file that is mapped into memory stays there until it is closed; the weights would be held twice.
+            with safe_open(path, framework="pt") as file:
+                tensors[name] = file.get_tensor(name).clone()
+        return tensors
+    except SafetensorError as error:
+        raise _unreadable(path, error) from error
+
+
+def check_fit(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    source: str | os.PathLike[str] | None,
+    model_name: str,
+    may_mismatch: bool = False,
+    prefix: str = "",
+) -> None:
+    """Checks that weights are those of a model, all of them and no others.
+
+    Args:
+        found: Shape of each tensor that is there.
+        expected: Shape of each tensor that the model has.
+        source: Where the weights are, for the message.
+        model_name: The model's class, for the message.
+        may_mismatch: Whether tensors may have other shapes.
+        prefix: What names may begin with or not: that of a model within a task's model.
+
+    Raises:
+        ValueError: They are not; all that are missing, not expected or of a wrong shape are named.
+    """
+    have = {name.removeprefix(prefix): name for name in found}
+    want = {name.removeprefix(prefix): name for name in expected}
+    problems = [f"missing tensor: {want[name]}" for name in sorted(want.keys() - have.keys())]
+    problems += [f"unexpected tensor: {have[name]}" for name in sorted(have.keys() - want.keys())]
+    mismatched = [
+        f"wrong shape: {want[name]} is {found[have[name]]}, expected {expected[want[name]]}"
+        for name in sorted(want.keys() & have.keys())
+        if found[have[name]] != expected[want[name]] and not may_mismatch
+    ]
+    if problems or mismatched:
+        advice = ""
+        if not problems:
+            advice = "\nWith ignore_mismatched_sizes=True these tensors start anew, to be trained."
+        raise ValueError(
+            f"The weights in {source} do not fit {model_name} as its configuration describes it:\n  "
+            + "\n  ".join(problems + mismatched)
+            + advice
+        )
+
+
+def _shards(index: str) -> list[str]:
+    try:
+        names = sorted(set(read_json_object(index)["weight_map"].values()))
+        if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in names):
+            raise ValueError("its weight_map must name files beside it")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The index of the weights {index} cannot be read: {error!r:.200}.") from error
+    return names
+
+
+def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
+            f"run. ({str(error).splitlines()[0]:.200})"
+        ) from error
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
+            "again."
+        ) from error
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} must hold tensors by name, got {type(content).__name__} of other things.")
+    return dict(content)
+
+
+def _unreadable(path: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({error}): the file is truncated or is no safetensors file. Fetch or save it again."
+    )
