@@ -68,6 +68,10 @@ class TextAdapter(InputAdapter):
             super().__post_init__()
             check_positive(self, "vocab_size", "max_length", "num_channels", "num_bands")
             check_positive(self, "embedding_channels", "kernel_size", "num_convolutions")
+            if self.num_convolutions > 100:
+                raise ValueError(
+                    f"TextAdapter.Config.num_convolutions must be at most 100, got {self.num_convolutions}."
+                )
             if self.kernel_size % 2 == 0:
                 raise ValueError(f"TextAdapter.Config.kernel_size must be odd, got {self.kernel_size}.")
             if self.features != "conv" and self.embedding_channels not in (None, self.num_channels):

@@ -34,7 +34,7 @@ LABEL_OPTIONS = ("num_labels", "id2label", "label2id")
 # The fields of configurations that say how many numbers an output has for each sample.
 _COUNTS = ("num_classes", "num_outputs")
 # More layers than any model has: a file could ask for billions, and each is a module that is built before it is used.
-_MOST_LAYERS = 10_000
+_MOST_LAYERS = 1_000
 _MOST_CLASSES = 10_000_000
 
 

@@ -97,6 +97,8 @@ class EncoderConfig(ComponentConfig):
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"EncoderConfig.{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.latent_std <= 0:
+            raise ValueError(f"EncoderConfig.latent_std must be above zero, got {self.latent_std}.")
         if self.num_cross_attends > self.num_blocks:
             raise ValueError(
                 f"num_cross_attends must not exceed num_blocks (each is followed by a block), got "

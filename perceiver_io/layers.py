@@ -33,8 +33,11 @@ class LinearStart:
 
     def draw(self, layer: nn.Linear) -> None:
         """Draws new initial values."""
-        shares = self.input_shares or (1 / layer.in_features,) * layer.in_features
-        std_I = layer.weight.new_tensor(shares).sqrt() * self.gain / _TRUNCATED_STD
+        if self.input_shares is None:
+            shares_I = layer.weight.new_full((layer.in_features,), 1 / layer.in_features)
+        else:
+            shares_I = layer.weight.new_tensor(self.input_shares)
+        std_I = shares_I.sqrt() * self.gain / _TRUNCATED_STD
         unit_FI = nn.init.trunc_normal_(torch.empty_like(layer.weight), a=-2.0, b=2.0)
         with torch.no_grad():
             init.copy_(layer.weight, unit_FI * std_I)

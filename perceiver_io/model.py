@@ -37,6 +37,7 @@ __all__ = ["PerceiverIO", "PerceiverIOOutput", "PerceiverIOPreTrainedModel", "re
 
 ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
 
+_MOST_CHANNELS = 1_000_000
 # What is about the weights alone, though a configuration would take it for a field of its own.
 _OF_WEIGHTS = ("dtype", "torch_dtype")
 
@@ -122,7 +123,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         try:
             with torch.device("meta"):  # names and shapes only
                 model = cls(copy.deepcopy(config))
-        except (OverflowError, RuntimeError) as error:
+        except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             raise ValueError(
                 f"A {cls.__name__} of these settings cannot be built ({error!s:.300}). Are all sizes right?"
             ) from error
@@ -151,6 +152,11 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 if adapter.num_elements is not None
             },
         )
+        if self.packer.num_channels > _MOST_CHANNELS:  # a file may ask for any number
+            raise ValueError(
+                f"Elements have at most {_MOST_CHANNELS:,} channels, those of the inputs {list(adapters)} would have "
+                f"{self.packer.num_channels:.3g}."
+            )
         self.encoder = Encoder(
             config.encoder,
             input_channels=self.packer.num_channels,

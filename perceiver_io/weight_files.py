@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from perceiver_io.config_json import read_json_object
+from perceiver_io.config_json import given_dtype, read_json_object
 
 __all__ = [
     "HUB_OPTIONS",
@@ -33,6 +33,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "s
 """Where to find the files of a hub id, and how to fetch them."""
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
+_MOST_LINES = 200
 
 
 def find_weights(
@@ -143,20 +144,24 @@ def check_fit(
         for name in sorted(want.keys() & have.keys())
         if found[have[name]] != expected[want[name]] and not may_mismatch
     ]
-    if problems or mismatched:
+    if lines := problems + mismatched:
         advice = ""
         if not problems:
             advice = "\nWith ignore_mismatched_sizes=True these tensors start anew, to be trained."
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES:] = [f"and {len(lines) - _MOST_LINES:,} more"]
         raise ValueError(
             f"The weights in {source} do not fit {model_name} as its configuration describes it:\n  "
-            + "\n  ".join(problems + mismatched)
+            + "\n  ".join(lines)
             + advice
         )
 
 
 def _shards(index: str) -> list[str]:
     try:
-        names = sorted(set(read_json_object(index)["weight_map"].values()))
+        content = read_json_object(index)
+        names = sorted(set(content["weight_map"].values()))
+        given_dtype(content["metadata"].get("dtype"))  # `transformers` relies on it
         if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in names):
             raise ValueError("its weight_map must name files beside it")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
