@@ -97,7 +97,8 @@ class LearnedArray(nn.Module):
 
     def forward(self) -> Tensor:
         """Returns the array, (N, D)."""
-        return self.weight
+        # Not the parameter itself: hooks that ask for gradients of what comes out would have it trained.
+        return self.weight.view_as(self.weight)
 
 
 class TiedOutput(nn.Module):

@@ -21,7 +21,7 @@ from perceiver_io.byte_array import ByteArray, ByteArrayPacker
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
-from perceiver_io.layers import reset_parameters
+from perceiver_io.layers import LearnedArray, reset_parameters
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
 from perceiver_io.weight_files import (
@@ -75,6 +75,42 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
         reset_parameters(module)
+
+    def get_input_embeddings(self) -> LearnedArray:
+        """Returns the table of tokens' vectors of the one input that has one.
+
+        Raises:
+            NotImplementedError: None has, or several have.
+        """
+        perceiver = self.base_model
+        assert isinstance(perceiver, PerceiverIO)
+        tables = [adapter.tied_embedding() for adapter in perceiver.adapters.values()]  # type: ignore[operator]
+        found = [table for table in tables if table is not None]
+        if len(found) != 1:
+            raise NotImplementedError(
+                f"Of the inputs {list(perceiver.adapters)}, {len(found)} have embeddings of tokens, expected one."
+            )
+        return found[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Gives the embeddings of tokens the weights of a module; outputs that are tied to them follow.
+
+        Args:
+            value: Anything with a `weight` of the same shape, such as a `torch.nn.Embedding`.
+
+        Raises:
+            ValueError: The shape is another.
+            NotImplementedError: As `get_input_embeddings`.
+        """
+        table = self.get_input_embeddings()
+        weight = getattr(value, "weight", None)
+        shape = tuple(weight.shape) if isinstance(weight, nn.Parameter) else None
+        if not isinstance(weight, nn.Parameter) or shape != tuple(table.weight.shape):
+            raise ValueError(
+                f"The embeddings must have a weight {tuple(table.weight.shape)}, got {shape}. Another number of tokens "
+                "is set by resize_token_embeddings."
+            )
+        table.weight = weight
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs

@@ -5,11 +5,16 @@ Shape legend: B batch, T tokens, V vocabulary, O positions that are decoded.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import MaskedLMOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.layers import LearnedArray, TiedOutput
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
 
 __all__ = ["IGNORED", "TEXT", "PerceiverIOForMaskedLM"]
@@ -54,6 +59,48 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         self.perceiver = PerceiverIO(config)
         self.vocab_size, self.max_length = int(sizes[0] or 0), int(sizes[1] or 0)
         self.post_init()
+
+    def resize_token_embeddings(  # type: ignore[override]  # a table of ours, not `torch.nn.Embedding`
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> LearnedArray:
+        """Changes the number of tokens, of the output too: tokens are added at the end, or taken from there.
+
+        Args:
+            new_num_tokens: V; as many as there are if None.
+            pad_to_multiple_of: What V is rounded up to a multiple of.
+            mean_resizing: Whether tokens that are added start as the mean of those that are there; if not, as in a new
+                model.
+
+        Returns:
+            The embeddings.
+
+        Raises:
+            ValueError: A number is below 1.
+            NotImplementedError: The output is of a kind that cannot be resized.
+        """
+        table, decoder = self.get_input_embeddings(), self.perceiver.decoders[TEXT]
+        count = self.vocab_size if new_num_tokens is None else new_num_tokens
+        multiple = 1 if pad_to_multiple_of is None else pad_to_multiple_of
+        if count < 1 or multiple < 1:
+            raise ValueError(
+                f"There must be at least 1 token, got {count}, padded to a multiple of {multiple}."
+            )
+        count = math.ceil(count / multiple) * multiple
+        if not isinstance(decoder, DenseDecoder) or not isinstance(decoder.output, (TiedOutput, nn.Linear)):
+            raise NotImplementedError(f"The output of a {type(decoder).__name__} cannot be resized.")
+        if isinstance(decoder.output, nn.Linear):
+            _resize(decoder.output, "weight", count, mean=mean_resizing, std=decoder.output.in_features**-0.5)
+            decoder.output.out_features = count
+        _resize(decoder.output, "bias", count, mean=mean_resizing)
+        _resize(table, "weight", count, mean=mean_resizing, std=table.std)
+        text = self.perceiver.adapters[TEXT]
+        text.config = self.config.inputs[TEXT] = replace(self.config.inputs[TEXT], vocab_size=count)
+        decoder.config = self.config.outputs[TEXT] = replace(decoder.config, output_channels=count)
+        decoder.num_values = self.vocab_size = count
+        return table
 
     def forward(
         self,
@@ -129,6 +176,18 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
                 f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a position does not count, "
                 f"got {int(labels.min())} to {int(labels.max())}."
             )
+
+
+def _resize(module: nn.Module, name: str, count: int, *, mean: bool, std: float = 0.0) -> None:
+    """Gives a parameter another number of rows."""
+    old = module.get_parameter(name)
+    added = torch.zeros(max(0, count - len(old)), *old.shape[1:], dtype=old.dtype, device=old.device)
+    if mean:
+        added += old.detach().mean(dim=0, keepdim=True)
+    elif std:
+        added.normal_(std=std)
+    new = torch.cat([old.detach()[:count], added])
+    setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad))
 
 
 def _check_positions(positions: Tensor, input_ids: Tensor) -> None:
