@@ -22,8 +22,9 @@ from perceiver_io.decoder import (
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import Encoder, EncoderConfig
 from perceiver_io.loading import from_pretrained, load_model_plugins
-from perceiver_io.model import PerceiverIO, PerceiverIOOutput, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO, PerceiverIOOutput
 from perceiver_io.position import grid_coordinates
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_task

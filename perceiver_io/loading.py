@@ -9,8 +9,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel, resolved_config
+from perceiver_io.model import PerceiverIO
 from perceiver_io.plugins import load_plugin
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel, resolved_config
 from perceiver_io.published.huggingface import MODEL_TYPE, load_transformers
 from perceiver_io.weight_files import HUB_OPTIONS
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
 __all__ = ["SingleOutputModel"]
 

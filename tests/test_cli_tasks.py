@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perceiver_io.cli import main
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.registry import TASKS, register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Task
 

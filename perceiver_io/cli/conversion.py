@@ -13,7 +13,7 @@ import torch
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.files import writing_into
 from perceiver_io.loading import from_pretrained
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.published import from_deepmind, layout_of, published_config, save_transformers
 from perceiver_io.running.find_task import task_of_class

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.layers import LearnedArray
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.published.layout import PublishedLayout, layout_of, published_config, renamed
 from perceiver_io.published.unpickler import read_pickle
 

@@ -17,7 +17,7 @@ from transformers import PerceiverConfig
 
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.files import writing_into
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.published.fields import all_fields
 from perceiver_io.published.layout import PublishedLayout, layout_of, layouts, renamed
 from perceiver_io.weight_files import HUB_OPTIONS, PICKLE, SAFETENSORS, check_fit, find_weights, read_tensors

@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.plugins import load_plugin
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
 __all__ = ["PublishedLayout", "layout_of", "layouts", "published_config", "renamed"]
 

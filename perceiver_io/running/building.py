@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from perceiver_io.data.splits import Splits
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running.model_settings import with_settings
 from perceiver_io.running.recipe import TrainingRecipe
 from perceiver_io.running.task import Setup, TrainableTask

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from perceiver_io.loading import from_pretrained
-from perceiver_io.model import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.run_folder import RunFolder
 

@@ -12,8 +12,8 @@ import torch
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data.splits import Splits
-from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running.loaded_model import LoadedModel, load_model
 from perceiver_io.running.recipe import TrainingRecipe
 

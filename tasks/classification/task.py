@@ -15,9 +15,9 @@ import numpy as np
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.extras import require
-from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.confusion import draw_confusion
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.row_task import RowTask
 from perceiver_io.running.task import Drawing

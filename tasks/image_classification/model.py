@@ -13,7 +13,8 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.classification.model import check_class_labels
 
 __all__ = ["IMAGE", "LABEL", "PerceiverIOForImageClassification"]

@@ -15,7 +15,8 @@ from transformers.modeling_outputs import MaskedLMOutput
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.layers import LearnedArray, TiedOutput
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
 __all__ = ["IGNORED", "TEXT", "PerceiverIOForMaskedLM"]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.multimodal_autoencoding.losses import output_loss
 
 __all__ = [

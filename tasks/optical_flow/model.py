@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.optical_flow.metrics import mean_end_point_error
 
 __all__ = ["FLOW", "FRAMES", "OpticalFlowOutput", "PerceiverIOForOpticalFlow"]

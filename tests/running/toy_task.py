@@ -16,7 +16,8 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, split_rows
 from perceiver_io.encoder import EncoderConfig
-from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
+from perceiver_io.model import PerceiverIO
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running import LoadedModel, Setup, TrainableTask, TrainingRecipe
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import Collate

@@ -1,0 +1,186 @@
+"""What all model classes of this package share: initial values, strict loading, embeddings of tokens."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
+from perceiver_io.layers import LearnedArray, reset_parameters
+from perceiver_io.weight_files import (
+    HUB_OPTIONS,
+    PICKLE,
+    SAFETENSORS,
+    check_fit,
+    find_weights,
+    tensor_shapes,
+)
+
+__all__ = ["PerceiverIOPreTrainedModel", "resolved_config"]
+
+ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
+
+# What is about the weights alone, though a configuration would take it for a field of its own.
+_OF_WEIGHTS = ("dtype", "torch_dtype")
+
+
+class PerceiverIOPreTrainedModel(PreTrainedModel):
+    """What all models of this package share: initialisation, saving and strict loading."""
+
+    config_class = PerceiverIOConfig
+    base_model_prefix = "perceiver"
+    main_input_name = "inputs"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["CrossAttention", "SelfAttention"]  # noqa: RUF012  # as the base class declares it
+    # Layers that a module is handed, to apply them itself: they stay where they are, whatever moves its inputs.
+    _skip_keys_device_placement = ["then"]  # noqa: RUF012
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
+        reset_parameters(module)
+
+    def get_input_embeddings(self) -> LearnedArray:
+        """Returns the table of tokens' vectors of the one input that has one.
+
+        Raises:
+            NotImplementedError: None has, or several have.
+        """
+        adapters: Mapping[str, Any] = self.base_model.adapters  # type: ignore[assignment]
+        tables = [adapter.tied_embedding() for adapter in adapters.values()]
+        found = [table for table in tables if table is not None]
+        if len(found) != 1:
+            raise NotImplementedError(
+                f"Of the inputs {list(adapters)}, {len(found)} have embeddings of tokens, expected one."
+            )
+        return found[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Gives the embeddings of tokens the weights of a module; outputs that are tied to them follow.
+
+        Args:
+            value: Anything with a `weight` of the same shape, such as a `torch.nn.Embedding`.
+
+        Raises:
+            ValueError: The shape is another.
+            NotImplementedError: As `get_input_embeddings`.
+        """
+        table = self.get_input_embeddings()
+        weight = getattr(value, "weight", None)
+        shape = tuple(weight.shape) if isinstance(weight, nn.Parameter) else None
+        if not isinstance(weight, nn.Parameter) or shape != tuple(table.weight.shape):
+            raise ValueError(
+                f"The embeddings must have a weight {tuple(table.weight.shape)}, got {shape}. Another number of tokens "
+                "is set by resize_token_embeddings."
+            )
+        table.weight = weight
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs
+        cls: type[ModelT], pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> ModelT:
+        """Loads a model from a folder (or hub id) that holds config.json and model.safetensors, strictly.
+
+        Args:
+            pretrained_model_name_or_path: The folder or id.
+            *args: As `transformers.PreTrainedModel.from_pretrained`.
+            **kwargs: The same; besides, `adapters` and `decoders` give classes by name that are not registered, and
+                `num_labels`, `id2label` or `label2id` other classes, as `PerceiverIOConfig.with_labels` takes them.
+                With ``ignore_mismatched_sizes=True`` tensors of other shapes keep their fresh initial values.
+
+        Raises:
+            ValueError: A tensor is missing, not expected, or of a wrong shape; a file cannot be read; the
+                configuration is not one of ours.
+            OSError: There is no such folder or id, or a file is missing in it, or config.json is not valid JSON.
+        """
+        source = pretrained_model_name_or_path
+        config, kwargs = resolved_config(source, kwargs)
+        kwargs.setdefault("use_safetensors", True)
+        if (state_dict := kwargs.get("state_dict")) is not None:
+            found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+        else:
+            found = _shapes_of_weights(source, kwargs)
+        check_fit(
+            found,
+            cls.tensor_shapes(config),
+            source=source,
+            model_name=cls.__name__,
+            may_mismatch=kwargs.get("ignore_mismatched_sizes", False),
+            prefix=f"{cls.base_model_prefix}.",
+        )
+        loaded: Any = super().from_pretrained(source, *args, config=config, **kwargs)
+        _align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def tensor_shapes(cls, config: PerceiverIOConfig) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each tensor of a model, without taking the memory for it.
+
+        Args:
+            config: The model's configuration.
+
+        Raises:
+            ValueError: It is none that this class can have, or one tensor is larger than any memory.
+        """
+        try:
+            with torch.device("meta"):  # names and shapes only
+                model = cls(copy.deepcopy(config))
+        except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"A {cls.__name__} of these settings cannot be built ({error!s:.300}). Are all sizes right?"
+            ) from error
+        return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _align(model: nn.Module) -> None:
+    """Moves what was read from a file to where PyTorch would have put it.
+
+    Matrix products pick their kernels by the alignment in memory, and kernels differ in the last bit: without this, a
+    model that was saved and loaded is not bit-equal.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % 64:
+            tensor.data = tensor.data.clone()
+
+
+def resolved_config(
+    source: str | os.PathLike[str], kwargs: dict[str, Any]
+) -> tuple[PerceiverIOConfig, dict[str, Any]]:
+    """Returns the configuration that a model is loaded with, and the arguments that remain for the weights.
+
+    Args:
+        source: As `PerceiverIOPreTrainedModel.from_pretrained`.
+        kwargs: The same.
+
+    Raises:
+        ValueError: The configuration is none of ours.
+        OSError: There is none.
+    """
+    config = kwargs.get("config")
+    if isinstance(config, PerceiverIOConfig):
+        labels = {name: kwargs[name] for name in LABEL_OPTIONS if kwargs.get(name) is not None}
+        used = ("config", "adapters", "decoders", *LABEL_OPTIONS)
+        rest = {name: value for name, value in kwargs.items() if name not in used}
+        return config.with_labels(**labels) if labels else config, rest
+    options = {name: value for name, value in kwargs.items() if name not in ("config", *_OF_WEIGHTS)}
+    where = source if config is None else config
+    config, rest = PerceiverIOConfig.from_pretrained(where, return_unused_kwargs=True, **options)
+    kept = {name: kwargs[name] for name in (*_OF_WEIGHTS, *HUB_OPTIONS) if name in kwargs}
+    return config, {**rest, **kept}
+
+
+def _shapes_of_weights(
+    source: str | os.PathLike[str], kwargs: Mapping[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    names = {True: (SAFETENSORS,), False: (PICKLE,), None: (SAFETENSORS, PICKLE)}[kwargs["use_safetensors"]]
+    hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in find_weights(source, names, hub_options, variant=kwargs.get("variant")):
+        shapes |= tensor_shapes(path)
+    return shapes
