@@ -43,10 +43,10 @@ class ByteArray:
             raise ValueError(
                 f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}."
             )
-        batch_size, num_elements, num_channels = self.values.shape
-        if self.mask is not None and self.mask.shape != (batch_size, num_elements):
+        num_elements, num_channels = self.values.shape[1:]
+        if self.mask is not None and self.mask.shape != self.values.shape[:2]:
             raise ValueError(
-                f"A byte array's mask must be {(batch_size, num_elements)} (B, M), got {tuple(self.mask.shape)}."
+                f"A byte array's mask must be {tuple(self.values.shape[:2])} (B, M), got {tuple(self.mask.shape)}."
             )
         if self.mask is not None and self.mask.dtype != torch.bool:
             raise ValueError(

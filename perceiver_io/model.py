@@ -23,8 +23,10 @@ from perceiver_io.byte_array import ByteArray, ByteArrayPacker
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
+from perceiver_io.input_tools import listed
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
+from perceiver_io.value_checks import looks_at
 
 __all__ = ["PerceiverIO", "PerceiverIOOutput", "PerceiverIOPreTrainedModel"]
 
@@ -47,6 +49,10 @@ class PerceiverIOOutput:
 
     def __getitem__(self, name: str) -> Tensor:
         return self.outputs[name]
+
+
+# What a graph gives back must be something that PyTorch knows how to take apart.
+torch.export.register_dataclass(PerceiverIOOutput, serialized_type_name="perceiver_io.PerceiverIOOutput")
 
 
 class PerceiverIOPreTrainedModel(PreTrainedModel):
@@ -336,8 +342,9 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                     f"The input {name!r} is {x.dtype}, but the model is {dtype}: convert one to the other with "
                     "`.to(dtype)`, or run the model under torch.autocast."
                 )
-        sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
-        if len(set(sizes.values())) > 1:
+        batches = [x.shape[0] for x in inputs.values() if x.ndim]
+        if any(size != batches[0] for size in batches[1:]):
+            sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
             raise ValueError(f"All inputs of a batch must have the same batch size, got {sizes}.")
         return {
             name: adapter(inputs[name], masks.get(name))
@@ -384,13 +391,14 @@ def _query_channels(name: str, decoder: Decoder) -> int:
 
 
 def _check_some_real(byte_array: ByteArray) -> None:
-    if byte_array.mask is None or torch.compiler.is_compiling():
+    if byte_array.mask is None or not looks_at(byte_array.mask):
         return
     wholly_masked = ~byte_array.mask.any(dim=1)
     if wholly_masked.any():
+        samples = listed(wholly_masked.nonzero().flatten().tolist())
         raise ValueError(
-            f"Every element of the samples {wholly_masked.nonzero().flatten().tolist()} is masked: there is nothing to "
-            "attend to. Mask less, or drop these samples from the batch."
+            f"Every element of the samples {samples} is masked: there is nothing to attend to. Mask less, or drop these "
+            "samples from the batch."
         )
 
 
