@@ -24,6 +24,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
 from perceiver_io.input_tools import listed
+from perceiver_io.layers import reset_parameters
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
 from perceiver_io.value_checks import looks_at
@@ -66,9 +67,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        reset_parameters(module)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs
@@ -397,8 +396,8 @@ def _check_some_real(byte_array: ByteArray) -> None:
     if wholly_masked.any():
         samples = listed(wholly_masked.nonzero().flatten().tolist())
         raise ValueError(
-            f"Every element of the samples {samples} is masked: there is nothing to attend to. Mask less, or drop these "
-            "samples from the batch."
+            f"Every element of the samples {samples} is masked: there is nothing to attend to. Mask less, or drop "
+            "these samples from the batch."
         )
 
 

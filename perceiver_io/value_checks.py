@@ -1,7 +1,7 @@
 """Whether the values of tensors are looked at, beside their types and shapes.
 
-To look at a value on an accelerator, the processor waits until all that was begun there is done. So checks of values are
-for tensors in the processor's own memory, where looking costs next to nothing, and elsewhere for whoever asks for them.
+To look at a value on an accelerator, the processor waits until all that was begun there is done. So checks of values
+are for tensors in the processor's own memory, where looking costs next to nothing, and elsewhere for who asks for them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _everywhere = False
 class check_values:  # noqa: N801  # used as `torch.set_grad_enabled` is
     """Switches the checks of values on accelerators on or off: NaN, indices out of range, wholly masked samples.
 
-    ``check_values()`` switches them on from then on, ``with check_values():`` until the block ends. Each check waits for
-    the accelerator. On the CPU values are always checked, in compiled and exported graphs never.
+    ``check_values()`` switches them on from then on, ``with check_values():`` until the block ends. Each check waits
+    for the accelerator. On the CPU values are always checked, in compiled and exported graphs never.
 
     Args:
         enabled: Whether they are on.
