@@ -19,6 +19,7 @@ from perceiver_io.value_checks import looks_at
 
 __all__ = [
     "beside",
+    "bool_mask",
     "check_finite",
     "check_floating",
     "check_indices",
@@ -143,6 +144,27 @@ def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: st
             f"The mask of {name} {tuple(x.shape)} must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}. "
             "True is what is real."
         )
+
+
+def bool_mask(mask: Tensor, *, name: str) -> Tensor:
+    """Returns a mask as bool; tokenizers and image processors make integers of 0 and 1.
+
+    Args:
+        mask: Bool, or integers of 0 and 1.
+        name: What the message calls it.
+
+    Raises:
+        ValueError: It is no tensor, of another type, or, where values are checked, holds other integers.
+    """
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"{name} must be bool or integer, got {given}. True or 1 is what is real.")
+    if mask.dtype == torch.bool:
+        return mask
+    if looks_at(mask) and (other := (mask != 0) & (mask != 1)).any():
+        found = listed(mask[other].unique().tolist())
+        raise ValueError(f"{name} must be 1 where something is real and 0 elsewhere, got {found}.")
+    return mask.bool()
 
 
 def patch_grid(size: Sequence[int], patch: Sequence[int], *, what: str, unit: str) -> tuple[int, ...]:
