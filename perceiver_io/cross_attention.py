@@ -27,13 +27,13 @@ class QueryChunks:
 
     Attributes:
         num_queries: N of a sample, in all.
-        chunk_size: How many are made at once.
+        chunk_size: How many are made at once; all if None.
         make: Returns the queries from a first to before a last index, (B, n, Q), and a mask of them, (B, n), or None.
         on_done: Called after each chunk with the number of queries in it.
     """
 
     num_queries: int
-    chunk_size: int
+    chunk_size: int | None
     make: Callable[[int, int], tuple[Tensor, Tensor | None]]
     on_done: Callable[[int], None] | None = None
 
@@ -43,22 +43,30 @@ class QueryChunks:
         Args:
             attend: What becomes of the queries and the mask of a chunk, (B, n, O).
         """
+        if (
+            self.chunk_size is None
+        ):  # told apart without a comparison, which a graph of any size could not take
+            return self._done(attend(*self.make(0, self.num_queries)), self.num_queries)
         parts: list[Tensor] = []
         joined_BNO: Tensor | None = None
         for start in range(0, self.num_queries, self.chunk_size):
             stop = min(start + self.chunk_size, self.num_queries)
             part_BNO = attend(*self.make(start, stop))
-            if torch.is_grad_enabled() or self.chunk_size >= self.num_queries:
+            if torch.is_grad_enabled():
                 parts.append(part_BNO)
             else:  # small tensors that stay between large ones that go would leave holes in memory
                 if joined_BNO is None:
                     joined_BNO = part_BNO.new_empty(part_BNO.shape[0], self.num_queries, part_BNO.shape[2])
                 joined_BNO[:, start:stop] = part_BNO
-            if self.on_done is not None:
-                self.on_done(stop - start)
+            self._done(part_BNO, stop - start)
         if joined_BNO is None:
             joined_BNO = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return joined_BNO
+
+    def _done(self, part_BNO: Tensor, num_queries: int) -> Tensor:
+        if self.on_done is not None:
+            self.on_done(num_queries)
+        return part_BNO
 
 
 class CrossAttention(GradientCheckpointingLayer):
@@ -209,6 +217,7 @@ class CrossAttention(GradientCheckpointingLayer):
         dropped = self.training and self.dropout.p > 0
         if (
             not dropped
+            and type(feed_forward) is FeedForward
             and not has_hooks(feed_forward, self.dropout)
             and folding_pays(queries_BND.shape[1], feed_forward.output, then)
         ):

@@ -320,10 +320,10 @@ class DenseDecoder(Decoder):
         memory_budget: int | None,
         num_queries: int,
         attention: QueryAttention,
-    ) -> int:
+    ) -> int | None:
         recorded = torch.is_grad_enabled() and (latents_BND.requires_grad or self.training)
         if torch.compiler.is_exporting() or (memory_budget is None and recorded):
-            return num_queries
+            return None
         floats_per_query = attention.floats_per_query(
             num_queries=num_queries, num_inputs=latents_BND.shape[1]
         )
