@@ -144,7 +144,7 @@ def test_python_blocks_run(path: Path, trained: Path, monkeypatch: pytest.Monkey
     namespace: dict[str, Any] = {"__name__": "__docs__"}
     for number, (language, content) in enumerate(blocks(path), start=1):
         if language == "python":
-            exec(compile(content, f"{path.name}, block {number}", "exec"), namespace)
+            exec(compile(content, f"{path.name}, block {number}", "exec", dont_inherit=True), namespace)
     if "test_contract" in namespace:  # pytest would call it
         for check in ADAPTER_CHECKS.values():
             namespace["test_contract"](check)
