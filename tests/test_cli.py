@@ -259,7 +259,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             "--model.encoder.dropout needs a value",
         ),
         (["train", "image-classification", "--config", "missing.yaml"], "missing.yaml cannot be read"),
-        (["train", "image-classification", "--resume", "--output-dir", "missing"], "There is no folder"),
+        (["train", "image-classification", "--resume", "--output-dir", "missing"], "no dataset"),
         (["evaluate", "missing"], "There is no folder"),
         (["evaluate", "."], "not a run folder"),
         (["predict", ".", "file.png", "--task", "image-classification"], "no config.json"),

@@ -20,6 +20,7 @@ import transformers
 import perceiver_io
 from perceiver_io.cli import conversion
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
+from perceiver_io.files import check_not_inside
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
 from perceiver_io.running import (
@@ -208,9 +209,13 @@ def _recipe(
 ) -> TrainingRecipe:
     values = {} if options.config is None else read_recipe_file(options.config, task=options.task)
     recipe = parse_recipe(task.recipe_class, options.rest, values=values, parser=parser)
-    if recipe.resume and recipe.output_dir is not None:
+    if recipe.output_dir is None:
+        return recipe
+    run = RunFolder(recipe.output_dir)
+    if recipe.overwrite and options.config is not None:
+        check_not_inside(run, [options.config])
+    if recipe.resume and run.is_started:
         # A run goes on with its own settings; what is said here must agree with them.
-        run = RunFolder(recipe.output_dir)
         stored = run.recipe()
         if stored.pop("task", options.task) != options.task:
             raise ValueError(f"The run {run} is of another task than {options.task!r}.")

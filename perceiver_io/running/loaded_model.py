@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from perceiver_io.files import is_path
 from perceiver_io.loading import from_pretrained
 from perceiver_io.model import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
@@ -91,7 +92,7 @@ def check_source(source: str | Path, *, has_config: bool = False) -> None:
             f"{source} is a file, expected the folder of a model. A parameter file of the original release becomes "
             "one with: perceiver-io convert"
         )
-    if not path.is_dir() and not _HUB_ID.fullmatch(str(source)):
+    if not path.is_dir() and (is_path(source) or not _HUB_ID.fullmatch(str(source))):
         raise ValueError(f"There is no folder {source}.")
     if has_config and path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"There is no model in {source}: it has no config.json.")

@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from perceiver_io.data.settings import DataSettings, SplitSettings
+from perceiver_io.files import absolute_path, is_path
 from perceiver_io.running.model_settings import ModelSettings
 
 __all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
@@ -57,6 +58,9 @@ class TrainingRecipe(SplitSettings):
     Raises:
         ValueError: A value is out of its range.
     """
+
+    sources: ClassVar[tuple[str, ...]] = ("pretrained",)
+    """Fields that may name a file or a folder. In a recipe that is written such a path is absolute."""
 
     pretrained: str | None = field(
         default=None,
@@ -191,12 +195,28 @@ class TrainingRecipe(SplitSettings):
         return ModelSettings(self.model)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what the run is made of: all fields but those that only say what a call does."""
-        return {
-            name: _plain(value)
-            for name, value in dataclasses.asdict(self).items()
-            if name not in _CALL_FIELDS
-        }
+        """Returns what the run is made of: all fields but those that only say what a call does. Paths are absolute."""
+        return self._with_absolute_paths(
+            {
+                name: _plain(value)
+                for name, value in dataclasses.asdict(self).items()
+                if name not in _CALL_FIELDS
+            }
+        )
+
+    def is_path(self, name: str, value: str) -> bool:
+        """Says whether a value of one of the `sources` is a path: by how it looks and by what is there.
+
+        Args:
+            name: Name of the field.
+            value: Its value, this recipe's or another's.
+        """
+        return is_path(value)
+
+    def local_sources(self) -> list[str]:
+        """Returns the paths among the `sources`, as absolute ones."""
+        settings = self.settings()
+        return [value for name in self.sources if (value := settings[name]) and self.is_path(name, value)]
 
     def to_yaml(self, *, task: str) -> str:
         """Returns the settings as a recipe file of a task."""
@@ -210,13 +230,21 @@ class TrainingRecipe(SplitSettings):
         """
         was, now = (
             _flat({name: value for name, value in settings.items() if name not in (*_FREE_FIELDS, "task")})
-            for settings in (earlier, self.settings())
+            for settings in (self._with_absolute_paths(earlier), self.settings())
         )
         return {
             name: (was.get(name), now.get(name))
             for name in (*now, *(name for name in was if name not in now))
             if was.get(name) != now.get(name)
         }
+
+    def _with_absolute_paths(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        paths = {
+            name: absolute_path(value)
+            for name in self.sources
+            if isinstance(value := settings.get(name), str) and self.is_path(name, value)
+        }
+        return {**settings, **paths}
 
     def _check(self, names: Sequence[str], is_good: Any, expected: str) -> None:
         for name in names:
@@ -246,6 +274,14 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 @dataclass(kw_only=True)
 class DatasetRecipe(TrainingRecipe, DataSettings):
     """The recipe of a task that reads a dataset which the user names."""
+
+    sources = ("pretrained", "dataset")
+    embedded: ClassVar[tuple[str, ...]] = ()
+    """Names of datasets that need no folder; a folder of that name is not meant by it."""
+
+    def is_path(self, name: str, value: str) -> bool:
+        """Says whether a value is a path; the name of an embedded dataset is none."""
+        return not (name == "dataset" and value in self.embedded) and super().is_path(name, value)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainingArguments
+
 from perceiver_io.extras import require
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
@@ -63,8 +65,17 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
                 "file, and --resume evaluates again."
             )
         return metrics
+    args = training_arguments(
+        recipe, checkpoints=str(run.checkpoints), has_validation=recipe.validation_fraction > 0
+    )
+    with run.held(is_main_process=args.should_save):
+        return _train(task, recipe, run, args)
+
+
+def _train(
+    task: TrainableTask, recipe: TrainingRecipe, run: RunFolder, args: TrainingArguments
+) -> dict[str, Any]:
     has_validation = recipe.validation_fraction > 0
-    args = training_arguments(recipe, checkpoints=str(run.checkpoints), has_validation=has_validation)
     with args.main_process_first(desc="loading the data"):
         data = task.data(recipe)
     if data.validation is None and has_validation:

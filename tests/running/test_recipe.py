@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_every_setting_is_explained() -> None:
     text = recipe_parser(Recipe).format_help()
-    for name, one in Recipe.__dataclass_fields__.items():
+    for name, one in ((one.name, one) for one in dataclasses.fields(Recipe)):
         assert f"--{name.replace('_', '-')}" in text
         assert not one.metadata.get("section") or f"--{name}.SETTING VALUE" in text
         assert one.metadata["help"].endswith(".")
