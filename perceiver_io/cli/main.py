@@ -40,6 +40,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_NO_READER = 141  # that of a process that SIGPIPE ended
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
@@ -58,8 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process if None.
 
     Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any more.
     """
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # As in `perceiver-io info | head -1`. Python would flush once more at its end, and complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return _NO_READER
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     try:

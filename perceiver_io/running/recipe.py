@@ -158,7 +158,10 @@ class TrainingRecipe(SplitSettings):
     )
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints to keep, besides the best one."})
     log_every: int = field(
-        default=50, metadata={"help": "Steps between logged training losses; 0: once an epoch."}
+        default=50,
+        metadata={
+            "help": "Steps between logged training losses, besides the one of each evaluation; 0: once an epoch."
+        },
     )
     report_to: Literal["auto", "tensorboard", "none"] = field(
         default="auto", metadata={"help": "auto: TensorBoard if it is installed."}

@@ -328,3 +328,25 @@ def test_the_run_is_complete_at_its_end_only(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path / "run").is_complete
     resumed = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "run", max_steps=2, resume=True))
     assert resumed["steps"] == 2 and RunFolder(tmp_path / "run").metrics() == resumed
+
+
+@pytest.mark.parametrize("changes", [{}, {"evaluate_every": 2}])
+def test_each_evaluation_comes_with_the_training_loss_of_its_own_steps(
+    tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "each", log_every=1, **changes))
+    capsys.readouterr()
+    rare = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "rare", log_every=50, **changes))
+    losses = {entry["step"]: entry["loss"] for entry in each["history"] if "loss" in entry}
+    evaluations = [entry["step"] for entry in rare["history"] if "eval_loss" in entry]
+    assert evaluations == ([2, 4, 6, 8] if changes else [4, 8])
+    expected = {
+        step: sum(losses[one] for one in range(before + 1, step + 1)) / (step - before)
+        for before, step in zip([0, *evaluations[:-1]], evaluations, strict=True)
+    }
+    found = {entry["step"]: entry["loss"] for entry in rare["history"] if "loss" in entry}
+    assert found == pytest.approx(expected)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "validation loss" in line]
+    assert [line.partition("training loss ")[2][:6] for line in lines] == [
+        f"{loss:.4f}" for loss in expected.values()
+    ]
