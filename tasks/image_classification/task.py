@@ -18,6 +18,7 @@ from perceiver_io.media.images import open_image
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
+from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import OURS, Batch, Collate, Layout
 from perceiver_io.tasks.classification import ClassificationTask
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
@@ -113,7 +114,8 @@ class ImageClassificationTask(ClassificationTask):
         """
         if not _has_processor(source):
             raise ValueError(f"{source} holds no trained classifier: it has no preprocessor_config.json.")
-        settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
+        with reading_settings(source, "preprocessor_config.json", "processor_config.json"):
+            settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
         return from_published_settings(settings)
 
     def save_processor(
