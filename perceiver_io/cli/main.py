@@ -19,6 +19,7 @@ import transformers
 
 import perceiver_io
 from perceiver_io.cli import conversion
+from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
 from perceiver_io.progress_bars import no_progress_bars
@@ -92,6 +93,8 @@ def _main(argv: Sequence[str] | None) -> int:
         options.rest = rest
         # Libraries that print, print to stderr: stdout is for results.
         with contextlib.redirect_stdout(sys.stderr):
+            for name in getattr(options, "imports", ()):
+                import_code(name)
             output = options.run(options)
     except _EXPECTED as error:
         if options.traceback:
@@ -127,9 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    with_imports = argparse.ArgumentParser(add_help=False)
+    with_imports.add_argument(
+        "--import",
+        dest="imports",
+        metavar="FILE_OR_MODULE",
+        action="append",
+        default=[],
+        help="Python file or module to import first, which registers adapters, decoders or tasks; may be repeated",
+    )
+
     def add(name: str, run: Any, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
+        parents = [common] if name in ("convert", "init") else [common, with_imports]
         command = commands.add_parser(
-            name, parents=[common], help=summary, description=summary, allow_abbrev=False, **kwargs
+            name, parents=parents, help=summary, description=summary, allow_abbrev=False, **kwargs
         )
         command.set_defaults(run=run)
         return command
@@ -421,7 +435,8 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     folder = getattr(options, "output_dir", None)
     if options.command != "train" or folder is None:
         return ""
-    command = [*_started_as(), "train", options.task, "--output-dir", folder, "--resume"]
+    imports = [word for name in options.imports for word in ("--import", name)]
+    command = [*_started_as(), "train", options.task, *imports, "--output-dir", folder, "--resume"]
     return f" Go on with: {shlex.join(command)}"
 
 

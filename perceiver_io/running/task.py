@@ -63,12 +63,19 @@ class Task(ABC):
 
         Args:
             loaded: The model and its processor.
-            inputs: What the command line got: files, or what `input_metavar` says.
+            inputs: What the command line got: files, or what `input_metavar` says; instead of a folder, its files.
             options: An `options_class`.
 
         Returns:
             One result per input, or per group of inputs, in order.
         """
+
+    def file_suffixes(self) -> set[str]:
+        """Returns the endings, in lower case, of the files that `predict` reads, so that it takes folders of them too.
+
+        By default there are none, and a folder is nothing special.
+        """
+        return set()
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns one result of `predict`, as text for people: by default its names and values on a line."""

@@ -14,7 +14,7 @@ import torch
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
-from perceiver_io.media.images import open_image
+from perceiver_io.media.images import image_suffixes, open_image
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
@@ -99,6 +99,10 @@ class ImageClassificationTask(ClassificationTask):
     def read(self, file: str) -> dict[str, Any]:
         """Opens an image file."""
         return {"image": open_image(file)}
+
+    def file_suffixes(self) -> set[str]:
+        """Returns the endings of image files."""
+        return image_suffixes()
 
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in an image, to be drawn over it."""
