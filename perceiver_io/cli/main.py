@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import shlex
@@ -34,6 +33,7 @@ from perceiver_io.running import (
     recipe_parser,
 )
 from perceiver_io.running.find_task import find_task, get_task
+from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
 
@@ -233,7 +233,7 @@ def _train(options: argparse.Namespace) -> str:
     if os.environ.get("RANK", "0") != "0":
         return ""  # under torchrun the first process speaks for all
     summary = f"{task.describe_results(metrics)}\nwritten to {recipe.output_dir}"
-    return _as_json(metrics) if options.json else summary
+    return json_text(metrics) if options.json else summary
 
 
 def _recipe(
@@ -273,7 +273,7 @@ def _evaluate(options: argparse.Namespace) -> str:
                 f"The model is trained: {', '.join(changes)} cannot be chosen any more. Leave them out."
             )
     metrics = evaluate(task, options.source, split=options.split, recipe=recipe)
-    return _as_json(metrics) if options.json else task.describe_results(metrics)
+    return json_text(metrics) if options.json else task.describe_results(metrics)
 
 
 def _changes_of_model(recipe: TrainingRecipe, stored: TrainingRecipe) -> list[str]:
@@ -305,7 +305,7 @@ def _predict(options: argparse.Namespace) -> str:
     from perceiver_io.running.runner import predict
 
     results = predict(task, source, inputs, task_options)
-    return _as_json(results) if options.json else "\n".join(map(task.describe_prediction, results))
+    return json_text(results) if options.json else "\n".join(map(task.describe_prediction, results))
 
 
 def _attention(options: argparse.Namespace) -> str:
@@ -314,7 +314,7 @@ def _attention(options: argparse.Namespace) -> str:
     from perceiver_io.running.runner import attention
 
     attention(task, options.source, options.inputs, options.output, latents=options.latents)
-    return _as_json({"picture": options.output}) if options.json else f"written to {options.output}"
+    return json_text({"picture": options.output}) if options.json else f"written to {options.output}"
 
 
 def _convert(options: argparse.Namespace) -> str:
@@ -337,14 +337,14 @@ def _init(options: argparse.Namespace) -> str:
 
 def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
     if options.json:
-        return _as_json(content)
+        return json_text(content)
     return f"{content['model']}, {content['parameters']:,} parameters\nwritten to {content['folder']}"
 
 
 def _info(options: argparse.Namespace) -> str:
     content = _installation() if options.folder is None else _model(options.folder)
     if options.json:
-        return _as_json(content)
+        return json_text(content)
     return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
 
 
@@ -409,10 +409,6 @@ def _indices(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected indices such as 0,1,2, got {text!r}") from None
-
-
-def _as_json(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _as_text(value: Any) -> str:

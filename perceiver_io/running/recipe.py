@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -20,6 +22,13 @@ __all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
 _CALL_FIELDS = ("output_dir", "overwrite", "resume")
 # What may change between an interrupted run and its continuation: nothing that the weights depend on.
 _FREE_FIELDS = (*_CALL_FIELDS, "eval_batch_size", "num_workers", "save_total_limit", "log_every", "report_to")
+
+# What values of these types may be, and what messages call them.
+_KINDS: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
 
 _POSITIVE = (
     "num_epochs",
@@ -169,15 +178,17 @@ class TrainingRecipe(SplitSettings):
 
     def __post_init__(self) -> None:
         """Checks all values."""
-        super().__post_init__()
         hints = get_type_hints(type(self))
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
+            if not _fits(value, hints[one.name]):
+                raise ValueError(f"{one.name} is {value!r:.80}, expected {_name(hints[one.name])}.")
             choices = _choices(hints[one.name])
             if choices and value not in choices:
                 raise ValueError(f"{one.name} is {value!r}, expected one of {', '.join(map(str, choices))}.")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{one.name} is {value}, expected a finite number.")
+        super().__post_init__()
         self._check(_POSITIVE, lambda value: value > 0, "more than 0")
         self._check(_NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
         self._check(("seed",), lambda value: value < 2**32, "less than 2**32")
@@ -257,7 +268,11 @@ class TrainingRecipe(SplitSettings):
 
 
 def _plain(value: Any) -> Any:
-    """Returns what YAML makes of nested values: tuples are lists."""
+    """Returns what YAML makes of nested values: tuples are lists, paths are texts, numbers are Python's own."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) not in _KINDS and isinstance(value, Real):  # one of NumPy's
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -285,6 +300,25 @@ class DatasetRecipe(TrainingRecipe, DataSettings):
     def is_path(self, name: str, value: str) -> bool:
         """Says whether a value is a path; the name of an embedded dataset is none."""
         return not (name == "dataset" and value in self.embedded) and super().is_path(name, value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is a number, a truth value or a list of such where the hint says so; nothing else is checked."""
+    if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint in _KINDS:
+        return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+    if get_origin(hint) is list:
+        return isinstance(value, (list, tuple)) and all(_fits(item, *get_args(hint)) for item in value)
+    return hint is not type(None) or value is None
+
+
+def _name(hint: Any) -> str:
+    """Returns what `_fits` takes, in words."""
+    if get_origin(hint) is list:
+        return f"a list, each item {_name(*get_args(hint))}"
+    parts = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    return " or ".join(_name(part) if part not in _KINDS else _KINDS[part][1] for part in parts)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from perceiver_io.extras import require
 from perceiver_io.files import check_not_inside, remove, write_error, writing, writing_into
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.folder_lock import locked
+from perceiver_io.running.json_text import json_text
 from perceiver_io.running.manifest import CHECKPOINTS, LOCK, Manifest
 from perceiver_io.running.recipe import TrainingRecipe
 from perceiver_io.running.recipe_parsing import read_recipe_file
@@ -272,8 +273,8 @@ class RunFolder:
             path.write_text(content, encoding="utf-8")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Writes `metrics.json`, which marks the run as complete."""
-        self.write_text("metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        """Writes `metrics.json`, which marks the run as complete; a number that is not finite is null there."""
+        self.write_text("metrics.json", json_text(metrics) + "\n")
 
     def write_model(self, model: PreTrainedModel, processor: Any = None) -> None:
         """Writes the model and its processor to the folder itself, for `from_pretrained`."""

@@ -45,7 +45,7 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
         recipe: Its recipe.
 
     Returns:
-        What was written to `metrics.json`.
+        What was written to `metrics.json`, where a number that is not finite is null.
 
     Raises:
         ValueError: The recipe, the data, the output folder, or a checkpoint to resume is not usable.

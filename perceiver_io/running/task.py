@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -245,8 +246,16 @@ class TrainableTask(Task):
         """Returns what a training or an evaluation found, on one line: by default every single number."""
         split = results["split"]
         names = [name for name in results if name.startswith(f"{split}_") and name != f"{split}_samples"]
-        parts = [f"{name.removeprefix(f'{split}_').replace('_', ' ')} {results[name]:.4g}" for name in names]
+        parts = [
+            f"{name.removeprefix(f'{split}_').replace('_', ' ')} {as_number(results[name]):.4g}"
+            for name in names
+        ]
         return f"{split} {', '.join(parts)}, {results[f'{split}_samples']} samples"
+
+
+def as_number(value: float | None) -> float:
+    """Returns a result that was read from JSON as a number: null stands for one that is not finite."""
+    return math.nan if value is None else value
 
 
 def _short(value: Any) -> str:

@@ -98,8 +98,13 @@ class MaskedLanguageModelingTask(TrainableTask):
         return PerceiverTokenizer(model_max_length=recipe.max_length)
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
-        """Returns what hides bytes; in an evaluation the same ones each time."""
+        """Returns what hides bytes; in an evaluation the same ones each time.
+
+        Raises:
+            ValueError: The windows of text are longer than what the model takes.
+        """
         recipe = setup.recipe
+        _check_length(setup.model.config, recipe)
         own = recipe.training_masking_probability
         return MaskingCollator(
             setup.processor,

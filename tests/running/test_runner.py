@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -350,3 +351,23 @@ def test_each_evaluation_comes_with_the_training_loss_of_its_own_steps(
     assert [line.partition("training loss ")[2][:6] for line in lines] == [
         f"{loss:.4f}" for loss in expected.values()
     ]
+
+
+def test_a_measure_that_is_no_number_is_null_in_files(tmp_path: Path) -> None:
+    recipe = toy_task.recipe(tmp_path / "run", max_steps=2, best_metric="none")
+    task = ScriptedVotes(HigherIsBetter, [float("inf"), float("nan")])
+    metrics = runner.train(task, recipe)
+    assert math.isnan(metrics["test_mae"])
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (tmp_path / "run" / "metrics.json").read_text()
+    stored = json.loads(text, parse_constant=refuse)
+    assert stored["test_mae"] is None and stored["history"][1]["eval_mae"] is None
+    again = runner.train(
+        task, toy_task.recipe(tmp_path / "run", max_steps=2, best_metric="none", resume=True)
+    )
+    assert again == stored
+    assert task.describe_results(again) == task.describe_results(metrics)
+    assert "mae nan" in task.describe_results(again)
