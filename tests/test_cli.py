@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +428,7 @@ def test_ctrl_c_says_how_to_go_on(
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, *args, **kwargs)
 
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as if the command had been started
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "training_step", press_ctrl_c)
         assert train(folder, tmp_path / "run") == 130
