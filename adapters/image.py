@@ -27,7 +27,7 @@ from perceiver_io.input_tools import (
     element_mask,
     patch_grid,
 )
-from perceiver_io.layers import Linear
+from perceiver_io.layers import linear
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
 from perceiver_io.registry import register_adapter
 
@@ -141,7 +141,7 @@ class ImageAdapter(InputAdapter):
         self.position, num_position_channels = _position(config)
         self.position_projection: nn.Module = nn.Identity()
         if config.position_projection is not None and self.position is not None:
-            self.position_projection = Linear(num_position_channels, config.position_projection)
+            self.position_projection = linear(num_position_channels, config.position_projection)
             num_position_channels = config.position_projection
         if config.combine == "add" and self.position is not None:
             if num_position_channels != self.num_content_channels:

@@ -23,7 +23,7 @@ from perceiver_io.input_tools import (
     check_positive,
     check_shape,
 )
-from perceiver_io.layers import Linear
+from perceiver_io.layers import linear
 from perceiver_io.position import FourierPositionEncoding
 from perceiver_io.registry import register_adapter
 
@@ -84,7 +84,7 @@ class FramePairAdapter(InputAdapter):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.projection = Linear(2 * config.neighbourhood**2 * config.image_channels, config.feature_channels)
+        self.projection = linear(2 * config.neighbourhood**2 * config.image_channels, config.feature_channels)
         self.position = FourierPositionEncoding(
             num_bands=config.num_bands,
             max_resolution=config.max_resolution or config.size,

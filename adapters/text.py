@@ -15,7 +15,8 @@ from perceiver_io.adapter import InputAdapter
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import beside, check_indices, check_mask, check_positive, check_shape
-from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.layers import LearnedArray, linear
+from perceiver_io.plain import is_plain
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
 from perceiver_io.registry import register_adapter
 
@@ -169,7 +170,7 @@ class SequenceConvolutions(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         widths = [in_channels] + [out_channels] * (depth - 1)
-        self.layers = nn.ModuleList(Linear(width * kernel_size, out_channels) for width in widths)
+        self.layers = nn.ModuleList(linear(width * kernel_size, out_channels) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(out_channels) for _ in range(depth - 1))
 
     def forward(self, x_BTE: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -185,9 +186,13 @@ class SequenceConvolutions(nn.Module):
         return x_BTC if mask_BT is None else x_BTC * mask_BT[..., None]
 
     def _convolved(self, layer: nn.Module, x_BTE: Tensor, mask_BT: Tensor | None) -> Tensor:
-        assert isinstance(layer, Linear)
         if mask_BT is not None:
             x_BTE = x_BTE * mask_BT[..., None]
+        if not is_plain(layer):
+            padded_BTE = nn.functional.pad(x_BTE, [0, 0, self.kernel_size // 2, self.kernel_size // 2])
+            convolved: Tensor = layer(padded_BTE.unfold(1, self.kernel_size, 1).flatten(2))
+            return convolved
+        assert isinstance(layer, nn.Linear)
         weight_CEK = layer.weight.unflatten(1, (-1, self.kernel_size))
         padding = self.kernel_size // 2
         return nn.functional.conv1d(x_BTE.transpose(1, 2), weight_CEK, layer.bias, padding=padding).transpose(

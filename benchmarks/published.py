@@ -31,7 +31,8 @@ from typing import Any
 import torch
 from peers import PEERS, load_ours, load_theirs
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
 
@@ -149,15 +150,29 @@ def work(options: argparse.Namespace) -> dict[str, float]:
             seconds.append(time.perf_counter() - start)
         operations = 0
         if options.device != "cpu" and not options.compile:  # what is compiled cannot be counted
-            with FlopCounterMode(display=False) as counter:
+            with Operations() as counter:
                 run()
-            operations = counter.get_total_flops()
+            operations = counter.total
     torch.save(comparable(found, name, options), options.output)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if options.device != "cpu":
         memory = torch.cuda.max_memory_allocated()
     whole = peer.num_parts / parts if options.worker == "theirs" else 1
     return {"seconds": min(seconds) * whole, "bytes": memory, "operations": operations * whole}
+
+
+class Operations(TorchDispatchMode):
+    """Counts as `FlopCounterMode` does, but without its hooks: layers that have hooks are not folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if count := flop_registry.get(function._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def comparable(found: list[dict[str, Tensor]], name: str, options: argparse.Namespace) -> dict[str, Tensor]:

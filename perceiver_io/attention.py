@@ -13,16 +13,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from perceiver_io.brackets import Affine, Brackets, add_feed_forward, choose_brackets
+from perceiver_io.brackets import Brackets, choose_brackets
 from perceiver_io.fused_attention import fused_attention
-from perceiver_io.layers import Linear
+from perceiver_io.layers import linear
+from perceiver_io.plain import is_plain
 
 __all__ = [
     "Activation",
-    "CrossAttention",
     "FeedForward",
     "MultiHeadAttention",
     "PreparedInputs",
@@ -65,7 +64,7 @@ class MultiHeadAttention(nn.Module):
         output_channels: Width of the result.
         dropout: Probability that an attention weight is dropped in training.
         query_gain: Factor on the initial query projection, and so on the initial logits.
-        input_shares: Each input channel's share of the initial variance of keys and values; see `Linear`.
+        input_shares: Each input channel's share of the initial variance of keys and values; see `LinearStart`.
     """
 
     def __init__(
@@ -89,35 +88,64 @@ class MultiHeadAttention(nn.Module):
                 raise ValueError(f"{name} must be a positive multiple of the {num_heads} heads, got {width}.")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query = Linear(query_channels, qk_channels, gain=query_gain)
-        self.key = Linear(input_channels, qk_channels, input_shares=input_shares)
-        self.value = Linear(input_channels, v_channels, input_shares=input_shares)
-        self.output = Linear(v_channels, output_channels)
+        # The layers may be replaced by others, which need not say how wide they are.
+        self.widths = {
+            "query_channels": query_channels,
+            "input_channels": input_channels,
+            "qk_channels": qk_channels,
+            "v_channels": v_channels,
+            "output_channels": output_channels,
+        }
+        self.query = linear(query_channels, qk_channels, gain=query_gain)
+        self.key = linear(input_channels, qk_channels, input_shares=input_shares)
+        self.value = linear(input_channels, v_channels, input_shares=input_shares)
+        self.output = linear(v_channels, output_channels)
 
-    def forward(self, queries_BND: Tensor, inputs_BMC: Tensor, mask_BM: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        queries_BND: Tensor,
+        inputs: Tensor | PreparedInputs,
+        mask_BM: Tensor | None = None,
+        *,
+        query_mask_BN: Tensor | None = None,
+    ) -> Tensor:
         """Attends.
 
         Args:
             queries_BND: What asks.
-            inputs_BMC: What is attended to.
-            mask_BM: True where an input is real; at least one in each row.
+            inputs: What is attended to, (B, M, C), or what `prepare` made of it.
+            mask_BM: True where an input is real; at least one in each row. Goes with inputs that are not prepared.
+            query_mask_BN: False where a query attends to nothing, and gets the output layer's bias.
 
         Returns:
             (B, N, output_channels).
+
+        Raises:
+            ValueError: The mask is not (B, M) bool.
         """
-        return self.attend(queries_BND, self.prepare(inputs_BMC, mask_BM, num_queries=queries_BND.shape[1]))
+        if isinstance(inputs, Tensor):
+            inputs = self.prepare(inputs, mask_BM, num_queries=queries_BND.shape[1])
+        return self._attend(queries_BND, inputs, query_mask_BN)
 
     def prepare(
         self, inputs_BMC: Tensor, mask_BM: Tensor | None = None, *, num_queries: int
     ) -> PreparedInputs:
-        """Computes what any number of queries will meet, for any number of calls of `attend`.
+        """Computes what any number of queries will meet, for any number of calls.
 
         Args:
             inputs_BMC: What is attended to.
             mask_BM: As `forward`.
-            num_queries: How many queries will ask in all; decides the brackets.
+            num_queries: How many queries of a sample will ask in all; decides the brackets.
+
+        Raises:
+            ValueError: The mask is not (B, M) bool.
         """
-        brackets = self._brackets(num_queries=num_queries, num_inputs=inputs_BMC.shape[1])
+        if mask_BM is not None and (mask_BM.shape != inputs_BMC.shape[:2] or mask_BM.dtype != torch.bool):
+            raise ValueError(
+                f"The mask of inputs {tuple(inputs_BMC.shape)} must be (B, M) bool, got {mask_BM.dtype} "
+                f"{tuple(mask_BM.shape)}. True is what is real."
+            )
+        brackets = self.brackets(num_queries=num_queries, num_inputs=inputs_BMC.shape[1])
         keys_BMX = values_BMX = inputs_BMC
         if brackets.logits != "queries":
             keys_BMX = self.key(inputs_BMC)
@@ -134,19 +162,37 @@ class MultiHeadAttention(nn.Module):
             brackets=brackets,
         )
 
-    def attend(
-        self, queries_BND: Tensor, prepared: PreparedInputs, *, query_mask_BN: Tensor | None = None
-    ) -> Tensor:
-        """Attends to inputs that are prepared.
+    def brackets(self, *, num_queries: int, num_inputs: int) -> Brackets:
+        """Returns where the projections are put: elsewhere than written only with one head and plain layers.
 
         Args:
-            queries_BND: What asks.
-            prepared: What `prepare` returned.
-            query_mask_BN: False where a query attends to nothing, and gets the output layer's bias.
-
-        Returns:
-            (B, N, output_channels).
+            num_queries: N of a sample.
+            num_inputs: M of a sample.
         """
+        if self.num_heads > 1:
+            return Brackets()
+        moved = {"keys": self.query, "queries": self.key, "values": self.output, "outputs": self.value}
+        allowed = {name for name, layer in moved.items() if is_plain(layer)}
+        if self.training and self.dropout:  # weights that are dropped do not sum to 1: the bias would differ
+            allowed.discard("outputs")
+        return choose_brackets(num_queries=num_queries, num_inputs=num_inputs, allowed=allowed, **self.widths)
+
+    def widths_within(self, brackets: Brackets) -> tuple[int, int]:
+        """Returns how wide the keys and the values of a head are within the attention."""
+        widths = self.widths
+        keys = {
+            "projected": widths["qk_channels"] // self.num_heads,
+            "keys": widths["query_channels"] + 1,
+            "queries": widths["input_channels"],
+        }
+        values = {
+            "projected": widths["v_channels"] // self.num_heads,
+            "values": widths["output_channels"],
+            "outputs": widths["input_channels"],
+        }
+        return keys[brackets.logits], values[brackets.values]
+
+    def _attend(self, queries_BND: Tensor, prepared: PreparedInputs, query_mask_BN: Tensor | None) -> Tensor:
         brackets = prepared.brackets
         if brackets.logits == "keys":
             queries_BNX = torch.cat([queries_BND, torch.ones_like(queries_BND[..., :1])], dim=-1)
@@ -163,7 +209,7 @@ class MultiHeadAttention(nn.Module):
             prepared.keys,
             prepared.values,
             prepared.mask,
-            scale=1 / math.sqrt(self.query.out_features / self.num_heads),
+            scale=1 / math.sqrt(self.widths["qk_channels"] / self.num_heads),
             dropout=self.dropout if self.training else 0.0,
         )
         attended_BNX = attended_BHNX.transpose(1, 2).flatten(2)
@@ -172,24 +218,6 @@ class MultiHeadAttention(nn.Module):
         if query_mask_BN is not None:
             attended_BNX = torch.where(query_mask_BN[..., None], attended_BNX, 0)
         return attended_BNX + self.output.bias if brackets.values == "values" else self.output(attended_BNX)
-
-    def _brackets(self, *, num_queries: int, num_inputs: int) -> Brackets:
-        if self.num_heads > 1:
-            return Brackets()
-        brackets = choose_brackets(
-            num_queries=num_queries,
-            num_inputs=num_inputs,
-            query_channels=self.query.in_features,
-            input_channels=self.key.in_features,
-            qk_channels=self.query.out_features,
-            v_channels=self.value.out_features,
-            output_channels=self.output.out_features,
-        )
-        if self.training and self.dropout and brackets.values == "outputs":
-            return Brackets(
-                logits=brackets.logits
-            )  # weights that are dropped do not sum to 1: the bias would differ
-        return brackets
 
     def split_heads(self, projected_BNX: Tensor) -> Tensor:
         """(B, N, H * E) -> (B, H, N, E)."""
@@ -217,9 +245,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, num_channels: int, *, widening_factor: int, activation: Activation) -> None:
         super().__init__()
-        self.hidden = Linear(num_channels, widening_factor * num_channels)
+        self.hidden = linear(num_channels, widening_factor * num_channels)
         self.activation = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
-        self.output = Linear(widening_factor * num_channels, num_channels)
+        self.output = linear(widening_factor * num_channels, num_channels)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
@@ -228,138 +256,6 @@ class FeedForward(nn.Module):
     def activate(self, x_BND: Tensor) -> Tensor:
         """Returns the hidden layer after its activation, (B, N, widening_factor * D)."""
         return self.activation(self.hidden(x_BND))
-
-
-class CrossAttention(GradientCheckpointingLayer):
-    """Pre-norm cross-attention and feed-forward (Perceiver IO, section 3.1 and appendix E.2).
-
-    Args:
-        query_channels: D, also the width of the result.
-        input_channels: C.
-        num_heads: Attention heads.
-        qk_channels: Width of queries and keys; the inputs' by default, as published.
-        v_channels: Width of the values; as `qk_channels` by default, as published.
-        widening_factor: Of the feed-forward.
-        activation: Of the feed-forward.
-        dropout: Probability that a channel of either residual branch is dropped in training.
-        attention_dropout: Probability that an attention weight is dropped in training.
-        query_gain: Factor on the initial query projection.
-        input_shares: Each input channel's share of the initial variance of keys and values.
-        use_query_residual: Whether the queries are added to what they attended to.
-    """
-
-    def __init__(
-        self,
-        *,
-        query_channels: int,
-        input_channels: int,
-        num_heads: int,
-        qk_channels: int | None = None,
-        v_channels: int | None = None,
-        widening_factor: int = 1,
-        activation: Activation = "gelu",
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        query_gain: float = 1.0,
-        input_shares: Sequence[float] | None = None,
-        use_query_residual: bool = True,
-    ) -> None:
-        super().__init__()
-        qk_channels = input_channels if qk_channels is None else qk_channels
-        self.use_query_residual = use_query_residual
-        self.query_norm = nn.LayerNorm(query_channels)
-        self.input_norm = nn.LayerNorm(input_channels)
-        self.attention = MultiHeadAttention(
-            query_channels=query_channels,
-            input_channels=input_channels,
-            num_heads=num_heads,
-            qk_channels=qk_channels,
-            v_channels=qk_channels if v_channels is None else v_channels,
-            output_channels=query_channels,
-            dropout=attention_dropout,
-            query_gain=query_gain,
-            input_shares=input_shares,
-        )
-        self.feed_forward_norm = nn.LayerNorm(query_channels)
-        self.feed_forward = FeedForward(
-            query_channels, widening_factor=widening_factor, activation=activation
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def __call__(
-        self,
-        queries_BND: Tensor,
-        inputs: Tensor | PreparedInputs,
-        mask_BM: Tensor | None = None,
-        *,
-        query_mask_BN: Tensor | None = None,
-        then: Sequence[Affine] = (),
-    ) -> Tensor:
-        """Attends.
-
-        Args:
-            queries_BND: What asks.
-            inputs: What is attended to, (B, M, C), or what `prepare` made of it.
-            mask_BM: True where an input is real; goes with inputs that are not prepared.
-            query_mask_BN: False where a query attends to nothing.
-            then: Linear layers that follow, to be multiplied with the feed-forward's last where that is cheaper.
-
-        Returns:
-            What the queries became, (B, N, D), or what the last of the layers that follow made of them.
-        """
-        options = {"query_mask_BN": query_mask_BN, "then": then}
-        attended: Tensor
-        if isinstance(inputs, Tensor):
-            attended = super().__call__(queries_BND, inputs, mask_BM, **options)
-        else:
-            # Gradient checkpointing sees only the tensors that are arguments themselves.
-            attended = super().__call__(
-                queries_BND, inputs.keys, inputs.mask, inputs.values, brackets=inputs.brackets, **options
-            )
-        return attended
-
-    def forward(
-        self,
-        queries_BND: Tensor,
-        inputs: Tensor,
-        mask_BM: Tensor | None = None,
-        values_BHMY: Tensor | None = None,
-        *,
-        brackets: Brackets | None = None,
-        query_mask_BN: Tensor | None = None,
-        then: Sequence[Affine] = (),
-    ) -> Tensor:
-        """Attends; see `__call__`, which takes what is prepared apart: its keys are the inputs here."""
-        if values_BHMY is None or brackets is None:
-            prepared = self.prepare(inputs, mask_BM, num_queries=queries_BND.shape[1])
-        else:
-            prepared = PreparedInputs(keys=inputs, values=values_BHMY, mask=mask_BM, brackets=brackets)
-        normed_BND = queries_BND if prepared.brackets.logits == "given" else self.query_norm(queries_BND)
-        attended_BND = self.dropout(self.attention.attend(normed_BND, prepared, query_mask_BN=query_mask_BN))
-        x_BND = queries_BND + attended_BND if self.use_query_residual else attended_BND
-        hidden_BNW = self.feed_forward.activate(self.feed_forward_norm(x_BND))
-        if self.training and self.dropout.p:
-            x_BND = x_BND + self.dropout(self.feed_forward.output(hidden_BNW))
-            for layer in then:
-                x_BND = linear(x_BND, layer.weight, layer.bias)
-            return x_BND
-        return add_feed_forward(x_BND, hidden_BNW, self.feed_forward.output, then)
-
-    def prepare(
-        self, inputs_BMC: Tensor, mask_BM: Tensor | None = None, *, num_queries: int
-    ) -> PreparedInputs:
-        """Computes what any number of queries will meet; see `MultiHeadAttention.prepare`."""
-        return self.attention.prepare(self.input_norm(inputs_BMC), mask_BM, num_queries=num_queries)
-
-    def floats_per_query(self, inputs: PreparedInputs) -> int:
-        """Returns how many numbers a query of one sample takes at most, so that chunks can be bounded."""
-        hidden_channels, query_channels = self.feed_forward.hidden.weight.shape
-        _, num_heads, num_inputs, key_channels = inputs.keys.shape
-        value_channels = inputs.values.shape[-1]
-        attending = 4 * max(key_channels, value_channels)
-        if key_channels != value_channels or key_channels % 8:  # see `fused_attention`: not fused while few
-            attending += 2 * num_inputs
-        return max(2 * query_channels + num_heads * attending, 4 * query_channels + 2 * hidden_channels)
 
 
 class SelfAttention(GradientCheckpointingLayer):

@@ -5,7 +5,8 @@ Shape legend: B batch, H heads, N latents, M elements, C channels of the byte ar
 The logits of a cross-attend are dot products of queries with keys, and a key is a linear function of the
 layer-normed element. Once an element's mean and variance are taken as they are, layer norm is affine in its
 channels. So each key is a sum of three: what the content channels give, what the position channels give, and
-what the biases give whatever the element; and so is each logit.
+what the biases give whatever the element; and so is each logit. Where the layer norm is none of torch's, or has hooks,
+its biases count with the channels that they are added to.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perceiver_io.attention import CrossAttention
 from perceiver_io.byte_array import ByteArray, Segment
+from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.encoder import Encoder
 from perceiver_io.fused_attention import attention_map
+from perceiver_io.plain import is_plain
 
 __all__ = ["AttentionMap", "attention_maps", "logit_parts"]
 
@@ -92,16 +94,34 @@ def logit_parts(
         the logits.
     """
     norm, attention = cross_attend.input_norm, cross_attend.attention
-    variance_BM1, mean_BM1 = torch.var_mean(values_BMC, dim=-1, keepdim=True, correction=0)
-    scaled_BMC = (values_BMC - mean_BM1) * torch.rsqrt(variance_BM1 + norm.eps) * norm.weight
     queries_BND = cross_attend.query_norm(latents_BND)
-    key_weight = attention.key.weight
-    content_BHNM, position_BHNM = (
-        attention.logits(queries_BND, torch.where(part_MC, scaled_BMC, 0) @ key_weight.T)
-        for part_MC in (is_content_MC, ~is_content_MC)
+    if is_plain(norm):
+        variance_BM1, mean_BM1 = torch.var_mean(values_BMC, dim=-1, keepdim=True, correction=0)
+        scaled_BMC = (values_BMC - mean_BM1) * torch.rsqrt(variance_BM1 + norm.eps) * norm.weight
+        offset_1C = norm.bias[None]
+    else:
+        scaled_BMC = norm(values_BMC)
+        offset_1C = torch.zeros_like(scaled_BMC[0, :1])
+    if is_plain(attention.key):
+        weight_CX = attention.key.weight.T
+        content_BHNM, position_BHNM = (
+            attention.logits(queries_BND, torch.where(part_MC, scaled_BMC, 0) @ weight_CX)
+            for part_MC in (is_content_MC, ~is_content_MC)
+        )
+        bias_1X = offset_1C @ weight_CX + attention.key.bias
+        return content_BHNM, position_BHNM, attention.logits(queries_BND, bias_1X)
+    # Any other layer is called, and called a difference what a part of its input makes. What it is not linear in,
+    # by rounding of quantised weights for instance, counts as position: the sum is what the encoder computes.
+    bias_1X = attention.key(offset_1C)
+    content_BMX = attention.key(torch.where(is_content_MC, scaled_BMC, 0)) - attention.key(
+        torch.zeros_like(offset_1C)
     )
-    bias_1X = (norm.bias @ key_weight.T + attention.key.bias).unsqueeze(0)
-    return content_BHNM, position_BHNM, attention.logits(queries_BND, bias_1X)
+    position_BMX = attention.key(scaled_BMC + offset_1C) - content_BMX - bias_1X
+    return (
+        attention.logits(queries_BND, content_BMX),
+        attention.logits(queries_BND, position_BMX),
+        attention.logits(queries_BND, bias_1X),
+    )
 
 
 def _map(

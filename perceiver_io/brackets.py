@@ -11,18 +11,27 @@ With one head, the projections of an attention are matrix products in a row, and
 The result is the same to rounding; the number of multiplications is not. Where the inputs are many and narrow,
 projecting them costs more than attending to them as they are; where the queries are many, nothing should be done to
 each that can be done to the few inputs. The same goes for the linear layers that follow a feed-forward.
+
+Only plain layers may be bracketed otherwise than they are written (`plain.py`): the others are called. The choice never
+depends on the size of the batch, so that one compiled graph serves all.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Container, Sequence
+from typing import Literal, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
-__all__ = ["Affine", "Brackets", "add_feed_forward", "choose_brackets"]
+from perceiver_io.layers import TiedOutput
+from perceiver_io.plain import is_plain
+
+__all__ = ["Brackets", "Layer", "apply_layers", "choose_brackets", "fold_layers", "folding_pays"]
+
+Layer = nn.Linear | TiedOutput
+"""What computes x weight' + bias."""
 
 
 class Brackets(NamedTuple):
@@ -49,8 +58,9 @@ def choose_brackets(
     qk_channels: int,
     v_channels: int,
     output_channels: int,
+    allowed: Container[str] = ("keys", "queries", "values", "outputs"),
 ) -> Brackets:
-    """Returns the brackets with the fewest multiplications.
+    """Returns the brackets with the fewest multiplications; as written while a graph is exported, for any sizes.
 
     The fused kernel wants keys and values of one width, so both count as wide as the wider.
 
@@ -62,7 +72,10 @@ def choose_brackets(
         qk_channels: E.
         v_channels: F.
         output_channels: O.
+        allowed: Which brackets may be chosen besides those that are written.
     """
+    if torch.compiler.is_exporting():
+        return Brackets()
     n, m, d, c = num_queries, num_inputs, query_channels, input_channels
     e, f, o = qk_channels, v_channels, output_channels
     # Cost outside of the attention itself, and the width within it.
@@ -77,66 +90,87 @@ def choose_brackets(
         "outputs": (n * c * f + n * f * o, c),
     }
     # A plain loop, because torch.compile traces it; the first of equals is the one nearest to what is written.
-    best, fewest = Brackets(), math.inf
+    best, fewest = Brackets(), logits["projected"][0] + values["projected"][0] + 2 * n * m * max(e, f)
     for left, (logits_cost, logits_width) in logits.items():
+        if left != "projected" and left not in allowed:
+            continue
         for right, (values_cost, values_width) in values.items():
+            if right != "projected" and right not in allowed:
+                continue
             cost = logits_cost + values_cost + 2 * n * m * max(logits_width, values_width)
             if cost < fewest:
                 best, fewest = Brackets(left, right), cost  # type: ignore[arg-type]
     return best
 
 
-class Affine(Protocol):
-    """A linear layer, or what computes as one: x weight' + bias."""
+def apply_layers(x_BND: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    """Applies linear layers in a row, the last in float32 even under autocast.
 
-    @property
-    def weight(self) -> Tensor:
-        """(out, in)."""
+    What a head gives is what people read: in bfloat16, a flow of 100 pixels would have steps of half a pixel.
+    """
+    for layer in layers[:-1]:
+        x_BND = layer(x_BND)
+    for layer in layers[-1:]:
+        if torch.is_autocast_enabled(x_BND.device.type):
+            with torch.autocast(x_BND.device.type, enabled=False):
+                x_BND = layer(x_BND.float())
+        else:
+            x_BND = layer(x_BND)
+    return x_BND
 
-    @property
-    def bias(self) -> Tensor:
-        """(out,)."""
+
+def folding_pays(num_queries: int, output: nn.Module, then: Sequence[nn.Module]) -> bool:
+    """Whether `fold_layers` takes fewer multiplications than calling the layers does, and may be used.
+
+    Args:
+        num_queries: N of a sample.
+        output: The feed-forward's output layer, W -> D.
+        then: Linear layers that follow, the first D -> …, the last … -> O.
+    """
+    if not then or torch.compiler.is_exporting() or not is_plain(output, *then):
+        return False
+    d, w = _size(output)
+    sizes = [_size(layer) for layer in then]
+    o = sizes[-1][0]
+    as_written = num_queries * (d * w + sum(rows * columns for rows, columns in sizes))
+    products = o * d * w + sum(o * rows * columns for rows, columns in sizes[:-1])
+    return num_queries * o * (d + w) + products < as_written
 
 
-def add_feed_forward(x_BND: Tensor, hidden_BNW: Tensor, output: Affine, then: Sequence[Affine]) -> Tensor:
+def fold_layers(x_BND: Tensor, hidden_BNW: Tensor, output: nn.Linear, then: Sequence[Layer]) -> Tensor:
     """Adds the output of a feed-forward and applies the linear layers that follow: then(x + output(hidden)).
 
-    Nothing is nonlinear from the hidden layer on, so the layers may be multiplied with each other first; that is
-    done where it takes fewer multiplications.
+    Nothing is nonlinear from the hidden layer on, so the layers are multiplied with each other first.
 
     Args:
         x_BND: The residual.
         hidden_BNW: The feed-forward's hidden layer, after its activation.
-        output: The feed-forward's output layer, W -> D.
-        then: Linear layers that follow, the first D -> …, the last … -> O.
+        output: The feed-forward's output layer, plain, W -> D.
+        then: Plain linear layers that follow, the first D -> …, the last … -> O.
 
     Returns:
-        (B, N, O); (B, N, D) if nothing follows.
+        (B, N, O), in float32 even under autocast, as by `apply_layers`.
     """
-    if then and _folding_pays(hidden_BNW, output, then):
-        weight_OD, bias_O = _product(then)
-        return (
-            linear(x_BND, weight_OD, bias_O + weight_OD @ output.bias)
-            + hidden_BNW @ (weight_OD @ output.weight).T
-        )
-    x_BND = x_BND + linear(hidden_BNW, output.weight, output.bias)
-    for layer in then:
-        x_BND = linear(x_BND, layer.weight, layer.bias)
-    return x_BND
+    if torch.is_autocast_enabled(x_BND.device.type):
+        with torch.autocast(x_BND.device.type, enabled=False):
+            return fold_layers(x_BND.float(), hidden_BNW.float(), output, then)
+    weight_OD, bias_O = _product(then)
+    return (
+        linear(x_BND, weight_OD, bias_O + weight_OD @ output.bias)
+        + hidden_BNW @ (weight_OD @ output.weight).T
+    )
 
 
-def _folding_pays(hidden_BNW: Tensor, output: Affine, then: Sequence[Affine]) -> bool:
-    num_queries = hidden_BNW.shape[0] * hidden_BNW.shape[1]
-    d, w = output.weight.shape
-    o = then[-1].weight.shape[0]
-    as_written = num_queries * (d * w + sum(layer.weight.numel() for layer in then))
-    products = o * d * w + sum(o * layer.weight.numel() for layer in then[:-1])
-    return num_queries * o * (d + w) + products < as_written
+def _size(layer: nn.Module) -> tuple[int, int]:
+    assert isinstance(layer, Layer)
+    rows, columns = layer.weight.shape
+    return rows, columns
 
 
-def _product(layers: Sequence[Affine]) -> tuple[Tensor, Tensor]:
+def _product(layers: Sequence[Layer]) -> tuple[Tensor, Tensor]:
     """The one linear layer that does what several in a row do."""
-    weight, bias = layers[-1].weight, layers[-1].bias
+    weight: Tensor = layers[-1].weight
+    bias: Tensor = layers[-1].bias
     for layer in reversed(layers[:-1]):
         bias = bias + weight @ layer.bias
         weight = weight @ layer.weight

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
-from perceiver_io.brackets import Affine
 from perceiver_io.byte_array import ByteArray
+from perceiver_io.cross_attention import QueryChunks
 from perceiver_io.decoder import (
     WHOLE_OUTPUT,
     Decoder,
@@ -26,7 +25,7 @@ from perceiver_io.decoder import (
     DecoderRequest,
     Encoded,
 )
-from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.layers import TiedOutput, linear
 from perceiver_io.points import Points
 from perceiver_io.position import (
     FourierPositionEncoding,
@@ -38,10 +37,10 @@ from perceiver_io.position import (
     flat_indices,
     interpolate,
 )
-from perceiver_io.query_attention import QueryAttentionConfig
+from perceiver_io.query_attention import QueryAttention, QueryAttentionConfig
 from perceiver_io.registry import register_decoder
 
-__all__ = ["DEFAULT_MEMORY_BUDGET", "DenseDecoder", "TiedOutput"]
+__all__ = ["DEFAULT_MEMORY_BUDGET", "DenseDecoder"]
 
 DEFAULT_MEMORY_BUDGET = 2**28  # bytes
 
@@ -193,9 +192,9 @@ class DenseDecoder(Decoder):
             )
             attended_channels = self.num_query_channels
         self.num_values = config.output_channels * math.prod(config.patch_size or (1,))
-        self.output: Affine
+        self.output: nn.Linear | TiedOutput
         if config.tied_to is None:
-            self.output = Linear(attended_channels, self.num_values)
+            self.output = linear(attended_channels, self.num_values)
         else:
             expected = (config.output_channels, attended_channels)
             if embedding is None or embedding.weight.shape != expected:
@@ -228,37 +227,27 @@ class DenseDecoder(Decoder):
             if len(query_grid) != len(nominal):
                 raise ValueError(f"The output's grid has {len(nominal)} axes, got {query_grid}.")
         num_queries = math.prod(query_grid) if points is None else len(points)
-        latents = attention.prepare(encoded.latents, num_queries=num_queries)
         if chunk_size is None:
-            floats_per_query = attention.floats_per_query(latents)
-            chunk_size = self._chunk_size(
-                encoded.latents, request.memory_budget, num_queries, floats_per_query
-            )
-        parts: list[Tensor] = []
-        values_BOV: Tensor | None = None
-        for start in range(0, num_queries, chunk_size):
-            stop = min(start + chunk_size, num_queries)
+            chunk_size = self._chunk_size(encoded.latents, request.memory_budget, num_queries, attention)
+
+        def make(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
             if points is None:
                 part = Points.of_range(query_grid, start, stop, device=encoded.latents.device)
             else:
                 part = points.part(start, stop)
-            decoded_BOV = attention(
-                self.queries(encoded, part),
-                latents,
-                query_mask_BN=self._query_mask(encoded, part),
-                then=(self.output,),
+            return self.queries(encoded, part), self._query_mask(encoded, part)
+
+        chunks = QueryChunks(
+            num_queries=num_queries, chunk_size=chunk_size, make=make, on_done=request.on_decoded
+        )
+        if torch.is_grad_enabled():  # each chunk is checkpointed by itself, where checkpoints are wanted
+            values_BOV = chunks.run(
+                lambda queries_BOQ, query_mask_BO: attention(
+                    queries_BOQ, encoded.latents, query_mask_BN=query_mask_BO, then=(self.output,)
+                )
             )
-            if torch.is_grad_enabled():
-                parts.append(decoded_BOV)
-            else:  # small tensors that stay between large ones that go would leave holes in memory
-                if values_BOV is None:
-                    shape = (decoded_BOV.shape[0], num_queries, decoded_BOV.shape[2])
-                    values_BOV = decoded_BOV.new_empty(shape)
-                values_BOV[:, start:stop] = decoded_BOV
-            if request.on_decoded is not None:
-                request.on_decoded(stop - start)
-        if values_BOV is None:
-            values_BOV = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        else:
+            values_BOV = attention(chunks, encoded.latents, then=(self.output,))
         if self.config.scale != 1:
             values_BOV = values_BOV * self.config.scale
         return values_BOV if points is not None else self._arranged(values_BOV, query_grid)
@@ -326,15 +315,23 @@ class DenseDecoder(Decoder):
         return at_elements(byte_array.mask, flat_indices(points.indices, points.grid))
 
     def _chunk_size(
-        self, latents_BND: Tensor, memory_budget: int | None, num_queries: int, floats_per_query: int
-    ) -> int:
-        if memory_budget is None:
-            if torch.is_grad_enabled() and (latents_BND.requires_grad or self.training):
-                return num_queries
-            memory_budget = DEFAULT_MEMORY_BUDGET
+        self,
+        latents_BND: Tensor,
+        memory_budget: int | None,
+        num_queries: int,
+        attention: QueryAttention,
+    ) -> int | None:
+        recorded = torch.is_grad_enabled() and (latents_BND.requires_grad or self.training)
+        if torch.compiler.is_exporting() or (memory_budget is None and recorded):
+            return None
+        floats_per_query = attention.floats_per_query(
+            num_queries=num_queries, num_inputs=latents_BND.shape[1]
+        )
         floats_per_query += 2 * self.num_query_channels + self.num_values
-        per_query = latents_BND.shape[0] * latents_BND.element_size() * floats_per_query
-        return max(1, memory_budget // per_query)
+        per_query = latents_BND.element_size() * floats_per_query
+        if not torch.compiler.is_compiling():  # one compiled graph is to serve all sizes of a batch
+            per_query *= latents_BND.shape[0]
+        return max(1, (DEFAULT_MEMORY_BUDGET if memory_budget is None else memory_budget) // per_query)
 
     def _arranged(self, values_BOV: Tensor, grid: tuple[int, ...]) -> Tensor:
         """(B, O, V) -> the whole output."""
@@ -357,33 +354,6 @@ class DenseDecoder(Decoder):
                 f"{sorted(encoded.byte_arrays)}."
             )
         return encoded.byte_arrays[name]
-
-
-class TiedOutput(nn.Module):
-    """A linear layer whose weights are an embedding that belongs to another module, and a bias of its own.
-
-    Args:
-        embedding: (tokens, channels).
-    """
-
-    def __init__(self, embedding: LearnedArray) -> None:
-        super().__init__()
-        # In a tuple, so that it is registered, saved and moved by its owner alone.
-        self._embedding = (embedding,)
-        self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0]))
-
-    def reset_parameters(self) -> None:
-        """Sets the bias to zero."""
-        init.zeros_(self.bias)
-
-    @property
-    def weight(self) -> Tensor:
-        """(tokens, channels)."""
-        return self._embedding[0].weight
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """Returns logits of the tokens."""
-        return nn.functional.linear(x_BND, self.weight, self.bias)
 
 
 def _position(config: DenseDecoder.Config) -> FourierPositionEncoding | LearnedPositionEncoding | None:

@@ -11,9 +11,10 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from perceiver_io.attention import Activation, CrossAttention, SelfAttention, SelfAttentionBlock
+from perceiver_io.attention import Activation, SelfAttention, SelfAttentionBlock
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
+from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.layers import LearnedArray
 
 __all__ = ["Encoder", "EncoderConfig", "Sharing"]

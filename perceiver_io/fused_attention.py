@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
@@ -41,9 +42,13 @@ def fused_attention(
     Returns:
         (B, H, N, F).
     """
-    num_weights = queries_BHNE.shape[:-1].numel() * keys_BHME.shape[2]
+    batch_size, num_heads, num_queries, _ = queries_BHNE.shape
     width, num_values = keys_BHME.shape[-1], values_BHMF.shape[-1]
-    if num_weights > _MANY_WEIGHTS:
+    # A compiled graph is to serve any sizes, so the many decide there.
+    if (
+        torch.compiler.is_compiling()
+        or batch_size * num_heads * num_queries * keys_BHME.shape[2] > _MANY_WEIGHTS
+    ):
         aligned = 1 if queries_BHNE.device.type == "cpu" else 8
         padded = -(-max(width, num_values) // aligned) * aligned
         queries_BHNE, keys_BHME, values_BHMF = (

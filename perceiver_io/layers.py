@@ -1,55 +1,78 @@
-"""The two parametrised leaves that everything is built from, each with its own initialisation.
+"""The parametrised leaves that everything is built from, each with its own initial values.
 
-Shape legend: I input channels, F output channels, N rows, D channels.
+Shape legend: I input channels, F output channels, N rows, D channels, B batch, M elements, K tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-__all__ = ["LearnedArray", "Linear"]
+__all__ = ["LearnedArray", "LinearStart", "TiedOutput", "linear", "reset_parameters"]
 
 # Standard deviation of a unit normal that is cut off at two: dividing by it restores the variance that was asked for.
 _TRUNCATED_STD = 0.87962566103423978
 
 
-class Linear(nn.Linear):
-    """A linear layer with bias that starts with zero bias and, for unit inputs, outputs of variance ``gain**2``.
+@dataclass(frozen=True, kw_only=True)
+class LinearStart:
+    """How a linear layer starts: with zero bias and, for unit inputs, outputs of variance ``gain**2``.
 
-    By default each input channel contributes the same share of that variance, ``1 / I``, as in Perceiver IO's
-    released code.
+    Attributes:
+        gain: Factor on the initial weights.
+        input_shares: Each input channel's share of the variance, I numbers that sum to 1. By default each contributes
+            the same, ``1 / I``, as in Perceiver IO's released code.
+    """
+
+    gain: float = 1.0
+    input_shares: tuple[float, ...] | None = None
+
+    def draw(self, layer: nn.Linear) -> None:
+        """Draws new initial values."""
+        shares = self.input_shares or (1 / layer.in_features,) * layer.in_features
+        std_I = layer.weight.new_tensor(shares).sqrt() * self.gain / _TRUNCATED_STD
+        unit_FI = nn.init.trunc_normal_(torch.empty_like(layer.weight), a=-2.0, b=2.0)
+        with torch.no_grad():
+            init.copy_(layer.weight, unit_FI * std_I)
+        init.zeros_(layer.bias)
+
+
+def linear(
+    in_features: int, out_features: int, *, gain: float = 1.0, input_shares: Sequence[float] | None = None
+) -> nn.Linear:
+    """Returns a linear layer with bias that starts as `LinearStart` says, and does so again when it is reset.
+
+    It is a plain `torch.nn.Linear`: whatever looks for those finds it, to quantise it, adapt it, or shard it.
 
     Args:
         in_features: I.
         out_features: F.
-        gain: Factor on the initial weights.
-        input_shares: Each input channel's share of the variance, I numbers that sum to 1.
+        gain: As `LinearStart.gain`.
+        input_shares: As `LinearStart.input_shares`.
     """
+    layer = nn.utils.skip_init(nn.Linear, in_features, out_features, device=torch.get_default_device())
+    assert isinstance(layer, nn.Linear)
+    start = LinearStart(gain=gain, input_shares=None if input_shares is None else tuple(input_shares))
+    layer.start = start  # type: ignore[assignment]  # torch declares that modules hold tensors and modules
+    start.draw(layer)
+    return layer
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        gain: float = 1.0,
-        input_shares: Sequence[float] | None = None,
-    ) -> None:
-        self.gain = gain
-        self.input_shares = None if input_shares is None else tuple(input_shares)
-        super().__init__(in_features, out_features)
 
-    def reset_parameters(self) -> None:
-        """Draws new initial values."""
-        shares = self.input_shares or (1 / self.in_features,) * self.in_features
-        std_I = self.weight.new_tensor(shares).sqrt() * self.gain / _TRUNCATED_STD
-        unit_FI = nn.init.trunc_normal_(torch.empty_like(self.weight), a=-2.0, b=2.0)
-        with torch.no_grad():
-            init.copy_(self.weight, unit_FI * std_I)
-        init.zeros_(self.bias)
+def reset_parameters(module: nn.Module) -> None:
+    """Draws new initial values for what a module itself holds, not for its children.
+
+    Args:
+        module: A layer that `linear` made, or anything with a `reset_parameters` of its own; others are left alone.
+    """
+    start = getattr(module, "start", None)
+    if isinstance(start, LinearStart) and isinstance(module, nn.Linear):
+        start.draw(module)
+    elif callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
 
 
 class LearnedArray(nn.Module):
@@ -72,3 +95,35 @@ class LearnedArray(nn.Module):
     def forward(self) -> Tensor:
         """Returns the array, (N, D)."""
         return self.weight
+
+
+class TiedOutput(nn.Module):
+    """A linear layer whose weights are an embedding that belongs to another module, and a bias of its own.
+
+    Args:
+        embedding: (K, D).
+    """
+
+    def __init__(self, embedding: LearnedArray) -> None:
+        super().__init__()
+        # In a tuple, so that it is registered, saved and moved by its owner alone.
+        self._embedding = (embedding,)
+        self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0]))
+
+    def reset_parameters(self) -> None:
+        """Sets the bias to zero."""
+        init.zeros_(self.bias)
+
+    @property
+    def embedding(self) -> LearnedArray:
+        """The array that the weights are, which another module owns."""
+        return self._embedding[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """(K, D)."""
+        return self.embedding.weight
+
+    def forward(self, x_BMD: Tensor) -> Tensor:
+        """Returns logits of the tokens, (B, M, K)."""
+        return nn.functional.linear(x_BMD, self.embedding(), self.bias)

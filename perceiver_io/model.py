@@ -23,6 +23,7 @@ from perceiver_io.byte_array import ByteArray, ByteArrayPacker
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
+from perceiver_io.layers import reset_parameters
 from perceiver_io.points import Points
 from perceiver_io.query_attention import SharedAttention
 
@@ -60,9 +61,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        reset_parameters(module)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs

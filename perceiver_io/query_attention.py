@@ -6,17 +6,15 @@ Shape legend: B batch, N latents, D latent channels, O output queries, Q query c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from perceiver_io.attention import Activation, CrossAttention, PreparedInputs
-from perceiver_io.brackets import Affine
+from perceiver_io.attention import Activation
 from perceiver_io.component import ComponentConfig
-from perceiver_io.layers import LearnedArray, Linear
-from perceiver_io.shared_channels import fold_into_keys, own_channels
+from perceiver_io.cross_attention import CrossAttention, QueryChunks
+from perceiver_io.layers import LearnedArray, linear
 
 __all__ = [
     "OutputAttention",
@@ -117,20 +115,17 @@ class SharedAttentionConfig(QueryAttentionConfig):
 class QueryAttention(Protocol):
     """What a decoder needs of its attention; a `CrossAttention` is one."""
 
-    def prepare(self, inputs_BMC: Tensor, /, *, num_queries: int) -> PreparedInputs:
-        """Computes what so many queries will meet."""
-
-    def floats_per_query(self, inputs: PreparedInputs, /) -> int:
-        """Returns how many numbers a query of one sample takes at most."""
+    def floats_per_query(self, *, num_queries: int, num_inputs: int) -> int:
+        """Returns how many numbers a query of one sample takes at most, where so many ask so many inputs."""
 
     def __call__(
         self,
-        queries_BND: Tensor,
-        inputs: PreparedInputs,
+        queries: Tensor | QueryChunks,
+        latents_BND: Tensor,
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[Affine] = (),
+        then: Sequence[nn.Module] = (),
     ) -> Tensor:
         """Lets queries attend, and applies the linear layers that follow."""
 
@@ -151,11 +146,36 @@ class SharedAttention(nn.Module):
     ) -> None:
         super().__init__()
         width = max(query_channels.values()) + config.min_padding
+        self.num_output_channels = config.output_channels
         self.padding = nn.ModuleDict(
             {name: LearnedArray(1, width - query_channels[name]) for name in sorted(query_channels)}
         )
         self.cross_attend = config.cross_attention(query_channels=width, latent_channels=latent_channels)
-        self.output = Linear(width, config.output_channels)
+        self.output = linear(width, config.output_channels)
+
+    def forward(
+        self,
+        queries: Tensor | QueryChunks,
+        latents_BND: Tensor,
+        *,
+        name: str,
+        query_mask_BN: Tensor | None = None,
+        then: Sequence[nn.Module] = (),
+    ) -> Tensor:
+        """Widens the queries, lets them attend, and applies the shared linear layer and those that follow.
+
+        Args:
+            queries: (B, O, Q), or chunks of them.
+            latents_BND: What is asked.
+            name: The output that they are queries of.
+            query_mask_BN: As `CrossAttention`.
+            then: As `CrossAttention`.
+        """
+        padding_1P: Tensor = self.padding[name]()
+        attended: Tensor = self.cross_attend(
+            queries, latents_BND, None, padding_1P[0], query_mask_BN=query_mask_BN, then=(self.output, *then)
+        )
+        return attended
 
     def of(self, name: str) -> OutputAttention:
         """Returns the attention as an output sees it."""
@@ -174,45 +194,23 @@ class OutputAttention:  # a plain class: torch.compile does not see through a fr
         self.shared = shared
         self.name = name
 
-    def prepare(self, latents_BND: Tensor, /, *, num_queries: int) -> PreparedInputs:
-        """Computes what so many queries will meet."""
-        cross_attend = self.shared.cross_attend
-        prepared = cross_attend.prepare(latents_BND, num_queries=num_queries)
-        padding_P = self._padding()
-        folds = prepared.brackets.logits == "keys" and not cross_attend.use_query_residual
-        # Folding takes each key's channels about three times, and saves all but three of the padding's for each query.
-        if not folds or num_queries * (len(padding_P) - 3) <= 3 * cross_attend.query_norm.weight.numel():
-            return prepared
-        return replace(
-            prepared,
-            keys=fold_into_keys(prepared.keys, cross_attend.query_norm, padding_P),
-            brackets=prepared.brackets._replace(logits="given"),
-        )
-
-    def floats_per_query(self, latents: PreparedInputs, /) -> int:
+    def floats_per_query(self, *, num_queries: int, num_inputs: int) -> int:
         """Returns how many numbers a query of one sample takes at most."""
-        return self.shared.cross_attend.floats_per_query(latents) + sum(self.shared.output.weight.shape)
+        shared = self.shared
+        within = shared.cross_attend.floats_per_query(num_queries=num_queries, num_inputs=num_inputs)
+        return within + shared.cross_attend.query_channels + shared.num_output_channels
 
     def __call__(
         self,
-        queries_BOQ: Tensor,
-        latents: PreparedInputs,
+        queries: Tensor | QueryChunks,
+        latents_BND: Tensor,
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[Affine] = (),
+        then: Sequence[nn.Module] = (),
     ) -> Tensor:
-        """Widens the queries, lets them attend, and applies the shared linear layer and those that follow."""
-        cross_attend, padding_P = self.shared.cross_attend, self._padding().to(queries_BOQ.dtype)
-        if latents.brackets.logits == "given":
-            queries_BOQ = own_channels(queries_BOQ, cross_attend.query_norm, padding_P)
-        else:
-            queries_BOQ = torch.cat([queries_BOQ, padding_P.expand(*queries_BOQ.shape[:2], -1)], dim=-1)
-        attended: Tensor = cross_attend(
-            queries_BOQ, latents, query_mask_BN=query_mask_BN, then=(self.shared.output, *then)
+        """As `SharedAttention`."""
+        attended: Tensor = self.shared(
+            queries, latents_BND, name=self.name, query_mask_BN=query_mask_BN, then=then
         )
         return attended
-
-    def _padding(self) -> Tensor:
-        padding_1P: Tensor = self.shared.padding[self.name]()
-        return padding_1P[0]

@@ -20,7 +20,7 @@ from perceiver_io.decoder import (
     Encoded,
 )
 from perceiver_io.input_tools import check_positive
-from perceiver_io.layers import LearnedArray, Linear
+from perceiver_io.layers import LearnedArray, linear
 from perceiver_io.query_attention import QueryAttentionConfig
 from perceiver_io.registry import register_decoder
 
@@ -75,7 +75,7 @@ class VectorDecoder(Decoder):
                 query_channels=self.num_query_channels, latent_channels=parts.latent_channels
             )
             attended_channels = self.num_query_channels
-        self.output = Linear(attended_channels, num_values)
+        self.output = linear(attended_channels, num_values)
 
     def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> Tensor:
         """Returns (B, V).
@@ -86,8 +86,7 @@ class VectorDecoder(Decoder):
         """
         attention = self.cross_attend if request.attention is None else request.attention
         queries_BOQ = self.query().to(encoded.latents.dtype).expand(encoded.latents.shape[0], -1, -1)
-        latents = attention.prepare(encoded.latents, num_queries=1)
-        return attention(queries_BOQ, latents, then=(self.output,)).squeeze(1)
+        return attention(queries_BOQ, encoded.latents, then=(self.output,)).squeeze(1)
 
 
 @register_decoder("classification")
@@ -202,7 +201,7 @@ class PooledClassificationDecoder(Decoder):
     def __init__(self, config: Config, parts: DecoderParts) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(parts.latent_channels) if config.use_layer_norm else nn.Identity()
-        self.output = Linear(parts.latent_channels, config.num_classes)
+        self.output = linear(parts.latent_channels, config.num_classes)
 
     def forward(self, encoded: Encoded, request: DecoderRequest = WHOLE_OUTPUT) -> Tensor:
         """Returns (B, K) logits."""

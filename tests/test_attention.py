@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from perceiver_io.attention import CrossAttention, FeedForward, MultiHeadAttention, SelfAttention
+from perceiver_io.attention import FeedForward, MultiHeadAttention, SelfAttention
+from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.fused_attention import attention_map
 
 

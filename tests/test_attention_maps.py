@@ -10,7 +10,7 @@ from torch import nn
 
 from perceiver_io import AttentionMap, ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.attention import CrossAttention
+from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.testing import ElementsAdapter
 
 

@@ -10,89 +10,21 @@ import pickle
 import sys
 import types
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_models import CONFIGS, fourier_config
 from torch import Tensor
 
 import perceiver_io as pio
-from perceiver_io import PerceiverIOConfig, PerceiverIOPreTrainedModel
-from perceiver_io.tasks import (
-    image_classification,
-    masked_language_modeling,
-    multimodal_autoencoding,
-    optical_flow,
-)
+from perceiver_io import PerceiverIOPreTrainedModel
 
 DATA = Path(__file__).parent / "data"
-ENCODER = {
-    "num_latents": 8,
-    "latent_channels": 32,
-    "num_self_attends_per_block": 2,
-    "num_self_attention_heads": 4,
-}
-
 Arrays = Mapping[str, np.ndarray]
-
-
-def image_config(variant: str, size: int, image: dict[str, Any], **encoder: Any) -> PerceiverIOConfig:
-    return image_classification.config(
-        num_classes=10,
-        size=(size, size),
-        variant=variant,
-        image=image,
-        encoder=ENCODER | {"num_blocks": 2} | encoder,
-    )
-
-
-def fourier_config(**encoder: Any) -> PerceiverIOConfig:
-    return image_config("fourier", 16, {"num_bands": 4}, **encoder)
-
-
-def mlm_config() -> PerceiverIOConfig:
-    return masked_language_modeling.config(
-        max_length=32,
-        text={"num_channels": 24},
-        encoder={
-            **ENCODER,
-            "latent_channels": 40,
-            "num_cross_attention_heads": 4,
-            "cross_attention_qk_channels": 16,
-            "cross_attention_v_channels": 40,
-            "self_attention_qk_channels": 16,
-            "self_attention_v_channels": 40,
-        },
-        decoder={"num_heads": 4, "qk_channels": 16, "v_channels": 24},
-    )
-
-
-def multimodal_config() -> PerceiverIOConfig:
-    return multimodal_autoencoding.config(
-        size=(2, 16, 16),
-        num_samples=128,
-        num_classes=7,
-        image={"num_bands": 4},
-        audio={"num_bands": 6},
-        encoder=ENCODER,
-        shared_attention={"output_channels": 24},
-        label_output={"query_channels": 48},
-    )
-
-
-CONFIGS: dict[str, Callable[[], PerceiverIOConfig]] = {
-    "fourier": fourier_config,
-    "learned": lambda: image_config(
-        "learned", 16, {"feature_channels": 16, "position_channels": 16, "position_projection": 16}
-    ),
-    "conv": lambda: image_config("conv", 32, {"num_bands": 4}),
-    "mlm": mlm_config,
-    "flow": lambda: optical_flow.config(size=(12, 16), frames={"num_bands": 4}, encoder=ENCODER),
-    "multimodal": multimodal_config,
-}
 
 
 def jax_value(module: str, leaf: str, shape: list[int]) -> np.ndarray:

@@ -10,6 +10,8 @@ import perceiver_io as pio
 from perceiver_io import (
     ClassificationDecoder,
     DecoderNeeds,
+    DecoderParts,
+    Encoded,
     EncoderConfig,
     PerceiverIO,
     PerceiverIOConfig,
@@ -202,8 +204,8 @@ def test_runs_under_autocast() -> None:
         mixed = perceiver({name: x.bfloat16() for name, x in inputs.items()})["label"]
     expected = perceiver(inputs)["label"]
     for logits in (out, mixed):
-        assert logits.dtype == torch.bfloat16
-        torch.testing.assert_close(logits.float(), expected, atol=0.1, rtol=0.1)
+        assert logits.dtype == torch.float32
+        torch.testing.assert_close(logits, expected, atol=0.1, rtol=0.1)
 
 
 def test_public_names_exist() -> None:
@@ -374,5 +376,20 @@ def test_dense_outputs_run_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = perceiver(inputs)
     for name, output in out.outputs.items():
-        assert output.dtype == torch.bfloat16
-        torch.testing.assert_close(output.float(), expected[name], atol=0.1, rtol=0.1)
+        assert output.dtype == torch.float32
+        torch.testing.assert_close(output, expected[name], atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("num_elements", [1, 24])
+def test_heads_have_finer_steps_than_bfloat16_under_autocast(num_elements: int) -> None:
+    """Outputs near 100, whose neighbours in bfloat16 are half a unit away; as written, and folded."""
+    decoder = DenseDecoder(
+        DenseDecoder.Config(output_channels=1, grid=(num_elements,), num_bands=2, channel_axis=None),
+        DecoderParts(latent_channels=8),
+    ).eval()
+    torch.nn.init.constant_(decoder.output.bias, 100.0)
+    encoded = Encoded(latents=torch.randn(2, 3, 8), byte_arrays={})
+    expected = decoder(encoded)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = decoder(encoded)
+    assert (found - expected).abs().max() < 0.05

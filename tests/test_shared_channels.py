@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from perceiver_io import DecoderParts, DenseDecoder, SharedAttentionConfig
+from perceiver_io import cross_attention as cross_attention_module
 from perceiver_io.query_attention import SharedAttention
 from perceiver_io.shared_channels import fold_into_keys, own_channels
 
@@ -68,12 +69,24 @@ def test_many_queries_give_what_few_give_and_only_then_are_folded(
         DenseDecoder.Config(output_channels=1, grid=(200,), num_bands=2),
         DecoderParts(latent_channels=8, attended_channels=4),
     ).eval()
-    attention = SharedAttention(
+    shared = SharedAttention(
         config, query_channels={"narrow": narrow.num_query_channels, "wide": 30}, latent_channels=8
-    ).of("narrow")
+    )
     queries, latents = torch.randn(2, 200, narrow.num_query_channels), torch.randn(2, 3, 8)
-    many = attention.prepare(latents, num_queries=200)
-    few = attention.prepare(latents, num_queries=1)
-    assert (many.brackets.logits == "given") == (num_heads == 1 and not use_query_residual)
-    assert few.brackets.logits != "given"
-    torch.testing.assert_close(attention(queries, many), attention(queries, few), atol=1e-5, rtol=1e-4)
+    norms: list[int] = []
+    shared.cross_attend.attention.query.register_forward_hook(lambda *_: norms.append(1))
+    many = shared.of("narrow")(queries, latents)
+    assert norms == [1]
+    shared.cross_attend.attention.query._forward_hooks.clear()
+
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            cross_attention_module, "own_channels", lambda *given: seen.append(1) or own_channels(*given)
+        )
+        folded_many = shared.of("narrow")(queries, latents)
+        assert seen == ([1] if num_heads == 1 and not use_query_residual else [])
+        few = [shared.of("narrow")(queries[:, i : i + 1], latents) for i in range(200)]
+        assert len(seen) <= 1
+    torch.testing.assert_close(folded_many, many, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(few, dim=1), many, atol=1e-5, rtol=1e-4)
