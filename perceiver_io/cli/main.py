@@ -5,24 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import perceiver_io
 from perceiver_io.cli import conversion
+from perceiver_io.cli.description import installation, saved_model
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
-from perceiver_io.progress_bars import no_progress_bars
-from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
+from perceiver_io.registry import TASKS
 from perceiver_io.running import (
     RunFolder,
     Task,
@@ -342,52 +339,10 @@ def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
 
 
 def _info(options: argparse.Namespace) -> str:
-    content = _installation() if options.folder is None else _model(options.folder)
+    content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
         return json_text(content)
     return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
-
-
-def _installation() -> dict[str, Any]:
-    accelerators = [f"{torch.accelerator.current_accelerator()}"] * (
-        torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    )
-    return {
-        "perceiver_io": perceiver_io.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "devices": ["cpu", *(f"{name}:{index}" for index, name in enumerate(accelerators))],
-        "adapters": ADAPTERS.names(),
-        "decoders": DECODERS.names(),
-        "tasks": TASKS.names(),
-    }
-
-
-def _model(folder: str) -> dict[str, Any]:
-    if not Path(folder).is_dir():
-        raise ValueError(f"There is no folder {folder}.")
-    if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"There is no model in {folder}: it has no config.json.")
-    with no_progress_bars():
-        model = perceiver_io.from_pretrained(folder)
-    config = model.config
-    content: dict[str, Any] = {
-        "model": type(model).__name__,
-        "parameters": model.num_parameters(),
-        **{f"input {name}": part.to_dict() for name, part in config.inputs.items()},
-        "encoder": config.encoder.to_dict(),
-        **{f"output {name}": part.to_dict() for name, part in config.outputs.items()},
-    }
-    if len(config.inputs) > 1:
-        content["packing"] = config.packing.to_dict()
-    if config.shared_attention is not None:
-        content["shared attention"] = config.shared_attention.to_dict()
-    run = RunFolder(folder)
-    if run.is_complete:
-        scalars = {name: value for name, value in run.metrics().items() if isinstance(value, (int, float))}
-        content["results"] = scalars
-    return content
 
 
 def _task_of(source: str, options: argparse.Namespace) -> Task:
