@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.files import is_path
 from perceiver_io.model import PerceiverIO, PerceiverIOPreTrainedModel
 from perceiver_io.plugins import load_plugin
 from perceiver_io.published.huggingface import HUB_OPTIONS, MODEL_TYPE, load_transformers
@@ -63,6 +64,8 @@ def _model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
     needed = (
         kwargs.get("config") is None
     )  # our weights with a configuration that was passed need no config.json
+    if is_path(source) and not os.path.exists(source):
+        raise OSError(f"There is no folder {os.fspath(source)}.")
     hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
     try:
         config_json, _ = PreTrainedConfig.get_config_dict(source, **hub_options)
