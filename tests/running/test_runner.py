@@ -167,22 +167,26 @@ def test_evaluate_keeps_to_the_runs_device_and_precision(
         (tmp_path / name).write_bytes((path / name).read_bytes())
     text = (path / "recipe.yaml").read_text()
     assert "precision: float32" in text and "device: cpu" in text
-    seen, devices = [], []
+    mixed: list[bool] = []
+    devices = []
+    forward = toy_task.Voter.forward
+
+    def watched(self: toy_task.Voter, **batch: Any) -> Any:
+        mixed.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, **batch)
+
+    monkeypatch.setattr(toy_task.Voter, "forward", watched)
 
     class Watching(toy_task.Votes):
         def load(self, source: Any, *, device: Any = None, dtype: Any = None) -> LoadedModel[Any]:
             devices.append(device)
             return super().load(source, device="cpu", dtype=dtype)
 
-        def update(self, measures: Any, output: Any, batch: Any) -> None:
-            seen.append(output.logits.dtype)
-            super().update(measures, output, batch)
-
     for precision, device in (("float32", "cpu"), ("bf16", "cpu"), ("bf16", "auto")):
         changed = text.replace("precision: float32", f"precision: {precision}")
         (tmp_path / "recipe.yaml").write_text(changed.replace("device: cpu", f"device: {device}"))
         runner.evaluate(Watching(), tmp_path)
-    assert seen == [torch.float32] * 3 + [torch.bfloat16] * 6
+    assert mixed == [False] * 3 + [True] * 6
     # None: an accelerator, if there is one.
     assert devices == ["cpu", "cpu", None]
 
