@@ -139,7 +139,9 @@ def test_one_graph_for_all_batches(name: str) -> None:
     model, counter = made.build().eval(), CompileCounter()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
     with torch.no_grad():
-        for batch in range(7, 17):  # the first is no other size of the model: PyTorch takes equal sizes for one
+        for batch in range(
+            7, 17
+        ):  # the first is no other size of the model: PyTorch takes equal sizes for one
             compiled(**made.arguments(batch, 2))
     assert counter.frame_count == 1
 
