@@ -3,207 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.export import Dim
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
-from perceiver_io.adapters.audio import AudioAdapter
-from perceiver_io.adapters.image import ImageAdapter
-from perceiver_io.adapters.text import TextAdapter
-from perceiver_io.byte_array import PackingConfig
-from perceiver_io.dense_decoder import DenseDecoder
-from perceiver_io.tasks import (
-    image_classification,
-    masked_language_modeling,
-    multimodal_autoencoding,
-    optical_flow,
-)
-from perceiver_io.tasks.classification import PerceiverIOForClassification
-from perceiver_io.tasks.regression import PerceiverIOForRegression
-from perceiver_io.vector_decoders import RegressionDecoder
-
-TINY: dict[str, Any] = {
-    "num_latents": 3,
-    "latent_channels": 8,
-    "num_blocks": 1,
-    "num_cross_attends": 1,
-    "num_self_attends_per_block": 1,
-    "num_cross_attention_heads": 1,
-    "num_self_attention_heads": 2,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A model, and its arguments for a batch of any size and inputs of any scale.
-
-    Attributes:
-        build: Makes the model.
-        arguments: Arguments by batch size and scale.
-        varying: Which axes vary, as the arguments are nested.
-        scale: The scale at which sizes are nominal.
-    """
-
-    build: Callable[[], nn.Module]
-    arguments: Callable[[int, int], dict[str, Any]]
-    varying: dict[str, Any]
-
-
-def mask(*shape: int) -> Tensor:
-    """Everything is real but the second half of the first sample, along its first axis."""
-    real = torch.ones(shape, dtype=torch.bool)
-    real[0, shape[1] // 2 :] = False
-    return real
-
-
-def axes(*which: int) -> dict[int, Any]:
-    return dict.fromkeys(which, Dim.DYNAMIC)
-
-
-IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "pixels": ("fourier", {"num_bands": 2}),
-    "patches": ("tiny", {"num_bands": 2}),
-    "learned": ("learned", {"feature_channels": 4, "position_channels": 4, "position_projection": 4}),
-    "conv": ("conv", {"num_bands": 2, "feature_channels": 4}),
-}
-
-
-def image_case(variant: str, image: dict[str, Any], *, masked: bool) -> Case:
-    settings = image_classification.config(
-        size=(8, 8), num_classes=3, variant=variant, image=image, encoder=TINY
-    )
-
-    def arguments(batch: int, scale: int) -> dict[str, Any]:
-        images = {"pixel_values": torch.randn(batch, 3, 4 * scale, 8)}
-        return images | ({"pixel_mask": mask(batch, 4 * scale, 8)} if masked else {})
-
-    return Case(
-        build=lambda: image_classification.PerceiverIOForImageClassification(settings),
-        arguments=arguments,
-        varying={"pixel_values": axes(0, 2)} | ({"pixel_mask": axes(0, 1)} if masked else {}),
-    )
-
-
-def text_case(variant: str, **text: Any) -> Case:
-    settings = masked_language_modeling.config(variant=variant, max_length=16, text=text)
-    return Case(
-        build=lambda: masked_language_modeling.PerceiverIOForMaskedLM(settings),
-        arguments=lambda batch, scale: {
-            "input_ids": torch.randint(6, 262, (batch, 4 * scale)),
-            "attention_mask": mask(batch, 4 * scale),
-        },
-        varying={"input_ids": axes(0, 1), "attention_mask": axes(0, 1)},
-    )
-
-
-def flow_case() -> Case:
-    settings = optical_flow.config(variant="tiny", size=(8, 8))
-    return Case(
-        build=lambda: optical_flow.PerceiverIOForOpticalFlow(settings),
-        arguments=lambda batch, scale: {
-            "frames": torch.randn(batch, 2, 3, 4 * scale, 5 * scale),
-            "pixel_mask": mask(batch, 4 * scale, 5 * scale),
-        },
-        varying={"frames": axes(0, 3, 4), "pixel_mask": axes(0, 1, 2)},
-    )
-
-
-def multimodal_case() -> Case:
-    settings = multimodal_autoencoding.config(
-        variant="tiny", size=(2, 8, 8), num_samples=64, num_classes=3, encoder=TINY
-    )
-    return Case(
-        build=lambda: multimodal_autoencoding.PerceiverIOForMultimodalAutoencoding(settings),
-        arguments=lambda batch, scale: {
-            "image": torch.rand(batch, scale, 3, 8, 8),
-            "audio": torch.rand(batch, 32 * scale),
-            "label": torch.arange(batch) % 3,
-            "masks": {"audio": mask(batch, 32 * scale)},
-            "return_loss": False,
-        },
-        varying={
-            "image": axes(0, 1),
-            "audio": axes(0, 1),
-            "label": axes(0),
-            "masks": {"audio": axes(0, 1)},
-            "return_loss": None,
-        },
-    )
-
-
-def sound_and_text(model: Callable[[PerceiverIOConfig], nn.Module], output: Any) -> Case:
-    settings = PerceiverIOConfig(
-        inputs={
-            "sound": AudioAdapter.Config(num_samples=16, samples_per_patch=4, num_bands=2),
-            "text": TextAdapter.Config(vocab_size=9, max_length=16, num_channels=6),
-        },
-        encoder=EncoderConfig(**TINY),
-        outputs={"y": output},
-        packing=PackingConfig(mask_probabilities=(("text", 0.5),)),
-    )
-    return Case(
-        build=lambda: model(settings),
-        arguments=lambda batch, scale: {
-            "inputs": {
-                "sound": torch.rand(batch, 8 * scale),
-                "text": torch.randint(0, 9, (batch, 4 * scale)),
-            },
-            "masks": {"sound": mask(batch, 8 * scale), "text": mask(batch, 4 * scale)},
-        },
-        varying={
-            "inputs": {"sound": axes(0, 1), "text": axes(0, 1)},
-            "masks": {"sound": axes(0, 1), "text": axes(0, 1)},
-        },
-    )
-
-
-def bare_case() -> Case:
-    settings = PerceiverIOConfig(
-        inputs={"image": ImageAdapter.Config(size=(4, 6), num_bands=2)},
-        encoder=EncoderConfig(**TINY),
-        outputs={
-            "label": ClassificationDecoder.Config(num_classes=3),
-            "picture": DenseDecoder.Config(
-                output_channels=2, grid=(2, 3), grid_input="image", position="learned", position_channels=5
-            ),
-        },
-        packing=PackingConfig(mask_probabilities=(("image", 0.5),)),
-    )
-    return Case(
-        build=lambda: PerceiverIO(settings),
-        arguments=lambda batch, scale: {"inputs": {"image": torch.randn(batch, 3, 4, 2 * scale)}},
-        varying={"inputs": {"image": axes(0, 3)}},
-    )
-
-
-CASES: dict[str, Callable[[], Case]] = {
-    **{
-        f"image-{name}{'-masked' if masked else ''}": lambda part=part, masked=masked: image_case(
-            *part, masked=masked
-        )
-        for name, part in IMAGES.items()
-        for masked in (False, True)
-    },
-    "text-learned": lambda: text_case("tiny", num_channels=8),
-    "text-conv-fourier": lambda: text_case("small", num_channels=8, embedding_channels=4, num_bands=2),
-    "flow": flow_case,
-    "multimodal": multimodal_case,
-    "classification": lambda: sound_and_text(
-        PerceiverIOForClassification, ClassificationDecoder.Config(num_classes=3)
-    ),
-    "regression": lambda: sound_and_text(
-        PerceiverIOForRegression, RegressionDecoder.Config(num_outputs=2, scale=(2.0, 3.0), offset=(1.0,))
-    ),
-    "bare": bare_case,
-}
+from tests.sized_models import CASES, Case
 
 # Batch sizes and scales that no graph was traced with, which was at 2 and 2.
 UNSEEN = [(1, 3), (3, 4), (5, 2)]
@@ -213,38 +22,25 @@ def tensors(output: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
-def exported(case: Case) -> tuple[nn.Module, torch.export.ExportedProgram]:
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_one_graph_for_all_sizes(case: Callable[[], Case], tmp_path: Path) -> None:
+    """As a graph of PyTorch, and as one of ONNX that is made of it."""
     torch.manual_seed(0)
-    model = case.build().eval()
+    made = case()
+    model = made.build().eval()
     with torch.no_grad():
         program = torch.export.export(
-            model, (), kwargs=case.arguments(2, 2), dynamic_shapes=case.varying, strict=False
+            model, (), kwargs=made.arguments(2, 2), dynamic_shapes=made.varying, strict=False
         )
-    return model, program
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_one_graph_for_all_sizes(case: Callable[[], Case]) -> None:
-    model, program = exported(case())
     graph = program.module()
-    for batch, scale in UNSEEN:
-        arguments = case().arguments(batch, scale)
-        with torch.no_grad():
-            torch.testing.assert_close(
-                tensors(graph(**arguments)), tensors(model(**arguments)), rtol=1e-4, atol=1e-4
-            )
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_one_onnx_model_for_all_sizes(case: Callable[[], Case], tmp_path: Path) -> None:
-    model, program = exported(case())
     torch.onnx.export(program, (), tmp_path / "model.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     for batch, scale in UNSEEN:
-        arguments = case().arguments(batch, scale)
+        arguments = made.arguments(batch, scale)
         given = [leaf.numpy() for leaf in tensors(arguments)]
-        found = [torch.from_numpy(x) for x in session.run(None, dict(zip(names, given, strict=True)))]
         with torch.no_grad():
-            expected = tensors(model(**arguments))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            expected, of_graph = tensors(model(**arguments)), tensors(graph(**arguments))
+        of_onnx = [torch.from_numpy(x) for x in session.run(None, dict(zip(names, given, strict=True)))]
+        torch.testing.assert_close(of_graph, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(of_onnx, expected, rtol=1e-4, atol=1e-4)
