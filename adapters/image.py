@@ -183,8 +183,10 @@ class ImageAdapter(InputAdapter):
         if mask is not None:
             x = torch.where(mask[:, None], x, 0)
         check_finite(x, name="The image batch")
-        grid = self.config.grid((x.shape[2], x.shape[3]))
-        values_BMC = rearrange(self.features(x), "b c h w -> b (h w) c")
+        self.config.grid((x.shape[2], x.shape[3]))  # refuses what cannot be cut
+        features_BCHW = self.features(x)
+        grid = tuple(features_BCHW.shape[2:])
+        values_BMC = rearrange(features_BCHW, "b c h w -> b (h w) c")
         if self.position is not None:
             position_MP = self.position_projection(self.position(grid, like=values_BMC))
             if self.config.combine == "add":
@@ -244,7 +246,7 @@ class DownsamplingConvolution(nn.Module):
 def _pad_same(x_BCHW: Tensor, *, kernel_size: int, stride: int) -> Tensor:
     padding: list[int] = []
     for size in reversed(x_BCHW.shape[2:]):
-        total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+        total = kernel_size - stride + -size % stride
         padding += [total // 2, total - total // 2]
     return nn.functional.pad(x_BCHW, padding)
 

@@ -57,9 +57,6 @@ class LabelAdapter(InputAdapter):
         super().__init__()
         self.config = config
         self.num_channels = self.num_content_channels = config.num_classes
-        # Indices do not say in which type the model computes; this follows it through `.to(dtype)`.
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Makes elements of a batch of labels.
@@ -90,7 +87,7 @@ class LabelAdapter(InputAdapter):
         hot_BK = indices_B[:, None] == torch.arange(num_classes, device=x.device)
         if mask_B is not None:
             hot_BK = hot_BK & mask_B[:, None]
-        return hot_BK.to(self.zero.dtype)
+        return hot_BK.to(torch.get_default_dtype())  # the model converts it to its own type
 
     def _from_numbers(self, x: Tensor, mask_B: Tensor | None) -> Tensor:
         advice = "Or give (batch,) int64 class indices."

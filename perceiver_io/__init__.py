@@ -28,6 +28,7 @@ from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_task
+from perceiver_io.value_checks import check_values
 from perceiver_io.vector_decoders import (
     ClassificationDecoder,
     PooledClassificationDecoder,
@@ -60,6 +61,7 @@ __all__ = [
     "PooledClassificationDecoder",
     "RegressionDecoder",
     "SharedAttentionConfig",
+    "check_values",
     "from_deepmind",
     "from_pretrained",
     "grid_coordinates",

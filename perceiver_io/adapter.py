@@ -24,12 +24,14 @@ class InputAdapter(nn.Module, ABC):
         num_channels: Channels of the byte array that `forward` returns.
         num_content_channels: How many of these, the first, are content; the others are position.
         num_elements: How many elements every input has; None where that depends on the input.
+        takes_nan: Whether NaN is a value like others, that says: not measured. Else it is refused.
     """
 
     Config: ClassVar[type[ComponentConfig]]
     num_channels: int
     num_content_channels: int
     num_elements: int | None = None
+    takes_nan: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -40,7 +42,8 @@ class InputAdapter(nn.Module, ABC):
             mask: Bool, True where the raw input is real; its shape is documented by the adapter.
 
         Raises:
-            ValueError: The input's rank, channels, type or size does not fit, or it holds NaN or infinities.
+            ValueError: The input's rank, channels, type or size does not fit, or it holds infinities, or NaN that
+                it does not take.
         """
 
     def tied_embedding(self) -> LearnedArray | None:

@@ -43,10 +43,10 @@ class ByteArray:
             raise ValueError(
                 f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}."
             )
-        batch_size, num_elements, num_channels = self.values.shape
-        if self.mask is not None and self.mask.shape != (batch_size, num_elements):
+        num_elements, num_channels = self.values.shape[1:]
+        if self.mask is not None and self.mask.shape != self.values.shape[:2]:
             raise ValueError(
-                f"A byte array's mask must be {(batch_size, num_elements)} (B, M), got {tuple(self.mask.shape)}."
+                f"A byte array's mask must be {tuple(self.values.shape[:2])} (B, M), got {tuple(self.mask.shape)}."
             )
         if self.mask is not None and self.mask.dtype != torch.bool:
             raise ValueError(
@@ -60,6 +60,15 @@ class ByteArray:
             raise ValueError(
                 f"num_content_channels must be between 0 and {num_channels}, got {self.num_content_channels}."
             )
+
+    def in_type_of(self, weight: Tensor) -> ByteArray:
+        """Returns the same elements in the type of a weight, unless autocast chooses the types.
+
+        Not every input says in which type the model computes, and no adapter asks: indices do not.
+        """
+        if self.values.dtype == weight.dtype or torch.is_autocast_enabled(self.values.device.type):
+            return self
+        return replace(self, values=self.values.to(weight.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +174,14 @@ class ByteArrayPacker(nn.Module):
         """
         parts: dict[str, ByteArray] = {}
         hidden: dict[str, Tensor] = {}
-        like = next(iter(byte_arrays.values())).values
+        batch_size = next(iter(byte_arrays.values())).values.shape[0]
         for name in self.names:
             if name in byte_arrays:
                 parts[name] = self._widened(name, byte_arrays[name])
                 if name in self.probabilities:
                     parts[name], hidden[name] = self._masked(name, parts[name])
             elif name in self.num_elements:
-                parts[name], hidden[name] = self._lacking(name, like)
+                parts[name], hidden[name] = self._lacking(name, batch_size=batch_size)
         segments: dict[str, Segment] = {}
         start = 0
         for name, part in parts.items():
@@ -204,8 +213,9 @@ class ByteArrayPacker(nn.Module):
     def _widened(self, name: str, part: ByteArray) -> ByteArray:
         if name not in self.padding:
             return part
-        padding_1P = self.padding[name]().to(part.values.dtype)
-        padding_BMP = padding_1P.expand(*part.values.shape[:2], -1)
+        padding_1P = self.padding[name]()
+        part = part.in_type_of(padding_1P)
+        padding_BMP = padding_1P.to(part.values.dtype).expand(*part.values.shape[:2], -1)
         return replace(part, values=torch.cat([part.values, padding_BMP], dim=-1))
 
     def _masked(self, name: str, part: ByteArray) -> tuple[ByteArray, Tensor]:
@@ -225,12 +235,11 @@ class ByteArrayPacker(nn.Module):
         values_BMC = torch.where(hidden_BM[..., None], token_1C, part.values)
         return replace(part, values=values_BMC, mask=None), hidden_BM
 
-    def _lacking(self, name: str, like_BMC: Tensor) -> tuple[ByteArray, Tensor]:
+    def _lacking(self, name: str, *, batch_size: int) -> tuple[ByteArray, Tensor]:
         """Mask tokens for an input that is not there, all of whose elements are hidden."""
         count = self.num_elements[name]
-        token_1C = self.mask_tokens[name]().to(like_BMC.dtype)
-        values_BMC = token_1C.expand(like_BMC.shape[0], count, -1)
-        hidden_BM = torch.ones(values_BMC.shape[:2], dtype=torch.bool, device=like_BMC.device)
+        values_BMC = self.mask_tokens[name]().expand(batch_size, count, -1)
+        hidden_BM = torch.ones(values_BMC.shape[:2], dtype=torch.bool, device=values_BMC.device)
         return ByteArray(values=values_BMC, grid=(count,), num_content_channels=0), hidden_BM
 
 

@@ -186,6 +186,7 @@ class Encoder(nn.Module):
         Returns:
             (B, N, D) latents.
         """
+        byte_array = byte_array.in_type_of(self.latents.weight)
         latents_BND = self.latents().to(byte_array.values.dtype).expand(byte_array.values.shape[0], -1, -1)
         for cross_attend_index, block_index in self._schedule:
             if cross_attend_index is not None:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole under their name, or not at all."""
+"""Files and folders: what is a path, and what appears whole under its name or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,50 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-__all__ = ["PARTIAL", "check_outputs", "remove", "write_error", "writing", "writing_into"]
+__all__ = [
+    "PARTIAL",
+    "absolute_path",
+    "check_not_inside",
+    "check_outputs",
+    "is_path",
+    "remove",
+    "write_error",
+    "writing",
+    "writing_into",
+]
 
 PARTIAL = ".partial-"
 """What the names of files begin with that are not complete yet."""
+
+# Endings of files that hold data or models. Names on the hub may have a point too, as in "org/model-v1.5".
+_SUFFIXES = set(
+    ".arrow .bin .csv .gz .h5 .jpeg .jpg .json .jsonl .md .npy .npz .parquet .pickle .pkl .png .pt .pth .py "
+    ".safetensors .tar .text .tsv .txt .xml .yaml .yml .zip".split()
+)
+
+
+def is_path(source: str | os.PathLike[str]) -> bool:
+    """Says whether a name is that of a file or a folder, there or not, and so is never asked for elsewhere.
+
+    It is where something has that name here, or the folder that it would lie in exists; where it begins with a point, a
+    slash or a tilde; where it has a backslash, or another number of parts than the ids of a hub; and where it ends as
+    files do.
+
+    Args:
+        source: A path, or what could be an id such as "org/name".
+    """
+    if not isinstance(source, str):
+        return True
+    path = Path(source)
+    return bool(source) and (
+        source[0] in "./~"
+        or source[-1] == "/"
+        or "\\" in source
+        or source.count("/") > 1
+        or path.suffix.lower() in _SUFFIXES
+        or ("/" in source and path.parent.is_dir())
+        or path.exists()
+    )
 
 
 @contextmanager
@@ -93,6 +133,30 @@ def check_outputs(
         raise ValueError(
             f"{replaced[0]} is an input, and would be overwritten. Choose another output folder."
         )
+
+
+def absolute_path(path: str) -> str:
+    """Returns a path that means the same from any folder: `shapes`, `./shapes` and `shapes/` give one."""
+    whole = os.path.expanduser(path)
+    return os.path.realpath(whole) if ".." in Path(whole).parts else os.path.abspath(whole)
+
+
+def check_not_inside(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuses to replace a folder that holds what is read.
+
+    Args:
+        folder: The folder.
+        inputs: Files and folders that are read; they need not exist.
+
+    Raises:
+        ValueError: One of them is the folder, or lies in it.
+    """
+    for path in inputs:
+        if Path(path).resolve().is_relative_to(Path(folder).resolve()):
+            raise ValueError(
+                f"The output folder {folder} is not overwritten: {path} lies in it, which is read. Choose another "
+                "output folder."
+            )
 
 
 def remove(path: Path) -> None:

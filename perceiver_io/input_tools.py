@@ -1,8 +1,7 @@
 """What an adapter is made with: checks of settings and of inputs, patches, masks, joining.
 
 Every adapter refuses the same things in the same words, whoever wrote it: each check raises a ValueError that says what
-came, what was expected and what to do. What needs to look at values is skipped while `torch.compile` traces, because a
-compiled graph cannot branch on them; types and shapes are always checked.
+came, what was expected and what to do. Types and shapes are always checked, values where `value_checks.py` says.
 
 Shape legend: B batch, M elements, C content channels, P position channels.
 """
@@ -12,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
+from perceiver_io.sizes import same_sizes
+from perceiver_io.value_checks import looks_at
 
 __all__ = [
     "beside",
+    "bool_mask",
     "check_finite",
     "check_floating",
     "check_indices",
@@ -25,14 +27,9 @@ __all__ = [
     "check_positive",
     "check_shape",
     "element_mask",
+    "listed",
     "patch_grid",
 ]
-
-_POOLS = {
-    1: nn.functional.adaptive_max_pool1d,
-    2: nn.functional.adaptive_max_pool2d,
-    3: nn.functional.adaptive_max_pool3d,
-}
 
 
 def check_positive(config: ComponentConfig, *names: str) -> None:
@@ -64,15 +61,16 @@ def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: st
     Raises:
         ValueError: The rank or a size does not fit, or the input is empty.
     """
-    shape = tuple(x.shape)
-    fits = len(shape) == len(layout) and all(
-        isinstance(expected, str) or size == expected for size, expected in zip(shape, layout, strict=True)
+    fits = x.ndim == len(layout) and all(
+        isinstance(expected, str) or size == expected for size, expected in zip(x.shape, layout, strict=True)
     )
     if not fits:
         expected = f"({', '.join(map(str, layout))}{',' if len(layout) == 1 else ''})"
-        raise ValueError(f"{name} must be {expected}, got {len(shape)} axes: {shape}. {advice}")
-    if 0 in shape:
-        raise ValueError(f"{name} must not be empty along any axis, got {shape}. Leave empty samples out.")
+        raise ValueError(f"{name} must be {expected}, got {x.ndim} axes: {tuple(x.shape)}. {advice}")
+    if 0 in x.shape:
+        raise ValueError(
+            f"{name} must not be empty along any axis, got {tuple(x.shape)}. Leave empty samples out."
+        )
 
 
 def check_floating(x: Tensor, *, name: str, advice: str) -> None:
@@ -93,9 +91,7 @@ def check_floating(x: Tensor, *, name: str, advice: str) -> None:
 def check_finite(
     x: Tensor, *, name: str, advice: str = "Clean them, or mask the elements that are missing."
 ) -> None:
-    """Raises a ValueError if a tensor holds NaN or infinities; skipped while `torch.compile` traces.
-
-    A compiled graph cannot branch on values, so compiled models take what they get.
+    """Raises a ValueError if a tensor holds NaN or infinities, where values are checked; see `check_values`.
 
     Args:
         x: Any tensor.
@@ -105,9 +101,7 @@ def check_finite(
     Raises:
         ValueError: A value is NaN or infinite.
     """
-    if torch.compiler.is_compiling():
-        return
-    if not torch.isfinite(x).all():
+    if looks_at(x) and not torch.isfinite(x).all():
         raise ValueError(
             f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite, expected finite values. "
             f"{advice}"
@@ -115,7 +109,7 @@ def check_finite(
 
 
 def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
-    """Checks that integers lie in [0, count); the values are not looked at while `torch.compile` traces.
+    """Checks that integers lie in [0, count), where values are checked; see `check_values`.
 
     Args:
         x: The raw input, of any shape.
@@ -128,13 +122,9 @@ def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
     """
     if x.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"{name} must be int64 or int32, got {x.dtype}. {advice}")
-    if torch.compiler.is_compiling():
-        return
-    outside = (x < 0) | (x >= count)
-    if outside.any():
-        found = x[outside].unique().tolist()
-        listed = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
-        raise ValueError(f"{name} must be from 0 to {count - 1}, got {listed}. {advice}")
+    if looks_at(x) and (outside := (x < 0) | (x >= count)).any():
+        found = listed(x[outside].unique().tolist())
+        raise ValueError(f"{name} must be from 0 to {count - 1}, got {found}. {advice}")
 
 
 def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: str) -> None:
@@ -156,6 +146,27 @@ def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: st
         )
 
 
+def bool_mask(mask: Tensor, *, name: str) -> Tensor:
+    """Returns a mask as bool; tokenizers and image processors make integers of 0 and 1.
+
+    Args:
+        mask: Bool, or integers of 0 and 1.
+        name: What the message calls it.
+
+    Raises:
+        ValueError: It is no tensor, of another type, or, where values are checked, holds other integers.
+    """
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
+        given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"{name} must be bool or integer, got {given}. True or 1 is what is real.")
+    if mask.dtype == torch.bool:
+        return mask
+    if looks_at(mask) and (other := (mask != 0) & (mask != 1)).any():
+        found = listed(mask[other].unique().tolist())
+        raise ValueError(f"{name} must be 1 where something is real and 0 elsewhere, got {found}.")
+    return mask.bool()
+
+
 def patch_grid(size: Sequence[int], patch: Sequence[int], *, what: str, unit: str) -> tuple[int, ...]:
     """Returns how many patches lie along each axis.
 
@@ -168,16 +179,15 @@ def patch_grid(size: Sequence[int], patch: Sequence[int], *, what: str, unit: st
     Raises:
         ValueError: The size is smaller than a patch, or no multiple of it.
     """
-    size_text, patch_text = "x".join(map(str, size)), "x".join(map(str, patch))
     pairs = list(zip(size, patch, strict=True))
     if any(side < step for side, step in pairs):
         raise ValueError(
-            f"{what} of {size_text} {unit} is smaller than a patch of {patch_text}. Enlarge or pad it, or use a model "
+            f"{what} of {_by(size)} {unit} is smaller than a patch of {_by(patch)}. Enlarge or pad it, or use a model "
             "with smaller patches."
         )
     if any(side % step for side, step in pairs):
         raise ValueError(
-            f"{what} of {size_text} {unit} cannot be cut in patches of {patch_text}: pad, crop or resize it to a "
+            f"{what} of {_by(size)} {unit} cannot be cut in patches of {_by(patch)}: pad, crop or resize it to a "
             "multiple of that."
         )
     return tuple(side // step for side, step in pairs)
@@ -193,9 +203,24 @@ def element_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
     Returns:
         (B, M) bool.
     """
-    if mask.shape[1:] == tuple(grid):
-        return mask.flatten(1)
-    return _POOLS[len(grid)](mask.unsqueeze(1).to(torch.float32), tuple(grid)).flatten(1) > 0
+    if not same_sizes(mask.shape[1:], grid):
+        for axis, count in enumerate(grid, start=1):
+            mask = _pooled(mask, axis, count)
+    return mask.flatten(1)
+
+
+def _pooled(mask: Tensor, axis: int, count: int) -> Tensor:
+    """Pools one axis to `count` windows of equal size, which share what lies on a border.
+
+    The real ones in a window are those before its end without those before its start: so any size will do, and no
+    size need be known.
+    """
+    size = mask.shape[axis]
+    places = torch.arange(count, device=mask.device)
+    starts, ends = places * size // count, ((places + 1) * size + count - 1) // count
+    before = mask.cumsum(axis, dtype=torch.int32)
+    before = torch.cat([torch.zeros_like(before.narrow(axis, 0, 1)), before], dim=axis)
+    return before.index_select(axis, ends) > before.index_select(axis, starts)
 
 
 def beside(content_BMC: Tensor, position_MP: Tensor) -> Tensor:
@@ -206,3 +231,12 @@ def beside(content_BMC: Tensor, position_MP: Tensor) -> Tensor:
         position_MP: (M, P) positions that all samples share, or (B, M, P).
     """
     return torch.cat([content_BMC, position_MP.expand(content_BMC.shape[0], -1, -1)], dim=-1)
+
+
+def listed(items: Sequence[object]) -> str:
+    """Returns the first five of some items, for a message."""
+    return ", ".join(map(str, items[:5])) + (", …" if len(items) > 5 else "")
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

@@ -130,4 +130,10 @@ class TiedOutput(nn.Module):
 
     def forward(self, x_BMD: Tensor) -> Tensor:
         """Returns logits of the tokens, (B, M, K)."""
-        return nn.functional.linear(x_BMD, self.embedding(), self.bias)
+        weight_KD = self.embedding()
+        if hasattr(weight_KD, "full_tensor"):  # sharded with its owner, which is not at work now
+            from torch.distributed.tensor import Partial
+
+            averaged = [Partial("avg")] * weight_KD.device_mesh.ndim
+            weight_KD = weight_KD.full_tensor(grad_placements=averaged).to(x_BMD.dtype)
+        return nn.functional.linear(x_BMD, weight_KD, self.bias)

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.files import is_path
 from perceiver_io.model import PerceiverIO
 from perceiver_io.plugins import load_plugin
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel, resolved_config
@@ -58,6 +59,8 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
 def _model_type(source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
     """The kind of model that config.json tells; None if it does not."""
     needed = kwargs.get("config") is None  # weights of ours need no config.json besides a configuration
+    if is_path(source) and not os.path.exists(source):
+        raise OSError(f"There is no folder {os.fspath(source)}.")
     hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
     try:
         config_json, _ = PerceiverIOConfig.get_config_dict(source, **hub_options)

@@ -5,7 +5,7 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,9 +17,12 @@ from perceiver_io.byte_array import ByteArray, ByteArrayPacker
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
+from perceiver_io.input_tools import listed
 from perceiver_io.points import Points
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.query_attention import SharedAttention
+from perceiver_io.value_checks import looks_at
+from perceiver_io.zero_gradients import with_zero_gradients
 
 __all__ = ["PerceiverIO", "PerceiverIOOutput"]
 
@@ -42,6 +45,10 @@ class PerceiverIOOutput:
 
     def __getitem__(self, name: str) -> Tensor:
         return self.outputs[name]
+
+
+# What a graph gives back must be something that PyTorch knows how to take apart.
+torch.export.register_dataclass(PerceiverIOOutput, serialized_type_name="perceiver_io.PerceiverIOOutput")
 
 
 class PerceiverIO(PerceiverIOPreTrainedModel):
@@ -131,8 +138,12 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         byte_arrays = self._adapt(inputs, masks)
         packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
-        hidden = {name: segment.hidden for name, segment in segments.items() if segment.hidden is not None}
-        return Encoded(latents=self.encoder(packed), byte_arrays=byte_arrays, hidden=hidden)
+        latents_BND = with_zero_gradients(self.encoder(packed), self._perhaps_left_out(inputs))
+        return Encoded(
+            latents=latents_BND,
+            byte_arrays={name: part.in_type_of(latents_BND) for name, part in byte_arrays.items()},
+            hidden={name: segment.hidden for name, segment in segments.items() if segment.hidden is not None},
+        )
 
     def decode(
         self,
@@ -257,6 +268,17 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         finally:
             self.train(training)
 
+    def _perhaps_left_out(self, inputs: Mapping[str, Tensor]) -> Iterator[nn.Parameter]:
+        """Parameters that this batch leaves out, or that a loss may leave out that is not about all outputs."""
+        yield from self.packer.parameters()
+        for name, adapter in self.adapters.items():
+            if name not in inputs:
+                yield from adapter.parameters()
+        if len(self.decoders) > 1:
+            yield from self.decoders.parameters()
+            if self.shared_attention is not None:
+                yield from self.shared_attention.parameters()
+
     def _adapt(
         self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
     ) -> dict[str, ByteArray]:
@@ -267,17 +289,21 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             raise ValueError(f"There are masks for {unknown}, but inputs only for {sorted(inputs)}.")
         if not inputs:
             raise ValueError(f"At least one of the inputs {list(self.adapters)} is needed, got none.")
-        dtype = self.encoder.latents.weight.dtype
+        weight = self.encoder.latents.weight
         for name, x in inputs.items():
             if not isinstance(x, Tensor):
                 raise ValueError(f"The input {name!r} must be a tensor, got {type(x).__name__}.")
-            if x.is_floating_point() and x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            if not x.is_floating_point() or x.dtype == weight.dtype:
+                continue
+            # What is sharded over processes (a DTensor) has the type that it is kept in, not that of computing.
+            if not torch.is_autocast_enabled(x.device.type) and not hasattr(weight, "to_local"):
                 raise ValueError(
-                    f"The input {name!r} is {x.dtype}, but the model is {dtype}: convert one to the other with "
+                    f"The input {name!r} is {x.dtype}, but the model is {weight.dtype}: convert one to the other with "
                     "`.to(dtype)`, or run the model under torch.autocast."
                 )
-        sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
-        if len(set(sizes.values())) > 1:
+        batches = [x.shape[0] for x in inputs.values() if x.ndim]
+        if any(size != batches[0] for size in batches[1:]):
+            sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
             raise ValueError(f"All inputs of a batch must have the same batch size, got {sizes}.")
         return {
             name: adapter(inputs[name], masks.get(name))
@@ -324,11 +350,12 @@ def _query_channels(name: str, decoder: Decoder) -> int:
 
 
 def _check_some_real(byte_array: ByteArray) -> None:
-    if byte_array.mask is None or torch.compiler.is_compiling():
+    if byte_array.mask is None or not looks_at(byte_array.mask):
         return
     wholly_masked = ~byte_array.mask.any(dim=1)
     if wholly_masked.any():
+        samples = listed(wholly_masked.nonzero().flatten().tolist())
         raise ValueError(
-            f"Every element of the samples {wholly_masked.nonzero().flatten().tolist()} is masked: there is nothing to "
-            "attend to. Mask less, or drop these samples from the batch."
+            f"Every element of the samples [{samples}] is masked: there is nothing to attend to. Mask less, or drop "
+            "these samples from the batch."
         )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from perceiver_io.value_checks import looks_at
+
 __all__ = ["Points"]
 
 
@@ -73,33 +75,27 @@ class Points:
                 lies outside of the grid.
         """
         grid = tuple(grid)
-        what = f"Points of the output {name!r}, whose grid is {grid},"
         if not isinstance(points, Tensor):
-            raise ValueError(f"{what} must be a tensor, got {type(points).__name__}.")
+            raise _unfit(name, grid, f"must be a tensor, got {type(points).__name__}.")
         integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
         row_major = _row_major(points, grid, batch_size=batch_size, integer=integer)
         if row_major is None:
-            raise ValueError(
-                f"{what} must be integer row-major indices {_forms('(O,)', '(B, O)', batch_size)}, integer indices "
-                f"along each axis {_forms(*_by_axis(grid), batch_size)}, or floating-point coordinates in [-1, 1] "
-                f"{_forms(*_by_axis(grid), batch_size)}, got {points.dtype} {tuple(points.shape)}."
+            raise _unfit(
+                name,
+                grid,
+                f"must be integer row-major indices {_forms('(O,)', '(B, O)', batch_size)}, integer indices along each "
+                f"axis {_forms(*_by_axis(grid), batch_size)}, or floating-point coordinates in [-1, 1] "
+                f"{_forms(*_by_axis(grid), batch_size)}, got {points.dtype} {tuple(points.shape)}.",
             )
         if 0 in points.shape:
-            raise ValueError(f"{what} must be at least one, got none.")
+            raise _unfit(name, grid, "must be at least one, got none.")
+        # Before they are moved: what comes from the processor's memory is looked at for nothing.
+        if looks_at(points):
+            _check_inside(points, grid, name=name, row_major=row_major)
         points = points.to(device)
         if not integer:
-            if not torch.compiler.is_compiling():
-                low, high = (float(bound) for bound in points.aminmax())
-                if not -1 <= low <= high <= 1:  # NaN is not
-                    raise ValueError(f"{what} must have coordinates in [-1, 1], got {low:g} to {high:g}.")
             return cls(grid=grid, coordinates=points)
         points = points.long()
-        sizes = torch.tensor(math.prod(grid) if row_major else grid, device=points.device)
-        if not torch.compiler.is_compiling() and ((points < 0) | (points >= sizes)).any():
-            raise ValueError(
-                f"{what} must have indices from 0 to {(sizes - 1).tolist()}, got {int(points.min())} to "
-                f"{int(points.max())}."
-            )
         return cls(grid=grid, indices=_unravelled(points, grid) if row_major else points)
 
     def __len__(self) -> int:
@@ -130,13 +126,35 @@ def _row_major(
     points: Tensor, grid: tuple[int, ...], *, batch_size: int | None, integer: bool
 ) -> bool | None:
     """Whether points are row-major indices; None if their shape and type are those of no points."""
-    by_axis = points.ndim >= 2 and points.shape[-1] == len(grid)
-    per_sample = points.ndim >= 2 and points.shape[0] == batch_size
-    if by_axis and (points.ndim == 2 or (points.ndim == 3 and per_sample)):
+    if points.ndim == 1:
+        return True if integer else None
+    by_axis = points.ndim in (2, 3) and points.shape[-1] == len(grid)
+    # In this order: where the number of axes says all, a size that may vary is not compared.
+    if by_axis and (points.ndim == 2 or points.shape[0] == batch_size):
         return False if integer or points.is_floating_point() else None
-    if integer and (points.ndim == 1 or (points.ndim == 2 and per_sample)):
+    if integer and points.ndim == 2 and points.shape[0] == batch_size:
         return True
     return None
+
+
+def _check_inside(points: Tensor, grid: tuple[int, ...], *, name: str, row_major: bool) -> None:
+    if points.is_floating_point():
+        low, high = (float(bound) for bound in points.aminmax())
+        if not -1 <= low <= high <= 1:  # NaN is not
+            raise _unfit(name, grid, f"must have coordinates in [-1, 1], got {low:g} to {high:g}.")
+        return
+    points = points.long()  # no size can be written in 8 bits
+    sizes = torch.tensor(math.prod(grid) if row_major else grid, device=points.device)
+    if ((points < 0) | (points >= sizes)).any():
+        raise _unfit(
+            name,
+            grid,
+            f"must have indices from 0 to {(sizes - 1).tolist()}, got {int(points.min())} to {int(points.max())}.",
+        )
+
+
+def _unfit(name: str, grid: tuple[int, ...], problem: str) -> ValueError:
+    return ValueError(f"Points of the output {name!r}, whose grid is {grid}, {problem}")
 
 
 def _by_axis(grid: tuple[int, ...]) -> tuple[str, str]:
@@ -151,6 +169,7 @@ def _unravelled(flat: Tensor, grid: Sequence[int]) -> Tensor:
     """(…,) row-major indices -> (…, A) indices along each axis."""
     indices = []
     for size in reversed(grid):
-        indices.append(flat % size)
-        flat = flat.div(size, rounding_mode="floor")
+        before = flat.div(size, rounding_mode="floor")
+        indices.append(flat - before * size)  # the remainder, which ONNX has only of sizes that are known
+        flat = before
     return torch.stack(indices[::-1], dim=-1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from perceiver_io.layers import LearnedArray
+from perceiver_io.sizes import same_sizes
 
 __all__ = [
     "FourierPositionEncoding",
@@ -68,8 +69,18 @@ def axis_coordinates(
         One (n,) tensor per axis.
     """
     if spacing == "ends":
-        return [torch.linspace(-1.0, 1.0, size, dtype=dtype, device=device) for size in grid]
+        return [_from_end_to_end(size, dtype=dtype, device=device) for size in grid]
     return [-1 + 2 * torch.arange(size, dtype=dtype, device=device) / size for size in grid]
+
+
+def _from_end_to_end(size: int, *, dtype: torch.dtype, device: torch.device | str | None) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return torch.linspace(-1.0, 1.0, size, dtype=dtype, device=device)
+    # The same, but for any size: a graph with `linspace` is one for the size that it was traced with.
+    from_start = torch.arange(size, dtype=dtype, device=device)
+    from_end = from_start.flip(0)
+    step = 2 / from_end[:1].clamp(min=1)
+    return torch.where(from_start <= from_end, -1 + step * from_start, 1 - step * from_end)
 
 
 def fourier_features(
@@ -219,7 +230,7 @@ class LearnedPositionEncoding(nn.Module):
             ValueError: The grid is longer than a table that is not interpolated.
         """
         table_MP = self.table()
-        if tuple(grid) == self.grid:
+        if same_sizes(grid, self.grid):
             return table_MP.to(like.dtype)
         if self.resize == "truncate":
             if grid[0] > self.grid[0]:

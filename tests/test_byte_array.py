@@ -256,14 +256,14 @@ def test_inputs_without_tokens_hide_nothing_and_lacking_ones_all() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_tokens_and_padding_take_the_type_of_the_elements(dtype: torch.dtype) -> None:
-    packer = masking(("label", 1.0), ("video", 0.5), num_elements={"label": 1})
-    parts = {
-        name: ByteArray(values=part.values.to(dtype), num_content_channels=1)
-        for name, part in three().items()
-        if name != "label"
-    }
-    assert packer(parts)[0].values.dtype == dtype
+def test_elements_take_the_type_of_tokens_and_padding(dtype: torch.dtype) -> None:
+    packer = masking(("label", 1.0), ("video", 0.5), num_elements={"label": 1}).to(dtype).eval()
+    parts = {name: part for name, part in three().items() if name != "label"}
+    packed = packer(parts)[0].values
+    assert packed.dtype == dtype
+    expected = masking(("label", 1.0), ("video", 0.5), num_elements={"label": 1}).eval()
+    expected.load_state_dict(packer.state_dict())
+    torch.testing.assert_close(packed.float(), expected(parts)[0].values, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_tokens_and_padding_take_the_type_of_the_elements(dtype: torch.dtype) ->
         ({"min_padding": 0}, "PackingConfig.min_padding must be at least 1, got 0"),
         ({"mask_probabilities": (("a", 1.5),)}, r"one probability from 0 to 1 .*\('a', 1.5\)"),
         ({"mask_probabilities": (("a", -0.1),)}, "one probability from 0 to 1"),
-        ({"mask_probabilities": (("a", float("nan")),)}, "one probability from 0 to 1"),
+        ({"mask_probabilities": (("a", float("nan")),)}, r"mask_probabilities must be .*, got .*nan"),
         ({"mask_probabilities": (("a", 0.1), ("a", 0.2))}, "one probability from 0 to 1 for each input"),
         ({"mask_probabilities": (("a",),)}, "mask_probabilities must be"),
     ],

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,32 @@ def test_predict(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 0.5 <= results[0]["labels"][0]["probability"] <= 1
 
 
+def test_predict_takes_a_folder(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    for source, name in (("left/0.png", "b.png"), ("left/1.png", "A.PNG"), ("right/2.png", "deep/c.png")):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / source, pictures / name)
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / ".hidden.png").write_text("no picture")
+    alone = str(folder / "left" / "0.png")
+    assert main(["predict", str(run), str(pictures), alone, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [one["file"] for one in results] == [
+        *(str(pictures / name) for name in ("A.PNG", "b.png", "deep/c.png")),
+        alone,
+    ]
+    assert results[1]["labels"] == results[3]["labels"]
+    (pictures / "cut.png").write_text("oops")
+    assert main(["predict", str(run), str(pictures)]) == 2
+    assert "cut.png" in error_line(capsys)
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(run), str(tmp_path / "empty")]) == 2
+    line = error_line(capsys)
+    assert "empty has no file that the task image-classification reads" in line and ".png" in line
+
+
 def test_predict_with_a_model_that_was_only_saved(
     run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +286,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             "--model.encoder.dropout needs a value",
         ),
         (["train", "image-classification", "--config", "missing.yaml"], "missing.yaml cannot be read"),
-        (["train", "image-classification", "--resume", "--output-dir", "missing"], "There is no folder"),
+        (["train", "image-classification", "--resume", "--output-dir", "missing"], "no dataset"),
         (["evaluate", "missing"], "There is no folder"),
         (["evaluate", "."], "not a run folder"),
         (["predict", ".", "file.png", "--task", "image-classification"], "no config.json"),
@@ -401,6 +428,7 @@ def test_ctrl_c_says_how_to_go_on(
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, *args, **kwargs)
 
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as if the command had been started
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "training_step", press_ctrl_c)
         assert train(folder, tmp_path / "run") == 130

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
@@ -12,6 +13,7 @@ from perceiver_io.byte_array import PackingConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.tasks.image_classification import PerceiverIOForImageClassification, config
+from tests.sized_models import CASES
 
 IMAGE: dict[str, dict[str, Any]] = {
     "tiny": {"num_bands": 2},
@@ -127,3 +129,28 @@ def test_points_trace_whole() -> None:
     with torch.no_grad():
         expected, out = model({"image": image}, points=points), compiled({"image": image}, points=points)
     torch.testing.assert_close(out.outputs, expected.outputs)
+
+
+@pytest.mark.parametrize(
+    "name", ["image-patches", "text-learned", "flow", "multimodal", "classification", "regression"]
+)
+def test_one_graph_for_all_batches(name: str) -> None:
+    made = CASES[name]()
+    model, counter = made.build().eval(), CompileCounter()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
+    with torch.no_grad():
+        for batch in range(
+            7, 17
+        ):  # the first is no other size of the model: PyTorch takes equal sizes for one
+            compiled(**made.arguments(batch, 2))
+    assert counter.frame_count == 1
+
+
+def test_a_batch_of_one_has_a_graph_of_its_own_at_most() -> None:
+    made = CASES["bare"]()
+    model, counter = made.build().eval(), CompileCounter()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
+    with torch.no_grad():
+        for batch in range(1, 5):
+            compiled(**made.arguments(batch, 2))
+    assert counter.frame_count <= 2

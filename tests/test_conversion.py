@@ -207,6 +207,33 @@ def test_a_folder_that_holds_something_is_left_alone(
     assert "is a file" in error_line(capsys)
 
 
+@pytest.mark.parametrize("config", [None, "null", '{"model_type": "bert"}'])
+def test_overwriting_replaces_nothing_but_a_model(
+    config: str | None, config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("years of work")
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert main(["init", config_file, "-o", str(folder), "--overwrite"]) == 2
+    assert "no config.json of a Perceiver" in error_line(capsys)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_what_is_converted_is_not_overwritten(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    assert main(["init", config_file, "-o", str(source)]) == 0
+    config = str(source / "config.json")
+    for arguments in (["convert", str(source)], ["init", config]):
+        capsys.readouterr()
+        assert main([*arguments, "-o", f"{source}/../source", "--overwrite"]) == 2
+        assert "lies in it, which is read" in error_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

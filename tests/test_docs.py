@@ -144,7 +144,7 @@ def test_python_blocks_run(path: Path, trained: Path, monkeypatch: pytest.Monkey
     namespace: dict[str, Any] = {"__name__": "__docs__"}
     for number, (language, content) in enumerate(blocks(path), start=1):
         if language == "python":
-            exec(compile(content, f"{path.name}, block {number}", "exec"), namespace)
+            exec(compile(content, f"{path.name}, block {number}", "exec", dont_inherit=True), namespace)
     if "test_contract" in namespace:  # pytest would call it
         for check in ADAPTER_CHECKS.values():
             namespace["test_contract"](check)
@@ -276,3 +276,12 @@ def test_readme_names_its_commands() -> None:
     lines = [line for language, content in blocks(ROOT / "README.md") for line in content.splitlines()]
     assert "make demo" in lines and "make test" in lines
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_every_setting_that_a_run_leaves_open_is_explained() -> None:
+    text = (DOCS / "image-classification.md").read_text(encoding="utf-8")
+    paragraph = text[text.index("`null` in `recipe.yaml`") :].partition("\n\n")[0]
+    for chosen in ({"dataset": "digits"}, {"dataset": "photos", "pretrained": "org/model"}):
+        settings = ImageClassificationRecipe(**chosen).settings()  # type: ignore[arg-type]
+        for name in (name for name, value in settings.items() if value is None):
+            assert f"`{name}`" in paragraph, f"The page does not say what {name}: null means."

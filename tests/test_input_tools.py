@@ -10,6 +10,7 @@ import torch
 from perceiver_io import ComponentConfig, input_tools
 from perceiver_io.input_tools import (
     beside,
+    bool_mask,
     check_finite,
     check_floating,
     check_indices,
@@ -94,6 +95,15 @@ def test_inputs_that_fit_pass() -> None:
             r"must be bool \(2, 4\), got torch.float32 \(2, 4\)",
         ),
         (
+            lambda: bool_mask(torch.ones(2, 3), name="pixel_mask"),
+            r"pixel_mask must be bool or integer, got torch\.float32\. True or 1 is what is real",
+        ),
+        (lambda: bool_mask([[1, 1]], name="pixel_mask"), "must be bool or integer, got list"),  # type: ignore[arg-type]
+        (
+            lambda: bool_mask(torch.tensor([0, 1, 255, -1]), name="pixel_mask"),
+            "pixel_mask must be 1 where something is real and 0 elsewhere, got -1, 255",
+        ),
+        (
             lambda: patch_grid((4, 3), (2, 4), what="The image", unit="pixels"),
             "The image of 4x3 pixels is smaller than a patch of 2x4",
         ),
@@ -129,6 +139,19 @@ def test_positions_of_all_samples_or_of_each_are_put_beside_content() -> None:
         joined = beside(content, position)
         assert torch.equal(joined[..., :4], content)
         assert torch.equal(joined[..., 4:], position.expand(2, 3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.int32, torch.uint8])
+def test_masks_of_zero_and_one_are_masks(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[1, 0], [0, 1]], dtype=dtype)
+    assert torch.equal(bool_mask(mask, name="pixel_mask"), torch.eye(2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("size", "count"), [(9, 3), (9, 5), (7, 2), (8, 8), (5, 4), (10, 3)])
+def test_windows_of_a_mask_are_those_of_adaptive_pooling(size: int, count: int) -> None:
+    mask = torch.rand(20, size, 6) < 0.2
+    expected = torch.nn.functional.adaptive_max_pool2d(mask[:, None].float(), (count, 4)).flatten(1) > 0
+    assert torch.equal(element_mask(mask, (count, 4)), expected)
 
 
 def test_values_are_not_looked_at_while_compiling() -> None:

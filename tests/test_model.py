@@ -120,6 +120,12 @@ def test_wholly_masked_samples_are_named(call: str) -> None:
         getattr(perceiver, call)(inputs, masks)
 
 
+def test_of_many_wholly_masked_samples_the_first_are_named() -> None:
+    nothing = torch.zeros(7, LENGTHS["image"], dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"samples \[0, 1, 2, 3, 4, …\] is masked"):
+        model("image")(batch("image", batch_size=7), {"image": nothing})
+
+
 @pytest.mark.parametrize(
     ("inputs", "masks", "message"),
     [

@@ -147,6 +147,14 @@ def test_import_works_without_optional_packages() -> None:
     assert python(f"{script}, perceiver_io.adapters, perceiver_io.tasks; print('done')") == "done"
 
 
+def test_a_version_is_said_without_importing_what_takes_seconds() -> None:
+    script = (
+        "import sys; sys.argv[1:] = ['--version']; from perceiver_io_command import main; status = main()"
+    )
+    said = python(f"{script}; print(status, {{'torch', 'transformers', 'perceiver_io'}} & set(sys.modules))")
+    assert said.splitlines() == [f"perceiver-io {perceiver_io.__version__}", "0 set()"]
+
+
 # The rooms of the package that each room may not import. `cli` and `testing` may import all but tasks and adapters.
 ABOVE_CORE = ("adapters", "tasks")
 ABOVE_DATA = (*ABOVE_CORE, "running", "cli", "testing")

@@ -1,6 +1,7 @@
 """The contract suite catches what it says it catches: each broken component fails one check, by name."""
 
 import ast
+import dataclasses
 import inspect
 import math
 import random
@@ -68,6 +69,61 @@ class Projection(OwnConfig, InputAdapter):
         elements = self.elements(x, mask)
         values = self.layer(elements.values)
         return ByteArray(values=values, mask=elements.mask, num_content_channels=values.shape[-1])
+
+
+class Sensor(OwnConfig, InputAdapter):
+    """Takes NaN: what a sensor has not measured."""
+
+    takes_nan = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ComponentConfig):
+        num_sensors: int = 3
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.num_channels = self.num_content_channels = 2 * config.num_sensors
+        self.gain = nn.Parameter(torch.ones(config.num_sensors))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        if not x.is_floating_point():
+            raise ValueError(f"Series must be floating point, got {x.dtype}.")
+        known = ~x.isnan()
+        elements = ElementsAdapter(ElementsAdapter.Config(num_channels=3))(torch.where(known, x, 0), mask)
+        values = torch.cat([self.scaled(elements.values, known), known.to(x.dtype)], dim=-1)
+        if mask is not None:
+            values = torch.where(mask[..., None], values, 0)
+        return ByteArray(values=values, mask=mask, num_content_channels=self.num_content_channels)
+
+    def scaled(self, values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return values * self.gain
+
+
+SENSED = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+
+
+class KeepsNan(Sensor):
+    def scaled(self, values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return torch.where(known, values * self.gain, torch.nan)
+
+
+class SpreadsNan(Sensor):
+    def scaled(self, values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return values * self.gain * known.to(values.dtype).mean()
+
+
+class NanInGradients(Sensor):
+    def scaled(self, values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return torch.where(known, (values * self.gain).abs().sqrt(), 0)
+
+
+class ForgetsNan(Sensor):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        return super().forward(torch.where(x.isnan(), SENSED, x), mask)
+
+
+class RefusesNan(Sensor):
+    takes_nan = False
 
 
 class WrongWidth(Projection):
@@ -275,6 +331,31 @@ def adapter_case(adapter_class: type[InputAdapter], config: ComponentConfig | No
 
 def test_a_sound_adapter_passes() -> None:
     check_adapter(adapter_case(Projection))
+
+
+def sensor_case(adapter_class: type[InputAdapter]) -> AdapterCase:
+    return dataclasses.replace(adapter_case(adapter_class), x=SENSED)
+
+
+def test_an_adapter_that_takes_nan_passes() -> None:
+    check_adapter(sensor_case(Sensor))
+
+
+@pytest.mark.parametrize(
+    ("adapter_class", "check", "message"),
+    [
+        (KeepsNan, "nan", "The byte array of an input with a NaN holds NaN or infinities"),
+        (SpreadsNan, "nan", "changes elements that a number in its place does not change"),
+        (NanInGradients, "nan", r"these gradients are not finite: \['gain'\]"),
+        (ForgetsNan, "nan", "nothing says that it was not measured"),
+        (RefusesNan, "bad_input", "An input with nan is accepted"),
+    ],
+)
+def test_adapters_that_take_nan_in_a_wrong_way_fail(
+    adapter_class: type[InputAdapter], check: str, message: str
+) -> None:
+    with pytest.raises(AssertionError, match=message):
+        ADAPTER_CHECKS[check](sensor_case(adapter_class))
 
 
 def test_a_sound_adapter_of_ids_passes() -> None:

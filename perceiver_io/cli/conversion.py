@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.files import writing_into
+from perceiver_io.files import check_not_inside, writing_into
 from perceiver_io.loading import from_pretrained
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.published import from_deepmind, layout_of, published_config, save_transformers
+from perceiver_io.published.huggingface import MODEL_TYPE
 from perceiver_io.running.find_task import task_of_class
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.run_folder import RunFolder
@@ -51,7 +52,7 @@ def convert(
             the folder is not empty.
         OSError: The source cannot be read, or the folder not be written.
     """
-    _check_free(folder, overwrite=overwrite)
+    _check_free(folder, overwrite=overwrite, inputs=[source, *_files(model)])
     config = None if model is None else _config(model)
     with no_progress_bars():
         if Path(source).is_file():
@@ -86,7 +87,7 @@ def init(
         ValueError: There is no such model, or the folder is not empty.
         OSError: The folder cannot be written.
     """
-    _check_free(folder, overwrite=overwrite)
+    _check_free(folder, overwrite=overwrite, inputs=_files(model))
     config = _config(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,7 +129,8 @@ def _writing(folder: str | Path) -> Iterator[Path]:
         raise
 
 
-def _check_free(folder: str | Path, *, overwrite: bool) -> None:
+def _check_free(folder: str | Path, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+    """Refuses a folder that holds something else than a model, which is to be replaced."""
     target = RunFolder(folder)
     if target.path.exists() and not target.path.is_dir():
         raise ValueError(f"The output folder {folder} is a file. Choose another output folder.")
@@ -143,6 +145,29 @@ def _check_free(folder: str | Path, *, overwrite: bool) -> None:
             f"The output folder {folder} exists and is not empty. Choose another one, or pass --overwrite to replace "
             "the model in it."
         )
+    if not _holds_model(target.path):
+        raise ValueError(
+            f"The output folder {folder} is not overwritten: it has no config.json of a Perceiver, so it is not one "
+            "that holds a model. Choose another one, or remove it yourself."
+        )
+    check_not_inside(target, [path for path in inputs if Path(path).exists()])
+
+
+def _holds_model(folder: Path) -> bool:
+    """Whether a folder has the configuration of a model that we or `transformers` wrote; its files are all replaced."""
+    try:
+        content: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") in (
+        PerceiverIOConfig.model_type,
+        MODEL_TYPE,
+    )
+
+
+def _files(model: str | None) -> list[str]:
+    """Returns the file that says which model it is, or nothing where its name does."""
+    return [model] if model is not None and Path(model).is_file() else []
 
 
 def _config(model: str) -> PerceiverIOConfig:

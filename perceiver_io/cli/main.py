@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import platform
 import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import perceiver_io
 from perceiver_io.cli import conversion
+from perceiver_io.cli.description import installation, saved_model
+from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
-from perceiver_io.progress_bars import no_progress_bars
-from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
+from perceiver_io.files import check_not_inside
+from perceiver_io.registry import TASKS
 from perceiver_io.running import (
     RunFolder,
     Task,
@@ -32,6 +30,7 @@ from perceiver_io.running import (
     recipe_parser,
 )
 from perceiver_io.running.find_task import find_task, get_task
+from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
 
@@ -39,6 +38,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_NO_READER = 141  # that of a process that SIGPIPE ended
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
@@ -57,8 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process if None.
 
     Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any more.
     """
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # As in `perceiver-io info | head -1`. Python would flush once more at its end, and complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return _NO_READER
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     try:
@@ -73,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.rest = rest
         # Libraries that print, print to stderr: stdout is for results.
         with contextlib.redirect_stdout(sys.stderr):
+            for name in getattr(options, "imports", ()):
+                import_code(name)
             output = options.run(options)
     except _EXPECTED as error:
         if options.traceback:
@@ -108,9 +127,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    with_imports = argparse.ArgumentParser(add_help=False)
+    with_imports.add_argument(
+        "--import",
+        dest="imports",
+        metavar="FILE_OR_MODULE",
+        action="append",
+        default=[],
+        help="Python file or module to import first, which registers adapters, decoders or tasks; may be repeated",
+    )
+
     def add(name: str, run: Any, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
+        parents = [common] if name in ("convert", "init") else [common, with_imports]
         command = commands.add_parser(
-            name, parents=[common], help=summary, description=summary, allow_abbrev=False, **kwargs
+            name, parents=parents, help=summary, description=summary, allow_abbrev=False, **kwargs
         )
         command.set_defaults(run=run)
         return command
@@ -200,7 +230,7 @@ def _train(options: argparse.Namespace) -> str:
     if os.environ.get("RANK", "0") != "0":
         return ""  # under torchrun the first process speaks for all
     summary = f"{task.describe_results(metrics)}\nwritten to {recipe.output_dir}"
-    return _as_json(metrics) if options.json else summary
+    return json_text(metrics) if options.json else summary
 
 
 def _recipe(
@@ -208,9 +238,13 @@ def _recipe(
 ) -> TrainingRecipe:
     values = {} if options.config is None else read_recipe_file(options.config, task=options.task)
     recipe = parse_recipe(task.recipe_class, options.rest, values=values, parser=parser)
-    if recipe.resume and recipe.output_dir is not None:
+    if recipe.output_dir is None:
+        return recipe
+    run = RunFolder(recipe.output_dir)
+    if recipe.overwrite and options.config is not None:
+        check_not_inside(run, [options.config])
+    if recipe.resume and run.is_started:
         # A run goes on with its own settings; what is said here must agree with them.
-        run = RunFolder(recipe.output_dir)
         stored = run.recipe()
         if stored.pop("task", options.task) != options.task:
             raise ValueError(f"The run {run} is of another task than {options.task!r}.")
@@ -236,7 +270,7 @@ def _evaluate(options: argparse.Namespace) -> str:
                 f"The model is trained: {', '.join(changes)} cannot be chosen any more. Leave them out."
             )
     metrics = evaluate(task, options.source, split=options.split, recipe=recipe)
-    return _as_json(metrics) if options.json else task.describe_results(metrics)
+    return json_text(metrics) if options.json else task.describe_results(metrics)
 
 
 def _changes_of_model(recipe: TrainingRecipe, stored: TrainingRecipe) -> list[str]:
@@ -268,7 +302,7 @@ def _predict(options: argparse.Namespace) -> str:
     from perceiver_io.running.runner import predict
 
     results = predict(task, source, inputs, task_options)
-    return _as_json(results) if options.json else "\n".join(map(task.describe_prediction, results))
+    return json_text(results) if options.json else "\n".join(map(task.describe_prediction, results))
 
 
 def _attention(options: argparse.Namespace) -> str:
@@ -277,7 +311,7 @@ def _attention(options: argparse.Namespace) -> str:
     from perceiver_io.running.runner import attention
 
     attention(task, options.source, options.inputs, options.output, latents=options.latents)
-    return _as_json({"picture": options.output}) if options.json else f"written to {options.output}"
+    return json_text({"picture": options.output}) if options.json else f"written to {options.output}"
 
 
 def _convert(options: argparse.Namespace) -> str:
@@ -300,57 +334,15 @@ def _init(options: argparse.Namespace) -> str:
 
 def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
     if options.json:
-        return _as_json(content)
+        return json_text(content)
     return f"{content['model']}, {content['parameters']:,} parameters\nwritten to {content['folder']}"
 
 
 def _info(options: argparse.Namespace) -> str:
-    content = _installation() if options.folder is None else _model(options.folder)
+    content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
-        return _as_json(content)
+        return json_text(content)
     return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
-
-
-def _installation() -> dict[str, Any]:
-    accelerators = [f"{torch.accelerator.current_accelerator()}"] * (
-        torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    )
-    return {
-        "perceiver_io": perceiver_io.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "devices": ["cpu", *(f"{name}:{index}" for index, name in enumerate(accelerators))],
-        "adapters": ADAPTERS.names(),
-        "decoders": DECODERS.names(),
-        "tasks": TASKS.names(),
-    }
-
-
-def _model(folder: str) -> dict[str, Any]:
-    if not Path(folder).is_dir():
-        raise ValueError(f"There is no folder {folder}.")
-    if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"There is no model in {folder}: it has no config.json.")
-    with no_progress_bars():
-        model = perceiver_io.from_pretrained(folder)
-    config = model.config
-    content: dict[str, Any] = {
-        "model": type(model).__name__,
-        "parameters": model.num_parameters(),
-        **{f"input {name}": part.to_dict() for name, part in config.inputs.items()},
-        "encoder": config.encoder.to_dict(),
-        **{f"output {name}": part.to_dict() for name, part in config.outputs.items()},
-    }
-    if len(config.inputs) > 1:
-        content["packing"] = config.packing.to_dict()
-    if config.shared_attention is not None:
-        content["shared attention"] = config.shared_attention.to_dict()
-    run = RunFolder(folder)
-    if run.is_complete:
-        scalars = {name: value for name, value in run.metrics().items() if isinstance(value, (int, float))}
-        content["results"] = scalars
-    return content
 
 
 def _task_of(source: str, options: argparse.Namespace) -> Task:
@@ -374,10 +366,6 @@ def _indices(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"expected indices such as 0,1,2, got {text!r}") from None
 
 
-def _as_json(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)
-
-
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_as_text(one)}" for name, one in value.items())
@@ -398,7 +386,8 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
     folder = getattr(options, "output_dir", None)
     if options.command != "train" or folder is None:
         return ""
-    command = [*_started_as(), "train", options.task, "--output-dir", folder, "--resume"]
+    imports = [word for name in options.imports for word in ("--import", name)]
+    command = [*_started_as(), "train", options.task, *imports, "--output-dir", folder, "--resume"]
     return f" Go on with: {shlex.join(command)}"
 
 

@@ -66,7 +66,7 @@ def read_labelled(
     )
     if settings.dataset is None:
         raise ValueError(f"There is no dataset. {forms}")
-    name, path = settings.dataset, Path(settings.dataset)
+    name, path = settings.dataset, Path(settings.dataset).expanduser()
     is_folder = bool(name) and name not in embedded and path.is_dir()
     if name in embedded:
         splits = {"train": embedded[name]()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perceiver_io.data.content import Content
 from perceiver_io.extras import require
+from perceiver_io.files import is_path
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -114,13 +115,14 @@ def load_dataset(name: str, *, forms: str) -> Dataset | DatasetDict:
         ValueError: There is no such dataset, or it cannot be loaded.
     """
     datasets = require("datasets", extra="train")
-    path = Path(name)
-    if not (name and path.is_dir()) and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    path = Path(name).expanduser()
+    is_folder = bool(name) and path.is_dir()
+    if not is_folder and (is_path(name) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)):
         raise ValueError(f"There is no folder {name!r}. {forms}")
     try:
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-            return datasets.load_from_disk(name)
-        return datasets.load_dataset(name)
+            return datasets.load_from_disk(str(path))
+        return datasets.load_dataset(str(path) if is_folder else name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"The dataset {name!r} could not be loaded: {error}. {forms}") from error
 

@@ -106,7 +106,7 @@ def read_texts(
     name = settings.dataset
     if not name:
         raise ValueError(f"There is no dataset. {forms}")
-    path = Path(name)
+    path = Path(name).expanduser()
     documents: dict[str, Sequence[bytes]]
     if name in embedded:
         documents = {"train": embedded[name]()}

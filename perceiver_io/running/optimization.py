@@ -33,6 +33,7 @@ def training_arguments(
         has_validation: Whether there is a validation set to evaluate on.
 
     Raises:
+        ValueError: There are several GPUs, and this is the only process.
         ImportError: `accelerate` is not installed.
     """
     require("accelerate", extra="train")
@@ -77,7 +78,13 @@ def training_arguments(
         # Every parameter of a model takes part in every step.
         "ddp_find_unused_parameters": False,
     }
-    return TrainingArguments(**arguments)
+    args = TrainingArguments(**arguments)
+    if args.n_gpu > 1:  # the Trainer would wrap the model in torch.nn.DataParallel
+        raise ValueError(
+            f"There are {args.n_gpu} GPUs, but one process. Start one for each: torchrun --nproc-per-node {args.n_gpu} "
+            "-m perceiver_io.cli train …; or use one of them: CUDA_VISIBLE_DEVICES=0 perceiver-io train …"
+        )
+    return args
 
 
 def custom_optimizer(recipe: TrainingRecipe) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from perceiver_io.data.settings import DataSettings, SplitSettings
+from perceiver_io.files import absolute_path, is_path
 from perceiver_io.running.model_settings import ModelSettings
 
 __all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
@@ -19,6 +22,13 @@ __all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
 _CALL_FIELDS = ("output_dir", "overwrite", "resume")
 # What may change between an interrupted run and its continuation: nothing that the weights depend on.
 _FREE_FIELDS = (*_CALL_FIELDS, "eval_batch_size", "num_workers", "save_total_limit", "log_every", "report_to")
+
+# What values of these types may be, and what messages call them.
+_KINDS: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
 
 _POSITIVE = (
     "num_epochs",
@@ -57,6 +67,9 @@ class TrainingRecipe(SplitSettings):
     Raises:
         ValueError: A value is out of its range.
     """
+
+    sources: ClassVar[tuple[str, ...]] = ("pretrained",)
+    """Fields that may name a file or a folder. In a recipe that is written such a path is absolute."""
 
     pretrained: str | None = field(
         default=None,
@@ -154,7 +167,10 @@ class TrainingRecipe(SplitSettings):
     )
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints to keep, besides the best one."})
     log_every: int = field(
-        default=50, metadata={"help": "Steps between logged training losses; 0: once an epoch."}
+        default=50,
+        metadata={
+            "help": "Steps between logged training losses, besides the one of each evaluation; 0: once an epoch."
+        },
     )
     report_to: Literal["auto", "tensorboard", "none"] = field(
         default="auto", metadata={"help": "auto: TensorBoard if it is installed."}
@@ -162,15 +178,17 @@ class TrainingRecipe(SplitSettings):
 
     def __post_init__(self) -> None:
         """Checks all values."""
-        super().__post_init__()
         hints = get_type_hints(type(self))
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
+            if not _fits(value, hints[one.name]):
+                raise ValueError(f"{one.name} is {value!r:.80}, expected {_name(hints[one.name])}.")
             choices = _choices(hints[one.name])
             if choices and value not in choices:
                 raise ValueError(f"{one.name} is {value!r}, expected one of {', '.join(map(str, choices))}.")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{one.name} is {value}, expected a finite number.")
+        super().__post_init__()
         self._check(_POSITIVE, lambda value: value > 0, "more than 0")
         self._check(_NOT_NEGATIVE, lambda value: value >= 0, "0 or more")
         self._check(("seed",), lambda value: value < 2**32, "less than 2**32")
@@ -191,12 +209,28 @@ class TrainingRecipe(SplitSettings):
         return ModelSettings(self.model)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what the run is made of: all fields but those that only say what a call does."""
-        return {
-            name: _plain(value)
-            for name, value in dataclasses.asdict(self).items()
-            if name not in _CALL_FIELDS
-        }
+        """Returns what the run is made of: all fields but those that only say what a call does. Paths are absolute."""
+        return self._with_absolute_paths(
+            {
+                name: _plain(value)
+                for name, value in dataclasses.asdict(self).items()
+                if name not in _CALL_FIELDS
+            }
+        )
+
+    def is_path(self, name: str, value: str) -> bool:
+        """Says whether a value of one of the `sources` is a path: by how it looks and by what is there.
+
+        Args:
+            name: Name of the field.
+            value: Its value, this recipe's or another's.
+        """
+        return is_path(value)
+
+    def local_sources(self) -> list[str]:
+        """Returns the paths among the `sources`, as absolute ones."""
+        settings = self.settings()
+        return [value for name in self.sources if (value := settings[name]) and self.is_path(name, value)]
 
     def to_yaml(self, *, task: str) -> str:
         """Returns the settings as a recipe file of a task."""
@@ -210,13 +244,21 @@ class TrainingRecipe(SplitSettings):
         """
         was, now = (
             _flat({name: value for name, value in settings.items() if name not in (*_FREE_FIELDS, "task")})
-            for settings in (earlier, self.settings())
+            for settings in (self._with_absolute_paths(earlier), self.settings())
         )
         return {
             name: (was.get(name), now.get(name))
             for name in (*now, *(name for name in was if name not in now))
             if was.get(name) != now.get(name)
         }
+
+    def _with_absolute_paths(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        paths = {
+            name: absolute_path(value)
+            for name in self.sources
+            if isinstance(value := settings.get(name), str) and self.is_path(name, value)
+        }
+        return {**settings, **paths}
 
     def _check(self, names: Sequence[str], is_good: Any, expected: str) -> None:
         for name in names:
@@ -226,7 +268,11 @@ class TrainingRecipe(SplitSettings):
 
 
 def _plain(value: Any) -> Any:
-    """Returns what YAML makes of nested values: tuples are lists."""
+    """Returns what YAML makes of nested values: tuples are lists, paths are texts, numbers are Python's own."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) not in _KINDS and isinstance(value, Real):  # one of NumPy's
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -246,6 +292,33 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 @dataclass(kw_only=True)
 class DatasetRecipe(TrainingRecipe, DataSettings):
     """The recipe of a task that reads a dataset which the user names."""
+
+    sources = ("pretrained", "dataset")
+    embedded: ClassVar[tuple[str, ...]] = ()
+    """Names of datasets that need no folder; a folder of that name is not meant by it."""
+
+    def is_path(self, name: str, value: str) -> bool:
+        """Says whether a value is a path; the name of an embedded dataset is none."""
+        return not (name == "dataset" and value in self.embedded) and super().is_path(name, value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is a number, a truth value or a list of such where the hint says so; nothing else is checked."""
+    if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint in _KINDS:
+        return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+    if get_origin(hint) is list:
+        return isinstance(value, (list, tuple)) and all(_fits(item, *get_args(hint)) for item in value)
+    return hint is not type(None) or value is None
+
+
+def _name(hint: Any) -> str:
+    """Returns what `_fits` takes, in words."""
+    if get_origin(hint) is list:
+        return f"a list, each item {_name(*get_args(hint))}"
+    parts = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    return " or ".join(_name(part) if part not in _KINDS else _KINDS[part][1] for part in parts)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
+import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from perceiver_io.extras import require
-from perceiver_io.files import PARTIAL, remove, write_error, writing, writing_into
+from perceiver_io.files import check_not_inside, remove, write_error, writing, writing_into
 from perceiver_io.progress_bars import no_progress_bars
+from perceiver_io.running.folder_lock import locked
+from perceiver_io.running.json_text import json_text
+from perceiver_io.running.manifest import CHECKPOINTS, LOCK, Manifest
 from perceiver_io.running.recipe import TrainingRecipe
 from perceiver_io.running.recipe_parsing import read_recipe_file
 
 __all__ = ["RunFolder"]
+
+logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 5
 
 
 class RunFolder:
@@ -31,6 +38,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
+        self.manifest = Manifest(self.path)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -51,7 +59,12 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a run to go on with."""
+        return self.recipe_file.is_file()
 
     @property
     def is_complete(self) -> bool:
@@ -96,60 +109,110 @@ class RunFolder:
             task: Name of its task; a run to resume may be of any if None.
 
         Raises:
-            ValueError: The folder is taken and the recipe neither resumes nor overwrites it, it is no run folder, or
-                the recipe or the task is not the one that the run to resume was started with.
+            ValueError: The folder is taken and the recipe neither resumes nor overwrites it, something in it is not a
+                run's, what the run reads lies in it, or the recipe or the task is not the one that the run to resume
+                was started with.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The output folder {self.path} is a file. Choose another output folder.")
-        if recipe.resume:
-            earlier = self.recipe()
-            if task is not None and earlier.get("task", task) != task:
-                raise ValueError(f"The run {self.path} is of another task than {task!r}.")
-            if changes := recipe.changes_from(earlier):
-                listed = ", ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
-                raise ValueError(
-                    f"The run {self.path} cannot be resumed with other settings ({listed}). Leave them as they were, "
-                    "or start another run."
-                )
+        if recipe.resume and self.is_started:
+            self._check_resumed(recipe, task)
             return
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if self._is_empty():
+            return
+        if recipe.resume:
+            if not self.manifest.exists or self.manifest.strangers():
+                self.recipe()  # says that this is no run folder
             return
         if not recipe.overwrite:
             raise ValueError(
                 f"The output folder {self.path} exists and is not empty. Choose another one, or pass --resume to go on "
                 "with the run in it or --overwrite to replace it."
             )
-        if not self.recipe_file.is_file():
+        if not self.manifest.exists:
             raise ValueError(
-                f"The output folder {self.path} is not overwritten: it has no recipe.yaml, so it was not written by a "
-                "training run. Choose another one, or remove it yourself."
+                f"The output folder {self.path} is not overwritten: it has no {self.manifest.file.name}, so nothing "
+                "says which of its files a run wrote (runs of earlier versions have none). Choose another one, or "
+                "remove it yourself."
+            )
+        if strangers := self.manifest.strangers():
+            rest = len(strangers) - _NUM_NAMED
+            named = ", ".join(strangers[:_NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+            raise ValueError(
+                f"The output folder {self.path} is not overwritten: the run in it did not write {named}. Move what you "
+                "want to keep, or choose another folder."
+            )
+        check_not_inside(self.path, recipe.local_sources())
+
+    def _check_resumed(self, recipe: TrainingRecipe, task: str | None) -> None:
+        earlier = self.recipe()
+        if task is not None and earlier.get("task", task) != task:
+            raise ValueError(f"The run {self.path} is of another task than {task!r}.")
+        if changes := recipe.changes_from(earlier):
+            listed = ", ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in changes.items())
+            moved = (
+                f" If what they name has moved, change that in {self.recipe_file}."
+                if set(changes) & set(recipe.sources)
+                else ""
+            )
+            raise ValueError(
+                f"The run {self.path} cannot be resumed with other settings ({listed}). Leave them as they were, "
+                f"or start another run.{moved}"
             )
 
+    @contextmanager
+    def held(self, *, is_main_process: bool = True) -> Iterator[None]:
+        """Makes the folder, and keeps other runs out of it during the block.
+
+        Several processes of one training are one run: its main process holds the folder. If nothing is in it at the
+        end, it is removed again.
+
+        Raises:
+            ValueError: Another run is writing to it.
+            OSError: The folder cannot be written.
+        """
+        if not is_main_process:
+            yield
+            return
+        is_new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        try:
+            with locked(self.path / LOCK):
+                yield
+        finally:
+            if is_new and self._is_empty():
+                self._remove()
+
     def create(self, recipe: TrainingRecipe, *, task: str) -> None:
-        """Makes the folder ready for a run that `check` allowed; removes an earlier run if it is to be overwritten.
+        """Makes the folder ready for a run that `check` allows; removes an earlier run if it is to be overwritten.
 
         Args:
             recipe: The resolved recipe.
             task: Name of the task.
 
         Raises:
+            ValueError: As `check`.
             OSError: The folder cannot be written.
         """
-        if recipe.overwrite and self.recipe_file.is_file():
-            # The folder itself stays: it may be a link or a mount. What is half removed is still known as a run.
-            for path in sorted(self.path.iterdir(), key=lambda path: path == self.recipe_file):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+        self.check(recipe, task=task)  # once more: another run may have been here since
+        if recipe.overwrite and self.manifest.exists:
+            # The folder itself stays: it may be a link or a mount.
+            self.manifest.remove_files()
+        starts = not self.is_started
+        if recipe.resume and (starts or not any(self.checkpoints.glob("checkpoint-*"))):
+            logger.warning("There is no checkpoint in %s yet: the run starts from its beginning.", self.path)
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for leftover in (*self.path.glob(f"{PARTIAL}*"), *self.checkpoints.glob(f"{PARTIAL}*")):
-                remove(leftover)
-            if not recipe.resume:
-                self.write_text("recipe.yaml", recipe.to_yaml(task=task))
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.manifest.add([self.recipe_file.name, f"{CHECKPOINTS}/"])
+            self.manifest.remove_leftovers()
+            self.checkpoints.mkdir(exist_ok=True)
+            if starts:
+                self.write_text(self.recipe_file.name, recipe.to_yaml(task=task))
         except OSError as error:
-            if not recipe.resume:
+            if starts:
                 self._discard()
             raise write_error(self.path, error) from error
 
@@ -160,36 +223,49 @@ class RunFolder:
         If the block fails before there is a checkpoint, the new folder is removed again.
 
         Raises:
+            ValueError: As `check`.
             OSError: The folder cannot be written.
         """
         # All processes must have looked at the folder before one of them writes to it.
         processes = require("accelerate", extra="train").PartialState()
         processes.wait_for_everyone()
         if is_main_process:
+            starts = recipe.overwrite or not self.is_started
             self.create(recipe, task=task)
         processes.wait_for_everyone()
         try:
             yield
         except Exception:
-            if is_main_process and not recipe.resume and not any(self.checkpoints.glob("checkpoint-*")):
+            if is_main_process and starts and not any(self.checkpoints.glob("checkpoint-*")):
                 self._discard()
             raise
 
-    def _discard(self) -> None:
-        """Removes what is in the folder, and then the folder, unless it is a link or a mount."""
-        if self.path.is_dir():
-            for path in list(self.path.iterdir()):
-                remove(path)
-            with suppress(OSError):
-                self.path.rmdir()
+    def _is_empty(self) -> bool:
+        """Whether there is nothing in the folder but what a process leaves that only held it."""
+        return not self.path.is_dir() or all(path.name == LOCK for path in self.path.iterdir())
 
-    def writing(self, name: str) -> AbstractContextManager[Path]:
+    def _discard(self) -> None:
+        """Removes what the run wrote; then the folder, unless it is not empty, or is a link or a mount."""
+        with suppress(OSError):
+            self.manifest.remove_files()
+        if self._is_empty():
+            self._remove()
+
+    def _remove(self) -> None:
+        remove(self.path / LOCK)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
         """Gives a temporary path to write to, which becomes the file `name` at the end of the block.
 
         Raises:
             OSError: It cannot be written. Nothing of it is left behind.
         """
-        return writing(self.path / name)
+        self.manifest.add([name])
+        with writing(self.path / name) as path:
+            yield path
 
     def write_text(self, name: str, content: str) -> None:
         """Writes a text file."""
@@ -197,8 +273,8 @@ class RunFolder:
             path.write_text(content, encoding="utf-8")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Writes `metrics.json`, which marks the run as complete."""
-        self.write_text("metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        """Writes `metrics.json`, which marks the run as complete; a number that is not finite is null there."""
+        self.write_text("metrics.json", json_text(metrics) + "\n")
 
     def write_model(self, model: PreTrainedModel, processor: Any = None) -> None:
         """Writes the model and its processor to the folder itself, for `from_pretrained`."""
@@ -207,3 +283,4 @@ class RunFolder:
                 model.save_pretrained(path)
             if processor is not None:
                 processor.save_pretrained(path)
+            self.manifest.add(f"{one.name}/" if one.is_dir() else one.name for one in path.iterdir())

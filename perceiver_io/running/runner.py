@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainingArguments
+
+from perceiver_io.data.sources import files_of
 from perceiver_io.extras import require
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
@@ -42,7 +45,7 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
         recipe: Its recipe.
 
     Returns:
-        What was written to `metrics.json`.
+        What was written to `metrics.json`, where a number that is not finite is null.
 
     Raises:
         ValueError: The recipe, the data, the output folder, or a checkpoint to resume is not usable.
@@ -63,8 +66,17 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
                 "file, and --resume evaluates again."
             )
         return metrics
+    args = training_arguments(
+        recipe, checkpoints=str(run.checkpoints), has_validation=recipe.validation_fraction > 0
+    )
+    with run.held(is_main_process=args.should_save):
+        return _train(task, recipe, run, args)
+
+
+def _train(
+    task: TrainableTask, recipe: TrainingRecipe, run: RunFolder, args: TrainingArguments
+) -> dict[str, Any]:
     has_validation = recipe.validation_fraction > 0
-    args = training_arguments(recipe, checkpoints=str(run.checkpoints), has_validation=has_validation)
     with args.main_process_first(desc="loading the data"):
         data = task.data(recipe)
     if data.validation is None and has_validation:
@@ -138,20 +150,21 @@ def predict(
     Args:
         task: The task of the model.
         source: A run folder, any folder that `perceiver_io.from_pretrained` reads, or a hub id.
-        inputs: Files, or what the task takes.
+        inputs: Files, or what the task takes; a folder stands for all files below it that the task reads, sorted.
         options: The task's own; its defaults if None.
 
     Returns:
         One result per input, or per group of inputs, in order, as JSON values.
 
     Raises:
-        ValueError: There is no model of this task, or an input is bad.
+        ValueError: There is no model of this task, an input is bad, or a folder has no files for the task.
         OSError: Something cannot be written or fetched.
     """
     options = task.options_class() if options is None else options
     if options.output_dir is not None and not task.writes_files:
         raise ValueError(f"The task {task.name} writes no files: leave out --output-dir.")
-    return task.predict(task.load(source), list(inputs), options)
+    inputs = _files(inputs, task)
+    return task.predict(task.load(source), inputs, options)
 
 
 def attention(
@@ -176,6 +189,22 @@ def attention(
         OSError: The picture cannot be written.
     """
     draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
+
+
+def _files(inputs: Sequence[str], task: Task) -> list[str]:
+    """Returns inputs with the files of folders instead of them."""
+    suffixes = task.file_suffixes()
+    files: list[str] = []
+    for one in inputs:
+        if not suffixes or not Path(one).is_dir():
+            files.append(one)
+            continue
+        found = files_of(Path(one), suffixes)
+        if not found:
+            known = ", ".join(sorted(suffixes))
+            raise ValueError(f"The folder {one} has no file that the task {task.name} reads: {known}.")
+        files += found
+    return files
 
 
 def _write(task: TrainableTask, run: RunFolder, setup: Setup, metrics: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,12 +64,19 @@ class Task(ABC):
 
         Args:
             loaded: The model and its processor.
-            inputs: What the command line got: files, or what `input_metavar` says.
+            inputs: What the command line got: files, or what `input_metavar` says; instead of a folder, its files.
             options: An `options_class`.
 
         Returns:
             One result per input, or per group of inputs, in order.
         """
+
+    def file_suffixes(self) -> set[str]:
+        """Returns the endings, in lower case, of the files that `predict` reads, so that it takes folders of them too.
+
+        By default there are none, and a folder is nothing special.
+        """
+        return set()
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns one result of `predict`, as text for people: by default its names and values on a line."""
@@ -238,8 +246,16 @@ class TrainableTask(Task):
         """Returns what a training or an evaluation found, on one line: by default every single number."""
         split = results["split"]
         names = [name for name in results if name.startswith(f"{split}_") and name != f"{split}_samples"]
-        parts = [f"{name.removeprefix(f'{split}_').replace('_', ' ')} {results[name]:.4g}" for name in names]
+        parts = [
+            f"{name.removeprefix(f'{split}_').replace('_', ' ')} {as_number(results[name]):.4g}"
+            for name in names
+        ]
         return f"{split} {', '.join(parts)}, {results[f'{split}_samples']} samples"
+
+
+def as_number(value: float | None) -> float:
+    """Returns a result that was read from JSON as a number: null stands for one that is not finite."""
+    return math.nan if value is None else value
 
 
 def _short(value: Any) -> str:

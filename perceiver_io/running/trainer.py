@@ -286,10 +286,21 @@ class _RunCallback(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
+        # The base class has decided already. A validation loss stands beside the training loss of the same steps.
+        control.should_log = control.should_log or control.should_evaluate
         if self.trainer.interrupts.requested:
             # At an epoch's last step the evaluation must come first: it is not repeated after resuming.
             epoch_ends = float(state.epoch or 0).is_integer() or control.should_training_stop
             control.should_save = control.should_save or not epoch_ends or args.save_strategy == "steps"
+
+    def on_epoch_end(
+        self,
+        args: transformers.TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        control.should_log = control.should_log or control.should_evaluate
 
     def on_save(
         self,

@@ -34,8 +34,8 @@ class AdapterCase:
         masked_variant: `x` with other values wherever the mask is False, refused ones too. Made of `x` if None,
             which needs an `x` whose first axes are the mask's, or (B, C, …) where the mask is (B, …); if `x` is
             no floating point, `bad_values` too.
-        bad_values: Values that `x` must not hold where it is real: ids past the vocabulary, for example. NaN and
-            infinities of a floating-point `x` are tried anyway.
+        bad_values: Values that `x` must not hold where it is real: ids past the vocabulary, for example. NaN (unless
+            the adapter takes it) and infinities of a floating-point `x` are tried anyway.
     """
 
     adapter_class: type[InputAdapter]
@@ -60,7 +60,9 @@ class AdapterCase:
     @property
     def refused_values(self) -> tuple[float, ...]:
         """Values that the adapter must refuse, each on its own."""
-        return ((math.nan, math.inf) if self.x.is_floating_point() else ()) + self.bad_values
+        if not self.x.is_floating_point():
+            return self.bad_values
+        return ((math.inf,) if self.adapter_class.takes_nan else (math.nan, math.inf)) + self.bad_values
 
     def variant(self) -> Tensor:
         """Returns `x` with other values where the mask is False: `masked_variant`, or one made of `x`.
@@ -176,6 +178,37 @@ def check_gradients(case: AdapterCase) -> None:
         common.check_gradients(adapter, adapter(case.x).values)
 
 
+def check_nan(case: AdapterCase) -> None:
+    """An adapter that takes NaN gives finite elements and gradients; what is NaN changes no element but its own."""
+    if not case.adapter_class.takes_nan:
+        return
+    assert case.x.is_floating_point(), (
+        f"takes_nan is True, but the input is {case.x.dtype}, which has no NaN."
+    )
+    adapter, place = case.build().eval(), (-1,) * case.x.ndim
+    other, spoilt = case.x.clone(), case.x.clone()
+    other[place] += 1
+    spoilt[place] = math.nan
+    for what, x in (("a NaN", spoilt), ("nothing but NaN", torch.full_like(spoilt, math.nan))):
+        values = adapter(x).values
+        assert values.isfinite().all(), f"The byte array of an input with {what} holds NaN or infinities."
+    before, after = adapter(case.x).values, adapter(spoilt).values
+    own_BM = (adapter(other).values != before).any(dim=-1)
+    changed_BM = (after != before).any(dim=-1)
+    assert changed_BM.any(), (
+        "A NaN gives the same byte array as a number: nothing says that it was not measured."
+    )
+    assert not (changed_BM & ~own_BM).any(), (
+        "A NaN changes elements that a number in its place does not change."
+    )
+    adapter.train()
+    with common.seeded():
+        adapter(spoilt.requires_grad_()).values.sum().backward()
+    gradients = {"the input": spoilt.grad} | {name: one.grad for name, one in adapter.named_parameters()}
+    infinite = [name for name, one in gradients.items() if one is not None and not one.isfinite().all()]
+    assert not infinite, f"With a NaN in the input, these gradients are not finite: {infinite}."
+
+
 def check_numerical_gradients(case: AdapterCase) -> None:
     """Gradients by parameters, and by a floating-point input, are right in float64."""
     floating = case.x.is_floating_point()
@@ -234,6 +267,7 @@ ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
     "samples": check_samples,
     "mask": check_mask,
     "gradients": check_gradients,
+    "nan": check_nan,
     "numerical_gradients": check_numerical_gradients,
     "twin": check_twin,
     "bad_input": check_bad_input,

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.single_output import SingleOutputModel
+from perceiver_io.value_checks import looks_at
 from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
 __all__ = ["PerceiverIOForClassification", "check_class_labels"]
@@ -74,7 +75,7 @@ class PerceiverIOForClassification(SingleOutputModel):
 
 
 def check_class_labels(labels: Tensor, *, batch_size: int, num_classes: int) -> None:
-    """Checks labels of classes; the values are not looked at while `torch.compile` traces.
+    """Checks labels of classes, their values too where values are checked; see `perceiver_io.check_values`.
 
     Args:
         labels: (B,) class indices, or (B, K) class probabilities.
@@ -93,7 +94,7 @@ def check_class_labels(labels: Tensor, *, batch_size: int, num_classes: int) -> 
             f"labels must be int64 class indices {(batch_size,)} or floating-point class probabilities "
             f"{(batch_size, num_classes)}, got {labels.dtype} {tuple(labels.shape)}."
         )
-    if torch.compiler.is_compiling():
+    if not looks_at(labels):
         return
     if soft:
         if not (labels >= 0).all():  # NaN is not

@@ -20,7 +20,7 @@ from perceiver_io.pictures.confusion import draw_confusion
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.row_task import RowTask
-from perceiver_io.running.task import Drawing
+from perceiver_io.running.task import Drawing, as_number
 from perceiver_io.tasks.classification.model import PerceiverIOForClassification
 from perceiver_io.tasks.classification.report import per_class_report
 
@@ -126,12 +126,13 @@ class ClassificationTask(RowTask):
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""
         split = results["split"]
-        line = f"{split} accuracy {results[f'{split}_accuracy']:.2%} of {results[f'{split}_samples']} samples"
+        line = f"{split} accuracy {as_number(results[f'{split}_accuracy']):.2%}"
+        line += f" of {results[f'{split}_samples']} samples"
         shown = {"accuracy", "samples", f"top{_TOP}_accuracy"}
         for key, value in results.items():
             name = key.removeprefix(f"{split}_")
             if key != name and name not in shown:
-                line += f", {name.replace('_', ' ')} {value:.4f}"
+                line += f", {name.replace('_', ' ')} {as_number(value):.4f}"
         if "train_seconds" in results:
             line += f"; trained in {results['train_seconds']:.1f} s, {results['parameters']:,} parameters"
         return line

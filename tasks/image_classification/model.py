@@ -13,6 +13,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.input_tools import bool_mask
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.classification.model import check_class_labels
@@ -62,7 +63,7 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
         Args:
             pixel_values: (B, F, H, W) images, as the image processor makes them.
             labels: (B,) class indices, or (B, K) class probabilities; with them comes a loss.
-            pixel_mask: (B, H, W) bool, True where a pixel is real.
+            pixel_mask: (B, H, W), bool or integers of 0 and 1, as image processors make it: 1 where a pixel is real.
 
         Returns:
             `logits` (B, K), and with labels `loss`, the mean cross-entropy.
@@ -70,7 +71,7 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
         Raises:
             ValueError: The images do not fit the adapter, or the labels do not fit the classes.
         """
-        masks = None if pixel_mask is None else {IMAGE: pixel_mask}
+        masks = None if pixel_mask is None else {IMAGE: bool_mask(pixel_mask, name="pixel_mask")}
         logits_BK = self.perceiver({IMAGE: pixel_values}, masks)[LABEL]
         loss = None
         if labels is not None:
@@ -88,5 +89,5 @@ class PerceiverIOForImageClassification(PerceiverIOPreTrainedModel):
             pixel_mask: As `forward`.
             latents: Indices of the latents that are wanted; all if None.
         """
-        masks = None if pixel_mask is None else {IMAGE: pixel_mask}
+        masks = None if pixel_mask is None else {IMAGE: bool_mask(pixel_mask, name="pixel_mask")}
         return self.perceiver.attention_maps({IMAGE: pixel_values}, masks, latents=latents)

@@ -21,6 +21,8 @@ class ImageClassificationRecipe(DatasetRecipe):
         ValueError: A value is out of its range, or does not go with another one.
     """
 
+    embedded = ("digits",)
+
     variant: str | None = field(
         default=None,
         metadata={

@@ -14,10 +14,11 @@ import torch
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
-from perceiver_io.media.images import open_image
+from perceiver_io.media.images import image_suffixes, open_image
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
+from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import OURS, Batch, Collate, Layout
 from perceiver_io.tasks.classification import ClassificationTask
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
@@ -99,6 +100,10 @@ class ImageClassificationTask(ClassificationTask):
         """Opens an image file."""
         return {"image": open_image(file)}
 
+    def file_suffixes(self) -> set[str]:
+        """Returns the endings of image files."""
+        return image_suffixes()
+
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in an image, to be drawn over it."""
         view = super().row_view(model, processor, row, title)
@@ -113,7 +118,8 @@ class ImageClassificationTask(ClassificationTask):
         """
         if not _has_processor(source):
             raise ValueError(f"{source} holds no trained classifier: it has no preprocessor_config.json.")
-        settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
+        with reading_settings(source, "preprocessor_config.json", "processor_config.json"):
+            settings: Any = PerceiverIOImageProcessor.get_image_processor_dict(source)[0]
         return from_published_settings(settings)
 
     def save_processor(

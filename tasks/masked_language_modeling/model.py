@@ -14,9 +14,11 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.input_tools import bool_mask
 from perceiver_io.layers import LearnedArray, TiedOutput
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
+from perceiver_io.value_checks import looks_at
 
 __all__ = ["IGNORED", "TEXT", "PerceiverIOForMaskedLM"]
 
@@ -116,7 +118,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
 
         Args:
             input_ids: (B, T) token ids, T up to the model's length; the tokens to guess are the tokenizer's mask token.
-            attention_mask: (B, T), bool or integer: True or 1 where a token is real, as tokenizers make it.
+            attention_mask: (B, T), bool or integers of 0 and 1, as tokenizers make it: 1 where a token is real.
             labels: (B, T) int64 token ids, -100 where a position does not count; with them comes a loss. With
                 `positions` (B, O).
             positions: (B, O) int64 positions that are asked for, in training those that are hidden: the others cost
@@ -170,9 +172,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
                 else type(labels).__name__
             )
             raise ValueError(f"labels must be int64 token ids {tuple(like.shape)}, got {given}.")
-        if torch.compiler.is_compiling():
-            return
-        if (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any():
+        if looks_at(labels) and (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any():
             raise ValueError(
                 f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a position does not count, "
                 f"got {int(labels.min())} to {int(labels.max())}."
@@ -209,12 +209,10 @@ def _check_positions(positions: Tensor, input_ids: Tensor) -> None:
 def _masks(attention_mask: Tensor | None, input_ids: Tensor) -> dict[str, Tensor] | None:
     if attention_mask is None:
         return None
-    if not isinstance(attention_mask, Tensor) or attention_mask.is_floating_point():
-        given = attention_mask.dtype if isinstance(attention_mask, Tensor) else type(attention_mask).__name__
-        raise ValueError(f"attention_mask must be bool or integer, got {given}.")
-    if isinstance(input_ids, Tensor) and attention_mask.shape != input_ids.shape:
+    real = bool_mask(attention_mask, name="attention_mask")
+    if isinstance(input_ids, Tensor) and real.shape != input_ids.shape:
         raise ValueError(
             f"attention_mask must have the shape of input_ids, {tuple(input_ids.shape)}, got "
-            f"{tuple(attention_mask.shape)}."
+            f"{tuple(real.shape)}."
         )
-    return {TEXT: attention_mask.bool()}
+    return {TEXT: real}

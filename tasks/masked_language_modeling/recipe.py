@@ -21,6 +21,8 @@ class MaskedLanguageModelingRecipe(DatasetRecipe):
         ValueError: A value is out of its range, or does not go with another one.
     """
 
+    embedded = ("stdlib",)
+
     variant: str | None = field(
         default=None, metadata={"help": f"Model preset, one of {', '.join(VARIANTS)}; by default small."}
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from perceiver_io.data import Splits, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout
 from perceiver_io.tasks.masked_language_modeling.masking import MaskingCollator
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 __all__ = ["FillMaskOptions", "MaskedLanguageModelingTask"]
+
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
 
 
 @dataclass(kw_only=True)
@@ -96,8 +98,13 @@ class MaskedLanguageModelingTask(TrainableTask):
         return PerceiverTokenizer(model_max_length=recipe.max_length)
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
-        """Returns what hides bytes; in an evaluation the same ones each time."""
+        """Returns what hides bytes; in an evaluation the same ones each time.
+
+        Raises:
+            ValueError: The windows of text are longer than what the model takes.
+        """
         recipe = setup.recipe
+        _check_length(setup.model.config, recipe)
         own = recipe.training_masking_probability
         return MaskingCollator(
             setup.processor,
@@ -174,13 +181,17 @@ class MaskedLanguageModelingTask(TrainableTask):
         return "\n".join(lines)
 
     def load_processor(self, source: str | Path) -> PerceiverTokenizer:
-        """Loads the tokenizer beside a model; the published one if there is none, for it has no files of its own."""
+        """Loads the tokenizer beside a model; the published one if there is none, for it has no files of its own.
+
+        Raises:
+            ValueError: It is damaged.
+        """
         if Path(source).is_dir() and not Path(source, "tokenizer_config.json").is_file():
             return PerceiverTokenizer()
-        try:
+        with reading_settings(source, *_TOKENIZER_FILES):
             tokenizer: PerceiverTokenizer = PerceiverTokenizer.from_pretrained(source)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The tokenizer_config.json of {source} is not JSON: {error}.") from error
+            if not isinstance(tokenizer.model_max_length, (int, float)):
+                raise ValueError(f"model_max_length is {tokenizer.model_max_length!r:.80}, expected a number")
         return tokenizer
 
     def save_processor(

@@ -12,6 +12,7 @@ from perceiver_io.component import ComponentConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.position import at_elements, flat_indices
+from perceiver_io.value_checks import looks_at
 
 __all__ = ["at_points", "output_loss", "query_values"]
 
@@ -147,7 +148,7 @@ def _cross_entropy(
         target = target.long()
         if mask_B is not None:
             target = torch.where(mask_B, target, 0)
-        if not torch.compiler.is_compiling() and ((target < 0) | (target >= num_classes)).any():
+        if looks_at(target) and ((target < 0) | (target >= num_classes)).any():
             raise ValueError(
                 f"The target of the output {name!r} must be classes 0 to {num_classes - 1}, got {int(target.min())} to "
                 f"{int(target.max())}."

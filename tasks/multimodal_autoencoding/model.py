@@ -17,6 +17,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.multimodal_autoencoding.losses import output_loss
+from perceiver_io.zero_gradients import with_zero_gradients
 
 __all__ = [
     "AUDIO",
@@ -140,8 +141,12 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
                 if name in given
             }
         weighted = [self.loss_weights[name] * loss for name, loss in losses.items()]
+        total = sum(weighted[1:], start=weighted[0]) if weighted else None
+        if total is not None:
+            aside = (prediction for name, prediction in result.outputs.items() if name not in losses)
+            total = with_zero_gradients(total, aside)
         return MultimodalAutoencodingOutput(
-            loss=sum(weighted[1:], start=weighted[0]) if weighted else None,
+            loss=total,
             reconstruction=dict(result.outputs),
             losses=losses or None,
             latents=result.latents,

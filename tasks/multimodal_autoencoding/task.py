@@ -29,6 +29,7 @@ from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
 
 __all__ = ["MultimodalAutoencodingTask", "MultimodalPredictOptions"]
 
+_VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 _SUFFIXES = (".mp4", ".wav", ".png", ".json")
 
 
@@ -100,6 +101,10 @@ class MultimodalAutoencodingTask(Task):
                 _write(options.output_dir, Path(file).stem, video, result)
             results.append(result)
         return results
+
+    def file_suffixes(self) -> set[str]:
+        """Returns the usual endings of video files."""
+        return _VIDEOS
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns some lines: the file, its labels, how close the reconstruction is, and what was written."""

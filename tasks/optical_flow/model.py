@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.input_tools import bool_mask
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.optical_flow.metrics import mean_end_point_error
@@ -83,7 +84,8 @@ class PerceiverIOForOpticalFlow(PerceiverIOPreTrainedModel):
                 nominal, and the flow with them; `OpticalFlowPipeline` cuts images into tiles instead, as published.
             labels: (B, 2, H, W) true flow in pixels; with it comes a loss.
             valid: (B, H, W) bool, True where the true flow is known; everywhere if None.
-            pixel_mask: (B, H, W) bool, True where a pixel is real in both frames; everywhere if None.
+            pixel_mask: (B, H, W), bool or integers of 0 and 1: 1 where a pixel is real in both frames; everywhere if
+                None.
 
         Returns:
             `flow` (B, 2, H, W) in pixels, and with labels `loss`, the mean end-point error over the pixels that are
@@ -92,7 +94,10 @@ class PerceiverIOForOpticalFlow(PerceiverIOPreTrainedModel):
         Raises:
             ValueError: The frames do not fit the adapter, or the labels do not fit the flow.
         """
-        masks = None if pixel_mask is None else {FRAMES: pixel_mask}
+        masks = None
+        if pixel_mask is not None:
+            pixel_mask = bool_mask(pixel_mask, name="pixel_mask")
+            masks = {FRAMES: pixel_mask}
         flow_B2HW = self.perceiver({FRAMES: frames}, masks)[FLOW]
         loss = None
         if labels is not None:

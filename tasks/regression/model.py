@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.single_output import SingleOutputModel
+from perceiver_io.value_checks import looks_at
 from perceiver_io.vector_decoders import RegressionDecoder
 
 __all__ = ["PerceiverIOForRegression", "RegressionOutput"]
@@ -82,7 +82,7 @@ class PerceiverIOForRegression(SingleOutputModel):
                 raise ValueError(f"labels must be {tuple(logits_BV.shape)}, got {tuple(labels.shape)}.")
             error_BV = (logits_BV - labels.reshape(logits_BV.shape)) / decoder.scale(logits_BV)
             loss = error_BV.square().mean()
-            if not torch.compiler.is_compiling() and not labels.isfinite().all():
+            if looks_at(labels) and not labels.isfinite().all():
                 raise ValueError(
                     "labels hold NaN or infinities. Leave out the samples whose numbers are unknown."
                 )

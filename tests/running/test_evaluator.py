@@ -79,20 +79,21 @@ def test_the_model_is_evaluated_without_dropout_and_left_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in setup.model.parameters())
 
 
-def test_the_precision_is_the_recipes() -> None:
-    types = []
+def test_the_precision_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed: list[bool] = []
+    forward = toy_task.Voter.forward
 
-    class Watching(toy_task.Votes):
-        def update(self, measures: Any, output: Any, batch: Any) -> None:
-            types.append(output.logits.dtype)
-            super().update(measures, output, batch)
+    def watched(self: toy_task.Voter, **batch: Any) -> Any:
+        mixed.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, **batch)
 
+    monkeypatch.setattr(toy_task.Voter, "forward", watched)
     losses = {}
     for precision in ("float32", "bf16"):
         setup = votes(precision=precision)
-        losses[precision] = float(evaluate_rows(Watching(), setup, setup.data.test)["loss"])
+        losses[precision] = float(evaluate_rows(toy_task.Votes(), setup, setup.data.test)["loss"])
         assert setup.model.dtype == torch.float32
-    assert types == [torch.float32] * 3 + [torch.bfloat16] * 3
+    assert mixed == [False] * 3 + [True] * 3
     assert losses["bf16"] != losses["float32"]
     assert losses["bf16"] == pytest.approx(losses["float32"], abs=0.02)
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from perceiver_io.running import TrainingRecipe, parse_recipe, read_recipe_file, recipe_parser, section
@@ -137,7 +139,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_every_setting_is_explained() -> None:
     text = recipe_parser(Recipe).format_help()
-    for name, one in Recipe.__dataclass_fields__.items():
+    for name, one in ((one.name, one) for one in dataclasses.fields(Recipe)):
         assert f"--{name.replace('_', '-')}" in text
         assert not one.metadata.get("section") or f"--{name}.SETTING VALUE" in text
         assert one.metadata["help"].endswith(".")
@@ -283,3 +285,39 @@ def test_changes_of_sections_are_named_one_by_one() -> None:
 
 def test_a_recipe_file_may_say_more_than_the_recipe() -> None:
     assert Recipe().changes_from({"task": "toys", **Recipe().settings()}) == {}
+
+
+@dataclass(kw_only=True)
+class Sized(TrainingRecipe):
+    sizes: list[int] | None = None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3', expected a number"),
+        ({"validation_fraction": "0.1"}, "validation_fraction is '0.1', expected a number"),
+        ({"batch_size": 8.5}, "batch_size is 8.5, expected a whole number"),
+        ({"batch_size": True}, "batch_size is True, expected a whole number"),
+        ({"max_steps": "9"}, "max_steps is '9', expected a whole number"),
+        ({"seed": None}, "seed is None, expected a whole number"),
+        ({"compile": "yes"}, "compile is 'yes', expected true or false"),
+        ({"sizes": "88"}, "sizes is '88', expected a list, each item a whole number"),
+        ({"sizes": [8, "8"]}, "expected a list, each item a whole number"),
+    ],
+)
+def test_values_of_another_type_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sized(**values)
+
+
+def test_values_that_are_numbers_are_taken() -> None:
+    recipe = Sized(
+        learning_rate=np.float64(0.5), max_grad_norm=1, seed=np.int64(3), sizes=(1, 2), max_steps=None
+    )  # type: ignore[arg-type]
+    assert (recipe.learning_rate, recipe.max_grad_norm, recipe.seed) == (0.5, 1, 3)
+    assert "\nlearning_rate: 0.5\n" in recipe.to_yaml(task="toys")
+
+
+def test_a_path_may_be_a_path(tmp_path: Path) -> None:
+    assert Recipe(pretrained=tmp_path).settings()["pretrained"] == str(tmp_path)  # type: ignore[arg-type]

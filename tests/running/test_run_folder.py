@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ def started(path: Path) -> RunFolder:
     run.create(TrainingRecipe(), task="toys")
     (run.checkpoints / "checkpoint-5").mkdir()
     return run
+
+
+def visible(path: Path) -> list[str]:
+    """What is in a folder, without the list of what the run wrote."""
+    return sorted({path.name for path in path.iterdir()} - {".perceiver-io-run.json"})
 
 
 def test_a_new_or_empty_folder_is_fine(tmp_path: Path) -> None:
@@ -40,24 +46,37 @@ def test_overwriting_removes_an_earlier_run(tmp_path: Path) -> None:
     assert run.recipe()["seed"] == 3
 
 
-def test_overwriting_removes_nothing_but_a_run(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"no recipe\.yaml"):
-        RunFolder(tmp_path).check(TrainingRecipe(overwrite=True))
-    assert (tmp_path / "thesis.tex").exists()
-
-
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
         RunFolder(tmp_path / "file").check(TrainingRecipe(overwrite=True))
 
 
-def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no folder"):
-        RunFolder(tmp_path / "typo").check(TrainingRecipe(resume=True))
+def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="not a run folder"):
         RunFolder(tmp_path).check(TrainingRecipe(resume=True))
+
+
+@pytest.mark.parametrize("left", [[], [".perceiver-io-run.lock"], [".perceiver-io-run.json"]])
+def test_resuming_what_has_not_begun_begins(
+    tmp_path: Path, left: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = started(tmp_path / "run")
+    for path in run.path.iterdir():
+        if path.name not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with run.created(TrainingRecipe(resume=True, seed=3), task="toys"):
+        assert run.recipe()["seed"] == 3
+    assert "starts from its beginning" in caplog.text
+
+
+def test_resuming_a_folder_that_is_not_there_begins(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "new")
+    with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(resume=True), task="toys"):
+        assert run.recipe_file.is_file()
+        raise ValueError("bad")
+    assert os.listdir(tmp_path) == []
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
@@ -87,10 +106,11 @@ def test_resuming_another_task_is_refused(tmp_path: Path) -> None:
 def test_resuming_clears_what_a_killed_process_left(tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     (run.checkpoints / ".partial-checkpoint-9").mkdir()
+    run.manifest.add(["metrics.json"])
     (run.path / ".partial-metrics.json").touch()
     run.create(TrainingRecipe(resume=True), task="toys")
     assert os.listdir(run.checkpoints) == ["checkpoint-5"]
-    assert sorted(os.listdir(run.path)) == ["checkpoints", "recipe.yaml"]
+    assert visible(run.path) == ["checkpoints", "recipe.yaml"]
 
 
 def test_failed_writes_leave_the_old_file(tmp_path: Path) -> None:
@@ -118,9 +138,9 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         patch.setattr("transformers.modeling_utils.safe_save_file", fail)
         with pytest.raises(OSError, match="No space left on device"):
             run.write_model(model)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "recipe.yaml"]
+    assert visible(tmp_path) == ["checkpoints", "recipe.yaml"]
     run.write_model(model)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json", "model.safetensors", "recipe.yaml"]
+    assert visible(tmp_path) == ["checkpoints", "config.json", "model.safetensors", "recipe.yaml"]
     toy.ToyModel.from_pretrained(tmp_path)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,22 +167,26 @@ def test_evaluate_keeps_to_the_runs_device_and_precision(
         (tmp_path / name).write_bytes((path / name).read_bytes())
     text = (path / "recipe.yaml").read_text()
     assert "precision: float32" in text and "device: cpu" in text
-    seen, devices = [], []
+    mixed: list[bool] = []
+    devices = []
+    forward = toy_task.Voter.forward
+
+    def watched(self: toy_task.Voter, **batch: Any) -> Any:
+        mixed.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, **batch)
+
+    monkeypatch.setattr(toy_task.Voter, "forward", watched)
 
     class Watching(toy_task.Votes):
         def load(self, source: Any, *, device: Any = None, dtype: Any = None) -> LoadedModel[Any]:
             devices.append(device)
             return super().load(source, device="cpu", dtype=dtype)
 
-        def update(self, measures: Any, output: Any, batch: Any) -> None:
-            seen.append(output.logits.dtype)
-            super().update(measures, output, batch)
-
     for precision, device in (("float32", "cpu"), ("bf16", "cpu"), ("bf16", "auto")):
         changed = text.replace("precision: float32", f"precision: {precision}")
         (tmp_path / "recipe.yaml").write_text(changed.replace("device: cpu", f"device: {device}"))
         runner.evaluate(Watching(), tmp_path)
-    assert seen == [torch.float32] * 3 + [torch.bfloat16] * 6
+    assert mixed == [False] * 3 + [True] * 6
     # None: an accelerator, if there is one.
     assert devices == ["cpu", "cpu", None]
 
@@ -263,7 +268,7 @@ def test_results_and_pictures_are_the_tasks(tmp_path: Path) -> None:
     assert metrics["classes"] == 2 and metrics["names"] == ["hits", "loss"]
     assert (path / "votes.png").read_text() == "9 votes"
     assert json.loads((path / "metrics.json").read_text()) == metrics
-    assert set(os.listdir(path)) == {
+    assert {name for name in os.listdir(path) if name[0] != "."} == {
         *("checkpoints", "config.json", "learning_curve.png", "metrics.json", "model.safetensors"),
         *("recipe.yaml", "votes.png"),
     }
@@ -328,3 +333,45 @@ def test_the_run_is_complete_at_its_end_only(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path / "run").is_complete
     resumed = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "run", max_steps=2, resume=True))
     assert resumed["steps"] == 2 and RunFolder(tmp_path / "run").metrics() == resumed
+
+
+@pytest.mark.parametrize("changes", [{}, {"evaluate_every": 2}])
+def test_each_evaluation_comes_with_the_training_loss_of_its_own_steps(
+    tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "each", log_every=1, **changes))
+    capsys.readouterr()
+    rare = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "rare", log_every=50, **changes))
+    losses = {entry["step"]: entry["loss"] for entry in each["history"] if "loss" in entry}
+    evaluations = [entry["step"] for entry in rare["history"] if "eval_loss" in entry]
+    assert evaluations == ([2, 4, 6, 8] if changes else [4, 8])
+    expected = {
+        step: sum(losses[one] for one in range(before + 1, step + 1)) / (step - before)
+        for before, step in zip([0, *evaluations[:-1]], evaluations, strict=True)
+    }
+    found = {entry["step"]: entry["loss"] for entry in rare["history"] if "loss" in entry}
+    assert found == pytest.approx(expected)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "validation loss" in line]
+    assert [line.partition("training loss ")[2][:6] for line in lines] == [
+        f"{loss:.4f}" for loss in expected.values()
+    ]
+
+
+def test_a_measure_that_is_no_number_is_null_in_files(tmp_path: Path) -> None:
+    recipe = toy_task.recipe(tmp_path / "run", max_steps=2, best_metric="none")
+    task = ScriptedVotes(HigherIsBetter, [float("inf"), float("nan")])
+    metrics = runner.train(task, recipe)
+    assert math.isnan(metrics["test_mae"])
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (tmp_path / "run" / "metrics.json").read_text()
+    stored = json.loads(text, parse_constant=refuse)
+    assert stored["test_mae"] is None and stored["history"][1]["eval_mae"] is None
+    again = runner.train(
+        task, toy_task.recipe(tmp_path / "run", max_steps=2, best_metric="none", resume=True)
+    )
+    assert again == stored
+    assert task.describe_results(again) == task.describe_results(metrics)
+    assert "mae nan" in task.describe_results(again)

@@ -27,6 +27,7 @@ from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
 FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "metrics.json"}
 FILES |= {"attention.png", "confusion.png", "learning_curve.png", "checkpoints"}
+FILES |= {".perceiver-io-run.json", ".perceiver-io-run.lock"}
 OPTIONS = ClassPredictOptions(top_k=5)
 TASK = ImageClassificationTask()
 RECIPES = Path(perceiver_io.tasks.__path__[0]) / "image_classification" / "recipes"
@@ -299,7 +300,6 @@ def test_a_run_without_a_logged_loss_has_no_learning_curve(
         ({"image_size": [1, 2, 3]}, "image_size"),
         ({"image_size": []}, "image_size"),
         ({"image_channels": 0}, "image_channels is 0, expected 1 or 3"),
-        ({"resume": True}, "There is no folder"),
     ],
 )
 def test_bad_recipes_leave_nothing_behind(

@@ -121,6 +121,7 @@ def test_logits_are_those_of_the_perceiver() -> None:
     mask[:, 3:] = False
     masked = model(pixel_values=x, pixel_mask=mask).logits
     assert torch.equal(masked, model.perceiver({"image": x}, {"image": mask})["label"])
+    assert torch.equal(masked, model(pixel_values=x, pixel_mask=mask.long()).logits)
     assert not torch.allclose(masked, out.logits)
 
 

@@ -202,6 +202,10 @@ def test_save_and_load(model: mlm.PerceiverIOForMaskedLM, tmp_path: Path) -> Non
         ({"positions": [[1], [2]]}, "positions must be .*, got list"),
         ({"positions": POSITIONS[:, :0]}, "must be at least one, got none"),
         ({"positions": POSITIONS > 1}, "positions must be .*, got torch.bool"),
+        (
+            {"attention_mask": torch.full((2, 10), 2)},
+            "attention_mask must be 1 where something is real and 0 elsewhere, got 2",
+        ),
         ({"positions": torch.zeros(2, 1)}, "positions must be .*, got torch.float32"),
         ({"positions": POSITIONS + 1}, "from 0 to .*9.*, got 1 to 10"),
         ({"positions": POSITIONS - 1}, "got -1 to 8"),

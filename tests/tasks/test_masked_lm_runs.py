@@ -22,12 +22,15 @@ from transformers import (
 )
 
 import perceiver_io as pio
+from perceiver_io.cli import main
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.running import Setup, parse_recipe, read_recipe_file
 from perceiver_io.running.batches import SeededBatches
+from perceiver_io.running.building import build
 from perceiver_io.running.runner import evaluate, predict, train
 from perceiver_io.tasks import masked_language_modeling as mlm
 from perceiver_io.tasks.masked_language_modeling import task as tasks
+from perceiver_io.tasks.masked_language_modeling.model import PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.recipe import MaskedLanguageModelingRecipe
 from perceiver_io.tasks.masked_language_modeling.task import MaskedLanguageModelingTask
 
@@ -117,7 +120,7 @@ def test_training_and_evaluation_hide_their_own_shares(text: Path) -> None:
         training_masking_probability=0.5,
     )
     data = TASK.data(settings)
-    setup = Setup(recipe=settings, data=data, model=None, processor=TASK.processor(settings, data))
+    setup = build(TASK, settings, data)
     for split, is_training, expected in (("train", True, 20), ("train", False, 4), ("test", False, 4)):
         batch = TASK.collator(setup, train=is_training)([data.named(split)[index] for index in range(2)])
         assert batch["input_ids"].shape == (2, 42) and batch["positions"].shape == (2, expected)
@@ -179,6 +182,19 @@ def test_a_published_model_is_fine_tuned(text: Path, published: Path, tmp_path: 
     assert json.loads((run / "metrics.json").read_text())["test_bits"] == metrics["test_bits"]
     (filled,) = predict(TASK, run, ["4 times [MASK] is 16."])
     assert filled["text"].startswith("4 times ") and len(filled["masked"]) == 1
+
+
+def test_an_evaluation_with_longer_windows_is_refused_before_the_first_batch(
+    text: Path, published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", str(published), "--dataset", str(text), "--device", "cpu", "--max-length", "49"]
+
+    def forward(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("A batch was tried.")
+
+    monkeypatch.setattr(PerceiverIOForMaskedLM, "forward", forward)
+    assert main(command) == 2
+    assert "max_length is 49 tokens, but the model takes 48" in capsys.readouterr().err
 
 
 def test_windows_longer_than_the_pretrained_model_are_refused(

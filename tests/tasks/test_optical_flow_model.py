@@ -111,6 +111,7 @@ def test_masked_pixels_change_nothing() -> None:
     changed = torch.where(mask[:, None, None], frames, torch.randn_like(frames))
     a, b = model(frames, pixel_mask=mask).flow, model(changed, pixel_mask=mask).flow
     assert torch.equal(a[..., :4, :6], b[..., :4, :6])
+    assert torch.equal(a, model(frames, pixel_mask=mask.long()).flow)
     assert not torch.allclose(a[..., :4, :6], model(frames).flow[..., :4, :6])
 
 

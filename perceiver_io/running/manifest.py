@@ -1,0 +1,119 @@
+"""Which files of a folder a run wrote, so that nothing else is ever removed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from perceiver_io.files import PARTIAL, remove, writing
+
+__all__ = ["CHECKPOINTS", "LOCK", "Manifest"]
+
+CHECKPOINTS = "checkpoints"
+"""The one folder that every run writes."""
+LOCK = ".perceiver-io-run.lock"
+"""The file that a running process holds; see folder_lock.py."""
+
+_FORMAT = 1
+# What lies in the folder of checkpoints: they themselves, what is left of half of one, and TensorBoard's logs.
+_IN_CHECKPOINTS = re.compile(rf"({re.escape(PARTIAL)})?checkpoint-\d+|runs")
+
+
+class Manifest:
+    """The list of what a run wrote to its folder, in a file of that folder.
+
+    A name is noted before anything appears under it: so a process that is killed leaves nothing that is not listed.
+
+    Args:
+        folder: The run folder. It need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / ".perceiver-io-run.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one: a folder without is not one that a run wrote."""
+        return self.file.is_file()
+
+    def names(self) -> list[str]:
+        """Returns the names of what was written; those of folders end with a slash.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        if not self.exists:
+            return []
+        try:
+            content: Any = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The list of a run's files, {self.file}, cannot be read: {error}.") from error
+        names = content.get("files") if isinstance(content, dict) else None
+        if not isinstance(names, list) or not all(map(_is_plain, names)) or content.get("format") != _FORMAT:
+            raise ValueError(
+                f"The list of a run's files, {self.file}, is damaged, or of another version: expected format "
+                f"{_FORMAT} and names of files in the folder. Remove the folder yourself."
+            )
+        return names
+
+    def add(self, names: Iterable[str]) -> None:
+        """Notes names that are about to be written."""
+        known = self.names()
+        if new := sorted(set(names) - set(known)):
+            with writing(self.file) as path:
+                path.write_text(json.dumps({"format": _FORMAT, "files": known + new}, indent=1) + "\n")
+
+    def strangers(self) -> list[str]:
+        """Returns what is in the folder and is not the run's, sorted."""
+        if not self.folder.is_dir():
+            return []
+        own = self.names()
+        found = []
+        for path in self.folder.iterdir():
+            name = path.name.removeprefix(PARTIAL)
+            is_folder = path.is_dir() and not path.is_symlink()
+            if path.name in (LOCK, self.file.name) or (
+                name != path.name and name in (self.file.name, "files")
+            ):
+                continue
+            if f"{name}{'/' if is_folder else ''}" not in own:
+                found.append(path.name)
+            elif name == CHECKPOINTS:
+                inside = (one.name for one in path.iterdir())
+                found += [f"{CHECKPOINTS}/{one}" for one in inside if not _IN_CHECKPOINTS.fullmatch(one)]
+        return sorted(found)
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process had not completed."""
+        for name in ("files", self.file.name, *self.names()):
+            remove(self.folder / f"{PARTIAL}{name.rstrip('/')}")
+        for path in (self.folder / CHECKPOINTS).glob(f"{PARTIAL}*"):
+            if _IN_CHECKPOINTS.fullmatch(path.name):
+                remove(path)
+
+    def remove_files(self) -> None:
+        """Removes all that the run wrote, the list last: what is half removed is still known as a run.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        names = self.names()
+        self.remove_leftovers()
+        for path in (self.folder / name.rstrip("/") for name in names):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether a name stays in its folder."""
+    return (
+        isinstance(name, str) and name.rstrip("/") not in ("", ".", "..") and not set("/\\") & set(name[:-1])
+    )

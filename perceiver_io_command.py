@@ -1,0 +1,16 @@
+"""The `perceiver-io` command, beside the package: to say a version, nothing that takes seconds need be imported."""
+
+import sys
+from importlib.metadata import version
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Runs the command, and returns its exit status."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"perceiver-io {version('perceiver-io-toolkit')}")
+        return 0
+    from perceiver_io.cli import main
+
+    return main()

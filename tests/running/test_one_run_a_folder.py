@@ -1,0 +1,87 @@
+"""Two runs never write to one folder; what a killed one leaves keeps nobody out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from perceiver_io.running import RunFolder, runner
+
+from . import toy_task
+
+# No torch: it starts at once.
+HOLDER = """
+import importlib.util, pathlib, sys, time
+spec = importlib.util.spec_from_file_location("folder_lock", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+with module.locked(pathlib.Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    from perceiver_io.running import folder_lock
+
+    arguments = [str(folder_lock.__file__), str(folder / ".perceiver-io-run.lock")]
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_second_run_is_told_who_is_there(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    (run.checkpoints / ".partial-checkpoint-9").mkdir(parents=True)
+    run.manifest.add(["recipe.yaml", "checkpoints/"])
+    run.recipe_file.write_text(toy_task.recipe().to_yaml(task="votes"))
+    for changes in ({"resume": True}, {"overwrite": True}):
+        with holder(run.path) as process:
+            who = f"process {process.pid} on {socket.gethostname()} since 20"
+            with pytest.raises(ValueError, match=f"is being written by {who}.*Wait"):
+                runner.train(toy_task.Votes(), toy_task.recipe(run.path, **changes))
+            assert os.listdir(run.checkpoints) == [".partial-checkpoint-9"]
+
+
+def test_a_new_folder_is_held_while_its_data_is_read(tmp_path: Path) -> None:
+    class Two(toy_task.Votes):
+        def data(self, recipe: toy_task.VoteRecipe) -> None:  # type: ignore[override]
+            runner.train(toy_task.Votes(), recipe)
+
+    with pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on"):
+        runner.train(Two(), toy_task.recipe(tmp_path / "run"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_lock_of_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    with holder(run.path) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (run.path / ".perceiver-io-run.lock").read_text()
+        with run.held():
+            pass
+    metrics = runner.train(toy_task.Votes(), toy_task.recipe(run.path, max_steps=1, resume=True))
+    assert metrics["steps"] == 1
+
+
+def test_the_processes_of_one_training_are_one_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.held(is_main_process=True), run.held(is_main_process=False):
+        assert run.path.is_dir()
