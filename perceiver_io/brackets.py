@@ -28,7 +28,7 @@ from torch.nn.functional import linear
 from perceiver_io.layers import TiedOutput
 from perceiver_io.plain import is_plain
 
-__all__ = ["Brackets", "Layer", "apply_layers", "choose_brackets", "fold_layers", "folding_pays"]
+__all__ = ["Brackets", "Layer", "Layers", "apply_layers", "choose_brackets", "fold_layers", "folding_pays"]
 
 Layer = nn.Linear | TiedOutput
 """What computes x weight' + bias."""
@@ -101,6 +101,20 @@ def choose_brackets(
             if cost < fewest:
                 best, fewest = Brackets(left, right), cost  # type: ignore[arg-type]
     return best
+
+
+class Layers:
+    """Linear layers in a row, for a module that applies them after its own.
+
+    They are no tuple: what moves the tensors of a call to another device (accelerate does) would move them along,
+    though they belong elsewhere.
+
+    Args:
+        *layers: The first is applied first.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        self.layers = layers
 
 
 def apply_layers(x_BND: Tensor, layers: Sequence[nn.Module]) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.attention import Activation, FeedForward, MultiHeadAttention, PreparedInputs
-from perceiver_io.brackets import apply_layers, fold_layers, folding_pays
+from perceiver_io.brackets import Layers, apply_layers, fold_layers, folding_pays
 from perceiver_io.plain import has_hooks, is_plain
 from perceiver_io.shared_channels import fold_into_keys, own_channels
 
@@ -135,7 +135,7 @@ class CrossAttention(GradientCheckpointingLayer):
         shared_P: Tensor | None = None,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[nn.Module] = (),
+        then: Layers | None = None,
     ) -> Tensor:
         """Attends.
 
@@ -168,7 +168,8 @@ class CrossAttention(GradientCheckpointingLayer):
             elif shared_P is not None:
                 shared_BNP = shared_P.to(queries_BNQ.dtype).expand(*queries_BNQ.shape[:2], -1)
                 queries_BNQ = torch.cat([queries_BNQ, shared_BNP], dim=-1)
-            return self._attend(queries_BNQ, prepared, query_mask_BN, then)
+            following = () if then is None else then.layers
+            return self._attend(queries_BNQ, prepared, query_mask_BN, following)
 
         return attend(queries, query_mask_BN) if isinstance(queries, Tensor) else queries.run(attend)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from perceiver_io.brackets import Layers
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.cross_attention import QueryChunks
 from perceiver_io.decoder import (
@@ -243,11 +244,11 @@ class DenseDecoder(Decoder):
         if torch.is_grad_enabled():  # each chunk is checkpointed by itself, where checkpoints are wanted
             values_BOV = chunks.run(
                 lambda queries_BOQ, query_mask_BO: attention(
-                    queries_BOQ, encoded.latents, query_mask_BN=query_mask_BO, then=(self.output,)
+                    queries_BOQ, encoded.latents, query_mask_BN=query_mask_BO, then=Layers(self.output)
                 )
             )
         else:
-            values_BOV = attention(chunks, encoded.latents, then=(self.output,))
+            values_BOV = attention(chunks, encoded.latents, then=Layers(self.output))
         if self.config.scale != 1:
             values_BOV = values_BOV * self.config.scale
         return values_BOV if points is not None else self._arranged(values_BOV, query_grid)

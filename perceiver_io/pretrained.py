@@ -39,8 +39,6 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["CrossAttention", "SelfAttention"]  # noqa: RUF012  # as the base class declares it
-    # Layers that a module is handed, to apply them itself: they stay where they are, whatever moves its inputs.
-    _skip_keys_device_placement = ["then"]  # noqa: RUF012
 
     def _init_weights(self, module: nn.Module) -> None:
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.

@@ -5,13 +5,14 @@ Shape legend: B batch, N latents, D latent channels, O output queries, Q query c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from perceiver_io.attention import Activation
+from perceiver_io.brackets import Layers
 from perceiver_io.component import ComponentConfig
 from perceiver_io.cross_attention import CrossAttention, QueryChunks
 from perceiver_io.layers import LearnedArray, linear
@@ -125,7 +126,7 @@ class QueryAttention(Protocol):
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[nn.Module] = (),
+        then: Layers | None = None,
     ) -> Tensor:
         """Lets queries attend, and applies the linear layers that follow."""
 
@@ -160,7 +161,7 @@ class SharedAttention(nn.Module):
         *,
         name: str,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[nn.Module] = (),
+        then: Layers | None = None,
     ) -> Tensor:
         """Widens the queries, lets them attend, and applies the shared linear layer and those that follow.
 
@@ -172,8 +173,9 @@ class SharedAttention(nn.Module):
             then: As `CrossAttention`.
         """
         padding_1P: Tensor = self.padding[name]()
+        layers = Layers(self.output, *(() if then is None else then.layers))
         attended: Tensor = self.cross_attend(
-            queries, latents_BND, None, padding_1P[0], query_mask_BN=query_mask_BN, then=(self.output, *then)
+            queries, latents_BND, None, padding_1P[0], query_mask_BN=query_mask_BN, then=layers
         )
         return attended
 
@@ -207,7 +209,7 @@ class OutputAttention:  # a plain class: torch.compile does not see through a fr
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Sequence[nn.Module] = (),
+        then: Layers | None = None,
     ) -> Tensor:
         """As `SharedAttention`."""
         attended: Tensor = self.shared(

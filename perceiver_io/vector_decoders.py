@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from perceiver_io.brackets import Layers
 from perceiver_io.decoder import (
     WHOLE_OUTPUT,
     Decoder,
@@ -86,7 +87,7 @@ class VectorDecoder(Decoder):
         """
         attention = self.cross_attend if request.attention is None else request.attention
         queries_BOQ = self.query().to(encoded.latents.dtype).expand(encoded.latents.shape[0], -1, -1)
-        return attention(queries_BOQ, encoded.latents, then=(self.output,)).squeeze(1)
+        return attention(queries_BOQ, encoded.latents, then=Layers(self.output)).squeeze(1)
 
 
 @register_decoder("classification")

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from perceiver_io import fused_attention as fused_attention_module
 from perceiver_io.attention import MultiHeadAttention
-from perceiver_io.brackets import Brackets, apply_layers, choose_brackets, fold_layers, folding_pays
+from perceiver_io.brackets import Brackets, Layers, apply_layers, choose_brackets, fold_layers, folding_pays
 from perceiver_io.cross_attention import CrossAttention, QueryChunks
 from perceiver_io.fused_attention import fused_attention
 from perceiver_io.layers import linear
@@ -383,7 +383,7 @@ def test_cross_attention_masks_queries_and_applies_what_follows(
     then = layers(5, 4, 2)
     queries, inputs, mask = arrays()
     query_mask = torch.tensor([[True, False, True, True], [False, True, True, False]])
-    ours = module(queries, inputs, mask, query_mask_BN=query_mask, then=then)
+    ours = module(queries, inputs, mask, query_mask_BN=query_mask, then=Layers(*then))
     attended = explicit(
         module.attention,
         nn.functional.layer_norm(queries, (5,)),
@@ -400,7 +400,7 @@ def test_cross_attention_masks_queries_and_applies_what_follows(
         chunk_size=3,
         make=lambda start, stop: (queries[:, start:stop], query_mask[:, start:stop]),
     )
-    torch.testing.assert_close(module(chunks, inputs, mask, then=then), expected)
+    torch.testing.assert_close(module(chunks, inputs, mask, then=Layers(*then)), expected)
 
 
 def test_dropout_acts_before_what_follows() -> None:
@@ -416,6 +416,6 @@ def test_dropout_acts_before_what_follows() -> None:
     nn.init.eye_(identity.weight)
     nn.init.zeros_(identity.bias)
     queries, inputs, _ = arrays()
-    channels = module(queries.repeat(1, 50, 1), inputs, then=(identity,))
+    channels = module(queries.repeat(1, 50, 1), inputs, then=Layers(identity))
     assert set(channels.round(decimals=6).unique().tolist()) == {0.0, 2.0, 20.0, 22.0}
-    assert module.eval()(queries, inputs, then=(identity,)).unique().tolist() == [11.0]
+    assert module.eval()(queries, inputs, then=Layers(identity)).unique().tolist() == [11.0]

@@ -39,7 +39,6 @@ def dispatched(model: nn.Module, folder: Path) -> nn.Module:
         halves(model),
         main_device="cpu",
         offload_dir=folder / "offloaded",
-        skip_keys=model._skip_keys_device_placement,
         force_hooks=True,
     )
 

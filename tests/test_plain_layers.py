@@ -18,6 +18,7 @@ from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8Weig
 
 from perceiver_io.adapters.text import SequenceConvolutions
 from perceiver_io.attention import FeedForward, MultiHeadAttention
+from perceiver_io.brackets import Layers
 from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.layers import LearnedArray, TiedOutput, linear
 from perceiver_io.plain import has_hooks, is_plain
@@ -268,7 +269,7 @@ def test_parts_that_are_replaced_are_called() -> None:
     doubled = Doubled(6, widening_factor=1, activation="gelu")
     doubled.load_state_dict(module.feed_forward.state_dict())
     module.feed_forward = doubled
-    torch.testing.assert_close(module(queries, latents, then=(then,)), then(module(queries, latents)))
+    torch.testing.assert_close(module(queries, latents, then=Layers(then)), then(module(queries, latents)))
 
 
 def test_what_is_plain() -> None:
