@@ -71,19 +71,21 @@ IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def image_case(variant: str, image: dict[str, Any], *, masked: bool = True) -> Case:
+def image_case(variant: str, image: dict[str, Any]) -> Case:
     settings = image_classification.config(
         size=(8, 8), num_classes=3, variant=variant, image=image, encoder=TINY
     )
 
     def arguments(batch: int, scale: int) -> dict[str, Any]:
-        images = {"pixel_values": torch.randn(batch, 3, 4 * scale, 8)}
-        return images | ({"pixel_mask": mask(batch, 4 * scale, 8)} if masked else {})
+        return {
+            "pixel_values": torch.randn(batch, 3, 4 * scale, 2 + 2 * scale),
+            "pixel_mask": mask(batch, 4 * scale, 2 + 2 * scale),
+        }
 
     return Case(
         build=lambda: image_classification.PerceiverIOForImageClassification(settings),
         arguments=arguments,
-        varying={"pixel_values": axes(0, 2)} | ({"pixel_mask": axes(0, 1)} if masked else {}),
+        varying={"pixel_values": axes(0, 2, 3), "pixel_mask": axes(0, 1, 2)},
     )
 
 
@@ -180,7 +182,6 @@ def bare_case() -> Case:
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "image-without-mask": lambda: image_case(*IMAGES["pixels"], masked=False),
     **{f"image-{name}": lambda part=part: image_case(*part) for name, part in IMAGES.items()},
     "text-learned": lambda: text_case("tiny", num_channels=8),
     "text-conv-fourier": lambda: text_case("small", num_channels=8, embedding_channels=4, num_bands=2),
