@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from perceiver_io.layers import TiedOutput
+from perceiver_io.layers import TiedOutput, under_autocast
 from perceiver_io.plain import is_plain
 
 __all__ = ["Brackets", "Layer", "Layers", "apply_layers", "choose_brackets", "fold_layers", "folding_pays"]
@@ -125,7 +125,7 @@ def apply_layers(x_BND: Tensor, layers: Sequence[nn.Module]) -> Tensor:
     for layer in layers[:-1]:
         x_BND = layer(x_BND)
     for layer in layers[-1:]:
-        if torch.is_autocast_enabled(x_BND.device.type):
+        if under_autocast(x_BND):
             with torch.autocast(x_BND.device.type, enabled=False):
                 x_BND = layer(x_BND.float())
         else:
@@ -165,7 +165,7 @@ def fold_layers(x_BND: Tensor, hidden_BNW: Tensor, output: nn.Linear, then: Sequ
     Returns:
         (B, N, O), in float32 even under autocast, as by `apply_layers`.
     """
-    if torch.is_autocast_enabled(x_BND.device.type):
+    if under_autocast(x_BND):
         with torch.autocast(x_BND.device.type, enabled=False):
             return fold_layers(x_BND.float(), hidden_BNW.float(), output, then)
     weight_OD, bias_O = _product(then)

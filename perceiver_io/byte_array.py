@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from perceiver_io.component import ComponentConfig
-from perceiver_io.layers import LearnedArray
+from perceiver_io.layers import LearnedArray, under_autocast
 
 __all__ = ["ByteArray", "ByteArrayPacker", "PackingConfig", "Segment"]
 
@@ -66,7 +66,7 @@ class ByteArray:
 
         Not every input says in which type the model computes, and no adapter asks: indices do not.
         """
-        if self.values.dtype == weight.dtype or torch.is_autocast_enabled(self.values.device.type):
+        if self.values.dtype == weight.dtype or under_autocast(self.values):
             return self
         return replace(self, values=self.values.to(weight.dtype))
 

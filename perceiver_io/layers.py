@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-__all__ = ["LearnedArray", "LinearStart", "TiedOutput", "linear", "reset_parameters"]
+__all__ = ["LearnedArray", "LinearStart", "TiedOutput", "linear", "reset_parameters", "under_autocast"]
 
 # Standard deviation of a unit normal that is cut off at two: dividing by it restores the variance that was asked for.
 _TRUNCATED_STD = 0.87962566103423978
@@ -76,6 +76,11 @@ def reset_parameters(module: nn.Module) -> None:
         start.draw(module)
     elif callable(reset := getattr(module, "reset_parameters", None)):
         reset()
+
+
+def under_autocast(x: Tensor) -> bool:
+    """Returns whether autocast chooses the types in which layers compute with such a tensor."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)  # meta has none, and says so
 
 
 class LearnedArray(nn.Module):

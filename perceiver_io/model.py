@@ -18,6 +18,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
 from perceiver_io.input_tools import listed
+from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.query_attention import SharedAttention
@@ -296,7 +297,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             if not x.is_floating_point() or x.dtype == weight.dtype:
                 continue
             # What is sharded over processes (a DTensor) has the type that it is kept in, not that of computing.
-            if not torch.is_autocast_enabled(x.device.type) and not hasattr(weight, "to_local"):
+            if not under_autocast(x) and not hasattr(weight, "to_local"):
                 raise ValueError(
                     f"The input {name!r} is {x.dtype}, but the model is {weight.dtype}: convert one to the other with "
                     "`.to(dtype)`, or run the model under torch.autocast."

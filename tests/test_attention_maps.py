@@ -10,6 +10,7 @@ from torch import nn
 
 from perceiver_io import AttentionMap, ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
+from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.testing import ElementsAdapter
 
@@ -212,3 +213,16 @@ def test_an_absent_input_has_no_map() -> None:
     for attention_map in perceiver.attention_maps({"audio": torch.randn(2, 7, 4)}):
         assert list(attention_map.weights) == ["audio"]
         torch.testing.assert_close(attention_map.weights["audio"].sum(-1), torch.ones(2, 2, 5))
+
+
+def test_maps_of_indices_in_half_precision() -> None:
+    """Indices do not say in which type the model computes."""
+    config = PerceiverIOConfig(
+        inputs={"label": LabelAdapter.Config(num_classes=4)},
+        encoder=EncoderConfig(num_latents=3, latent_channels=8, num_self_attends_per_block=1),
+        outputs={"label": ClassificationDecoder.Config(num_classes=4)},
+    )
+    perceiver = PerceiverIO(config).eval()
+    (expected,) = perceiver.attention_maps({"label": torch.tensor([1, 3])})
+    (found,) = perceiver.bfloat16().attention_maps({"label": torch.tensor([1, 3])})
+    torch.testing.assert_close(found.content["label"], expected.content["label"], atol=0.05, rtol=0.05)

@@ -399,3 +399,14 @@ def test_heads_have_finer_steps_than_bfloat16_under_autocast(num_elements: int) 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = decoder(encoded)
     assert (found - expected).abs().max() < 0.05
+
+
+def test_sizes_can_be_had_without_computing_anything() -> None:
+    """On the meta device, where autocast is not known."""
+    with torch.device("meta"):
+        perceiver = dense_model()
+        out = perceiver({"image": torch.empty(2, *batch("image")["image"].shape[1:])})
+    expected = dense_model()(batch("image"))
+    assert {name: x.shape for name, x in out.outputs.items()} == {
+        name: x.shape for name, x in expected.outputs.items()
+    }
