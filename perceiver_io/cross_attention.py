@@ -215,13 +215,17 @@ class CrossAttention(GradientCheckpointingLayer):
         attended_BND = self.dropout(self.attention(normed_BND, prepared, query_mask_BN=query_mask_BN))
         x_BND = queries_BND + attended_BND if self.use_query_residual else attended_BND
         normed_BND, feed_forward = self.feed_forward_norm(x_BND), self.feed_forward
-        dropped = self.training and self.dropout.p > 0
         if (
-            not dropped
+            _does_nothing(self.dropout)
             and type(feed_forward) is FeedForward
-            and not has_hooks(feed_forward, self.dropout)
+            and not has_hooks(feed_forward)
             and folding_pays(queries_BND.shape[1], feed_forward.output, then)
         ):
             hidden_BNW = feed_forward.activate(normed_BND)
             return fold_layers(x_BND, hidden_BNW, feed_forward.output, then)  # type: ignore[arg-type]
         return apply_layers(x_BND + self.dropout(feed_forward(normed_BND)), then)
+
+
+def _does_nothing(dropout: nn.Module) -> bool:
+    """Whether calling it gives what goes in. It may be in training where all else is not, for Monte Carlo dropout."""
+    return type(dropout) is nn.Dropout and not (dropout.training and dropout.p > 0) and not has_hooks(dropout)

@@ -5,8 +5,10 @@ Shape legend: I input channels, F output channels, N rows, D channels, B batch, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +124,15 @@ class TiedOutput(nn.Module):
     def reset_parameters(self) -> None:
         """Sets the bias to zero."""
         init.zeros_(self.bias)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TiedOutput:
+        """Copies the bias; the embedding is the one that was copied with its owner before, or else the same."""
+        twin = TiedOutput(memo.get(id(self.embedding), self.embedding))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            if name != "_embedding":
+                twin.__dict__[name] = copy.deepcopy(value, memo)
+        return twin
 
     @property
     def embedding(self) -> LearnedArray:

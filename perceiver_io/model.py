@@ -275,10 +275,9 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         for name, adapter in self.adapters.items():
             if name not in inputs:
                 yield from adapter.parameters()
-        if len(self.decoders) > 1:
-            yield from self.decoders.parameters()
-            if self.shared_attention is not None:
-                yield from self.shared_attention.parameters()
+        yield from self.decoders.parameters()
+        if self.shared_attention is not None:
+            yield from self.shared_attention.parameters()
 
     def _adapt(
         self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
-from perceiver_io.layers import LearnedArray, reset_parameters
+from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
 from perceiver_io.weight_files import (
     HUB_OPTIONS,
     PICKLE,
@@ -78,6 +78,27 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 "is set by resize_token_embeddings."
             )
         table.weight = weight
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Saves the model as `transformers.PreTrainedModel.save_pretrained` does, with the same arguments.
+
+        Raises:
+            ValueError: An output is tied to an embedding that is no part of the model any more: what would be loaded
+                again is another model.
+        """
+        parts = set(self.modules())
+        untied = [
+            name
+            for name, module in self.named_modules()
+            if isinstance(module, TiedOutput) and module.embedding not in parts
+        ]
+        if untied:
+            raise ValueError(
+                f"The outputs {untied} are tied to embeddings that were replaced in their adapters, and would be tied "
+                "to the new ones after loading. Build the model with an output that is not tied, or train the "
+                "embeddings themselves: set requires_grad instead of replacing the module."
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs

@@ -44,6 +44,8 @@ class check_values:  # noqa: N801  # used as `torch.set_grad_enabled` is
 def looks_at(x: Tensor) -> bool:
     """Returns whether a check may look at the values of a tensor.
 
-    A graph that is compiled or exported cannot branch on them.
+    A graph that is compiled or exported cannot branch on them, nor can a function that `torch.func` transforms.
     """
-    return not torch.compiler.is_compiling() and (_everywhere or x.device.type in _HERE)
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    return _everywhere or x.device.type in _HERE

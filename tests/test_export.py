@@ -44,3 +44,12 @@ def test_one_graph_for_all_sizes(case: Callable[[], Case], tmp_path: Path) -> No
         of_onnx = [torch.from_numpy(x) for x in session.run(None, dict(zip(names, given, strict=True)))]
         torch.testing.assert_close(of_graph, expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(of_onnx, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
+def test_a_trace_is_for_the_sizes_of_its_example() -> None:
+    case = CASES["text-learned"]()
+    model, given = case.build().eval(), case.arguments(2, 2)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, example_kwarg_inputs=given, strict=False)
+        torch.testing.assert_close(traced(**given)["logits"], model(**given).logits)

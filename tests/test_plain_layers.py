@@ -302,3 +302,29 @@ def test_a_mask_that_is_not_bool_is_refused(dtype: torch.dtype) -> None:
             module(x, x, torch.ones(2, 3, dtype=dtype))
         with pytest.raises(ValueError, match=r"must be \(B, M\) bool, got torch.bool \(3,\)"):
             module(x, x, torch.ones(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5), nn.Identity()], ids=["kept in training", "replaced"])
+def test_dropout_is_called_where_it_does_something_or_may(dropout: nn.Module) -> None:
+    """Monte Carlo dropout: the model is evaluated, and its dropout is not."""
+    module = CrossAttention(query_channels=6, input_channels=4, num_heads=1, use_query_residual=False).eval()
+    module.dropout = dropout.train()
+    then, queries, latents = linear(6, 1), torch.randn(2, 500, 6), torch.randn(2, 3, 4)
+    torch.manual_seed(3)
+    found = module(queries, latents, then=Layers(then))
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, then(module(queries, latents)))
+    module.train()(queries, latents, then=Layers(then)).sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_functional_transforms_see_the_layers() -> None:
+    made, images = model("fourier"), torch.randn(3, 1, 3, 16, 16)
+    parameters = dict(made.named_parameters())
+
+    def logits(image: Tensor) -> Tensor:
+        out = torch.func.functional_call(made, parameters, (image,))
+        return out.logits
+
+    expected = torch.stack([logits(image) for image in images])
+    torch.testing.assert_close(torch.vmap(logits)(images), expected, atol=1e-5, rtol=1e-4)

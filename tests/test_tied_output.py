@@ -106,3 +106,23 @@ def test_an_input_without_an_embedding_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"tied to 'image' needs an embedding \(2, 14\) .*, got None"):
         PerceiverIO(config)
+
+
+def test_an_output_alone_copies_its_bias_and_keeps_the_tie() -> None:
+    model = tied_model()
+    output = model.decoders["text"].output
+    twin = copy.deepcopy(output)
+    assert twin.weight is embedding(model) and twin.bias is not output.bias
+    assert torch.equal(twin.bias, output.bias)
+    assert [name for name, _ in twin.named_parameters()] == ["bias"]
+
+
+def test_a_tie_to_what_is_no_part_of_the_model_is_not_saved(tmp_path: Path) -> None:
+    """Loaded again, the output would be tied to the table that is there now."""
+    model = tied_model()
+    model.adapters["text"].embedding = LearnedArray(11, 6)
+    with pytest.raises(
+        ValueError, match=r"outputs \['decoders.text.output'\] are tied to embeddings that were repl"
+    ):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
