@@ -286,6 +286,10 @@ def test_what_is_plain() -> None:
     assert not is_plain(tied)
     handle.remove()
     assert is_plain(tied)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Linear, "forward", lambda self, x: x)
+        assert not is_plain(layer)
+    assert is_plain(layer)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
