@@ -42,7 +42,8 @@ def locked(file: Path) -> Iterator[Callable[[], bool]]:
             continue  # the folder was removed since
         except Timeout as error:
             raise ValueError(
-                f"The folder {file.parent} is being written by {holder}. Wait until that ends, or choose another folder."
+                f"The folder {file.parent} is being written by {holder}. Wait until that ends, or choose another "
+                "folder."
             ) from error
         if _is_of(lock, file):
             break

@@ -123,7 +123,7 @@ class Manifest:
         self.file.unlink(missing_ok=True)
 
     def _in_checkpoints(self) -> tuple[list[Path], list[Path]]:
-        """Returns what is the run's in the folder of checkpoints, each folder before what lies in it; and what is not."""
+        """Returns what is the run's among its checkpoints, folders before what lies in them; and what is not."""
         root = self.folder / CHECKPOINTS
         own: list[Path] = []
         strangers: list[Path] = []

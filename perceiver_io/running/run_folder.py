@@ -140,8 +140,8 @@ class RunFolder:
             )
         if strangers := self.manifest.strangers():
             raise ValueError(
-                f"The output folder {self.path} is not overwritten: the run in it did not write {_listed(strangers)}. Move what you "
-                "want to keep, or choose another folder."
+                f"The output folder {self.path} is not overwritten: the run in it did not write {_listed(strangers)}. Move "
+                "what you want to keep, or choose another folder."
             )
         check_not_inside(self.path, recipe.local_sources())
 
@@ -154,8 +154,8 @@ class RunFolder:
             strangers = [name for name in strangers if name not in (self.recipe_file.name, CHECKPOINTS)]
             if strangers:
                 raise ValueError(
-                    f"{self.path} is not resumed: it has a recipe.yaml but no run, and {_listed(strangers)} would not be "
-                    "safe. Choose another output folder."
+                    f"{self.path} is not resumed: it has a recipe.yaml but no checkpoints, so nothing says that a run "
+                    f"wrote {_listed(strangers)}. Choose another output folder."
                 )
         elif replaced := sorted(_WRITTEN.intersection(strangers)):
             raise ValueError(

@@ -137,7 +137,9 @@ def test_a_failing_run_leaves_what_others_put_into_its_folder(tmp_path: Path) ->
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
         raise RuntimeError
-    assert sorted(path for path in run.path.rglob("*") if path.is_file()) == [run.path / name for name in names]
+    assert sorted(path for path in run.path.rglob("*") if path.is_file()) == [
+        run.path / name for name in names
+    ]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_resuming_a_recipe_beside_files_of_others_is_refused(tmp_path: Path) -> 
     run.recipe_file.write_text(recipe.to_yaml(task="toys"))
     run.check(recipe)
     (tmp_path / "model.safetensors").write_text("precious")
-    with pytest.raises(ValueError, match=r"not resumed.*no run.*model\.safetensors"):
+    with pytest.raises(ValueError, match=r"not resumed.*no checkpoints.*model\.safetensors"):
         run.check(recipe)
     (run.checkpoints / "checkpoint-5").mkdir(parents=True)  # a run of an earlier version, which kept no list
     run.check(recipe)
