@@ -140,8 +140,8 @@ class RunFolder:
             )
         if strangers := self.manifest.strangers():
             raise ValueError(
-                f"The output folder {self.path} is not overwritten: the run in it did not write {_listed(strangers)}. Move "
-                "what you want to keep, or choose another folder."
+                f"The output folder {self.path} is not overwritten: the run in it did not write {_listed(strangers)}. "
+                "Move what you want to keep, or choose another folder."
             )
         check_not_inside(self.path, recipe.local_sources())
 
