@@ -83,6 +83,19 @@ def test_a_module_is_imported_by_its_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "done").exists()
 
 
+def test_a_folder_without_code_is_no_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "juggling_data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run("info", "--import", "juggling_data") == 2
+    assert (
+        "--import juggling_data: ImportError: that is a folder without an __init__.py"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -314,3 +314,11 @@ def test_folders_of_transformers_are_described_and_predicted_with(
     described = json.loads(capsys.readouterr().out)
     assert described["model"] == "PerceiverIOForImageClassification"
     assert described["encoder"]["num_latents"] == 4
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small_language_model().save_pretrained(tmp_path / "small")
+    assert main(["init", "small/config.json", "--output-dir=~/x"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "x"]

@@ -117,7 +117,7 @@ def _write(
 @contextmanager
 def _writing(folder: str | Path) -> Iterator[Path]:
     """Gives a path to write to, whose files are in the folder at the end of the block."""
-    target = Path(folder)
+    target = RunFolder(folder).path
     is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     try:

@@ -25,7 +25,11 @@ def import_code(name: str) -> None:
         if name.endswith(".py") or "/" in name or (is_path(name) and not Path(name).is_dir()):
             _import_file(Path(name).expanduser().resolve())
         else:
-            importlib.import_module(name)
+            module = importlib.import_module(name)
+            if getattr(module, "__file__", None) is None:
+                raise ImportError(
+                    "that is a folder without an __init__.py, or no Python code. Name a file in it"
+                )
     except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"--import {name}: {type(error).__name__}: {reason:.300}") from error

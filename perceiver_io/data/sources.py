@@ -133,13 +133,25 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def files_of(folder: Path, suffixes: set[str]) -> list[str]:
-    """Returns the files below a folder that have one of the endings, sorted, hidden ones left out."""
-    return sorted(
-        os.path.join(parent, file)
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes
-    )
+    """Returns the files below a folder that have one of the endings, sorted, hidden ones left out.
+
+    Links to folders are followed, but not to those that have been read: one may lead to a folder that it lies in.
+    """
+    found: list[str] = []
+    read: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in read:
+            folders.clear()
+            continue
+        read.add(real)
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
+        found += [
+            os.path.join(parent, file)
+            for file in files
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes
+        ]
+    return sorted(found)
 
 
 def named_splits(loaded: Mapping[str, Dataset] | Dataset) -> dict[str, Dataset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,26 +16,38 @@ __all__ = ["locked"]
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[Callable[[], bool]]:
     """Holds a lock for the block, by a file that stays afterwards.
 
-    The lock is the operating system's: it vanishes with the process that holds it, however that ends.
+    The lock is the operating system's: it vanishes with the process that holds it, however that ends. The holder may
+    remove the file, and the folder with it, within the block: who waits for the lock makes both anew.
 
     Args:
-        file: The file, in a folder that exists. Who holds it is written there.
+        file: The file. Who holds it is written there. Its folder is made if need be.
+
+    Returns:
+        What says whether the lock is still that of the file of this name.
 
     Raises:
         ValueError: Another process holds it.
         OSError: The file cannot be written.
     """
-    holder = _holder(file)
-    lock: BaseFileLock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"The folder {file.parent} is being written by {holder}. Wait until that ends, or choose another folder."
-        ) from error
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        holder = _holder(file)
+        lock: BaseFileLock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            continue  # the folder was removed since
+        except Timeout as error:
+            raise ValueError(
+                f"The folder {file.parent} is being written by {holder}. Wait until that ends, or choose another "
+                "folder."
+            ) from error
+        if _is_of(lock, file):
+            break
+        lock.release()  # the file was removed since, and another process may hold the next one
     try:
         if not isinstance(
             lock, SoftFileLock
@@ -46,9 +58,18 @@ def locked(file: Path) -> Iterator[None]:
                 "since": datetime.now().astimezone().isoformat(timespec="seconds"),
             }
             file.write_text(json.dumps(own) + "\n", encoding="utf-8")
-        yield
+        yield lambda: _is_of(lock, file)
     finally:
         lock.release()
+
+
+def _is_of(lock: BaseFileLock, file: Path) -> bool:
+    """Whether a lock that is held is that of the file that has its name now."""
+    descriptor = lock._context.lock_file_fd
+    try:
+        return descriptor is not None and os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(file: Path) -> str:

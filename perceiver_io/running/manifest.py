@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,13 @@ LOCK = ".perceiver-io-run.lock"
 """The file that a running process holds; see folder_lock.py."""
 
 _FORMAT = 1
-# What lies in the folder of checkpoints: they themselves, what is left of half of one, and TensorBoard's logs.
-_IN_CHECKPOINTS = re.compile(rf"({re.escape(PARTIAL)})?checkpoint-\d+|runs")
+# What a run writes to the folder of checkpoints: they themselves, what is left of half of one, and TensorBoard's logs.
+# In a checkpoint that is what the trainer, the model, and its processor or tokenizer save. Folders end with a slash.
+_IN_CHECKPOINTS = re.compile(
+    r"checkpoint-\d+/([^/]+\.(json|safetensors|bin|pt|pth|jinja|model)|vocab\.txt|merges\.txt)?"
+    rf"|{re.escape(PARTIAL)}checkpoint-\d+/.*"
+    r"|runs/(.*/)?(events\.out\.tfevents\.[^/]+)?"
+)
 
 
 class Manifest:
@@ -84,8 +91,7 @@ class Manifest:
             if f"{name}{'/' if is_folder else ''}" not in own:
                 found.append(path.name)
             elif name == CHECKPOINTS:
-                inside = (one.name for one in path.iterdir())
-                found += [f"{CHECKPOINTS}/{one}" for one in inside if not _IN_CHECKPOINTS.fullmatch(one)]
+                found += [one.relative_to(self.folder).as_posix() for one in self._in_checkpoints()[1]]
         return sorted(found)
 
     def remove_leftovers(self) -> None:
@@ -93,23 +99,51 @@ class Manifest:
         for name in ("files", self.file.name, *self.names()):
             remove(self.folder / f"{PARTIAL}{name.rstrip('/')}")
         for path in (self.folder / CHECKPOINTS).glob(f"{PARTIAL}*"):
-            if _IN_CHECKPOINTS.fullmatch(path.name):
+            if _IN_CHECKPOINTS.fullmatch(f"{path.name}/"):
                 remove(path)
 
     def remove_files(self) -> None:
         """Removes all that the run wrote, the list last: what is half removed is still known as a run.
+
+        What others put among its checkpoints stays.
 
         Raises:
             OSError: Something cannot be removed.
         """
         names = self.names()
         self.remove_leftovers()
-        for path in (self.folder / name.rstrip("/") for name in names):
-            if path.is_dir() and not path.is_symlink():
+        for name in names:
+            path = self.folder / name.rstrip("/")
+            if name == f"{CHECKPOINTS}/":
+                self._remove_checkpoints()
+            elif not path.is_dir() or path.is_symlink():
+                path.unlink(missing_ok=True)
+            elif name.endswith("/"):
                 shutil.rmtree(path)
+        self.file.unlink(missing_ok=True)
+
+    def _in_checkpoints(self) -> tuple[list[Path], list[Path]]:
+        """Returns what is the run's among its checkpoints, folders before what lies in them; and what is not."""
+        root = self.folder / CHECKPOINTS
+        own: list[Path] = []
+        strangers: list[Path] = []
+        for parent, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                path = Path(parent, name)
+                end = "/" if path.is_dir() and not path.is_symlink() else ""
+                is_own = _IN_CHECKPOINTS.fullmatch(f"{path.relative_to(root).as_posix()}{end}")
+                (own if is_own else strangers).append(path)
+            folders[:] = [name for name in folders if Path(parent, name) in own]
+        return own, strangers
+
+    def _remove_checkpoints(self) -> None:
+        own, _ = self._in_checkpoints()
+        for path in (*reversed(own), self.folder / CHECKPOINTS):
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # others have put something there
+                    path.rmdir()
             else:
                 path.unlink(missing_ok=True)
-        self.file.unlink(missing_ok=True)
 
 
 def _is_plain(name: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from perceiver_io.extras import require
-from perceiver_io.files import check_not_inside, remove, write_error, writing, writing_into
+from perceiver_io.files import absolute_path, check_not_inside, remove, write_error, writing, writing_into
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.folder_lock import locked
 from perceiver_io.running.json_text import json_text
@@ -25,6 +25,8 @@ __all__ = ["RunFolder"]
 logger = logging.getLogger(__name__)
 
 _NUM_NAMED = 5
+# What every run writes at its end; tasks add pictures of their own.
+_WRITTEN = {"config.json", "learning_curve.png", "metrics.json", "model.safetensors"}
 
 
 class RunFolder:
@@ -37,7 +39,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(absolute_path(str(path)))
         self.manifest = Manifest(self.path)
 
     def __fspath__(self) -> str:
@@ -116,6 +118,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The output folder {self.path} is a file. Choose another output folder.")
         if recipe.resume and self.is_started:
+            self._check_own()
             self._check_resumed(recipe, task)
             return
         if self._is_empty():
@@ -136,13 +139,29 @@ class RunFolder:
                 "remove it yourself."
             )
         if strangers := self.manifest.strangers():
-            rest = len(strangers) - _NUM_NAMED
-            named = ", ".join(strangers[:_NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
             raise ValueError(
-                f"The output folder {self.path} is not overwritten: the run in it did not write {named}. Move what you "
-                "want to keep, or choose another folder."
+                f"The output folder {self.path} is not overwritten: the run in it did not write {_listed(strangers)}. "
+                "Move what you want to keep, or choose another folder."
             )
         check_not_inside(self.path, recipe.local_sources())
+
+    def _check_own(self) -> None:
+        """Refuses to go on with what is no run, or would replace files that are not the run's."""
+        if self.is_complete or (not self.manifest.exists and any(self.checkpoints.glob("checkpoint-*"))):
+            return  # nothing is written, or it is a run of an earlier version
+        strangers = self.manifest.strangers()
+        if not self.manifest.exists:
+            strangers = [name for name in strangers if name not in (self.recipe_file.name, CHECKPOINTS)]
+            if strangers:
+                raise ValueError(
+                    f"{self.path} is not resumed: it has a recipe.yaml but no checkpoints, so nothing says that a run "
+                    f"wrote {_listed(strangers)}. Choose another output folder."
+                )
+        elif replaced := sorted(_WRITTEN.intersection(strangers)):
+            raise ValueError(
+                f"The run {self.path} is not resumed: it would replace {_listed(replaced)}, which it did not write. "
+                "Move what you want to keep."
+            )
 
     def _check_resumed(self, recipe: TrainingRecipe, task: str | None) -> None:
         earlier = self.recipe()
@@ -179,12 +198,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(self.path, error) from error
-        try:
-            with locked(self.path / LOCK):
+        with locked(self.path / LOCK) as is_held:
+            try:
                 yield
-        finally:
-            if is_new and self._is_empty():
-                self._remove()
+            finally:
+                # While it is held: another run may take it from the moment that it is not.
+                if is_new and is_held() and self._is_empty():
+                    self._remove()
 
     def create(self, recipe: TrainingRecipe, *, task: str) -> None:
         """Makes the folder ready for a run that `check` allows; removes an earlier run if it is to be overwritten.
@@ -252,8 +272,8 @@ class RunFolder:
             self._remove()
 
     def _remove(self) -> None:
-        remove(self.path / LOCK)
         with suppress(OSError):
+            remove(self.path / LOCK)
             self.path.rmdir()
 
     @contextmanager
@@ -284,3 +304,8 @@ class RunFolder:
             if processor is not None:
                 processor.save_pretrained(path)
             self.manifest.add(f"{one.name}/" if one.is_dir() else one.name for one in path.iterdir())
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _NUM_NAMED
+    return ", ".join(names[:_NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,7 +10,9 @@ metrics = train(task, task.recipe_class(dataset="digits", output_dir="runs/digit
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,8 @@ def predict(
     options = task.options_class() if options is None else options
     if options.output_dir is not None and not task.writes_files:
         raise ValueError(f"The task {task.name} writes no files: leave out --output-dir.")
+    if options.output_dir is not None:
+        options = replace(options, output_dir=os.path.expanduser(options.output_dir))
     inputs = _files(inputs, task)
     return task.predict(task.load(source), inputs, options)
 
@@ -188,7 +192,11 @@ def attention(
         ValueError: As `predict`; or a latent is out of range.
         OSError: The picture cannot be written.
     """
-    draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
+    draw_view(
+        task.attention_view(task.load(source), list(inputs), latents=latents),
+        Path(output).expanduser(),
+        latents=latents,
+    )
 
 
 def _files(inputs: Sequence[str], task: Task) -> list[str]:

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from perceiver_io.data import Splits, read_texts
 from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.sources import files_of
 from perceiver_io.data.texts import ByteWindows, standard_library
 
 SPLITS = ("train", "validation", "test")
@@ -307,3 +308,14 @@ def test_too_little_text(tmp_path: Path, files: dict[str, bytes], message: str) 
 def test_no_texts(dataset: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(dataset)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "root" / "b").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("root/1.txt", "root/b/2.txt", "elsewhere/3.txt"):
+        (tmp_path / name).touch()
+    for name, goal in {"self": ".", "a": "b", "b/up": "..", "far": "../elsewhere"}.items():
+        (tmp_path / "root" / name).symlink_to(goal)
+    found = [str(tmp_path / "root" / name) for name in ("1.txt", "b/2.txt", "far/3.txt")]
+    assert files_of(tmp_path / "root", {".txt"}) == found

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from perceiver_io.running import RunFolder, runner
+from perceiver_io.running.folder_lock import locked
 
 from . import toy_task
 
@@ -85,3 +88,48 @@ def test_the_processes_of_one_training_are_one_run(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with run.held(is_main_process=True), run.held(is_main_process=False):
         assert run.path.is_dir()
+
+
+def test_a_lock_whose_file_was_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run removes its new folder just as the second one has opened the lock's file."""
+    file = tmp_path / "run" / ".perceiver-io-run.lock"
+    acquire = FileLock.acquire
+    came: list[int] = []
+
+    def acquire_late(lock: FileLock, *args: Any, **kwargs: Any) -> Any:
+        held = acquire(lock, *args, **kwargs)
+        came.append(1)
+        if len(came) == 1:
+            file.unlink()
+            file.parent.rmdir()
+        return held
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_late)
+    with locked(file):
+        assert file.is_file()
+        with pytest.raises(ValueError, match=f"is being written by process {os.getpid()}"), locked(file):
+            pass
+
+
+def test_a_run_that_ends_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
+    first, second, third = (RunFolder(tmp_path / "run") for _ in range(3))
+    with ExitStack() as later:
+        with first.held():
+            first._discard()
+            later.enter_context(second.held())
+        with pytest.raises(ValueError, match="is being written"), third.held():
+            pass
+
+
+def test_a_new_folder_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = FileLock.release
+    left: list[list[str]] = []
+
+    def look(lock: FileLock, *args: Any, **kwargs: Any) -> None:
+        left.append(os.listdir(tmp_path))
+        release(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "release", look)
+    with RunFolder(tmp_path / "run").held():
+        pass
+    assert left[0] == []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from perceiver_io.cli import main
-from perceiver_io.running import DatasetRecipe, RunFolder, TrainingRecipe
+from perceiver_io.running import DatasetRecipe, RunFolder, TrainingRecipe, runner
 
-from . import toy
+from . import toy, toy_task
 
 
 def finished(path: Path) -> RunFolder:
@@ -67,17 +68,36 @@ def test_a_project_with_a_recipe_is_never_emptied(
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", ".git/HEAD", "checkpoints/mine.txt", ".partial-thesis", "photos/cat/1.png"]
+    "name",
+    [
+        "notes.txt",
+        ".git/HEAD",
+        "checkpoints/mine.txt",
+        "checkpoints/checkpoint-5/notes.txt",
+        "checkpoints/checkpoint-5/model.json/thesis.tex",
+        "checkpoints/runs/notes.txt",
+        "checkpoints/runs/Nov24/notes.txt",
+        ".partial-thesis",
+        "photos/cat/1.png",
+    ],
 )
 def test_what_the_run_did_not_write_is_named(tmp_path: Path, name: str) -> None:
     run = finished(tmp_path / "run")
     (run.path / name).parent.mkdir(parents=True, exist_ok=True)
     (run.path / name).write_text("years of work")
     before = snapshot(tmp_path)
-    stranger = name if name.startswith("checkpoints") else name.partition("/")[0]
+    stranger = name.removesuffix("/thesis.tex") if name.startswith("checkpoints") else name.partition("/")[0]
     with pytest.raises(ValueError, match=f"the run in it did not write {stranger}"):
         overwrite(run.path)
     assert snapshot(tmp_path) == before
+
+
+def test_a_run_of_the_trainer_has_no_strangers(tmp_path: Path) -> None:
+    recipe = toy_task.recipe(tmp_path / "run", max_steps=2)
+    pytest.importorskip("tensorboard")
+    runner.train(toy_task.Votes(), replace(recipe, report_to="tensorboard"))
+    assert RunFolder(tmp_path / "run").manifest.strangers() == []
+    assert any((tmp_path / "run" / "checkpoints" / "runs").rglob("events.*"))
 
 
 def test_a_folder_in_the_place_of_a_file_is_no_file_of_the_run(tmp_path: Path) -> None:
@@ -108,10 +128,18 @@ def test_what_came_in_between_is_kept(tmp_path: Path) -> None:
 
 def test_a_failing_run_leaves_what_others_put_into_its_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
+    names = [".perceiver-io-run.lock", "checkpoints/runs/mine.txt", "checkpoints/user.txt", "notes.txt"]
     with pytest.raises(RuntimeError), run.held(), run.created(TrainingRecipe(), task="toys"):
-        (run.path / "notes.txt").touch()
+        for name in names[1:]:
+            (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (run.path / name).touch()
+        log = run.checkpoints / "runs" / "Nov24" / "events.out.tfevents.1"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
         raise RuntimeError
-    assert (run.path / "notes.txt").is_file() and not run.recipe_file.exists()
+    assert sorted(path for path in run.path.rglob("*") if path.is_file()) == [
+        run.path / name for name in names
+    ]
 
 
 @pytest.mark.parametrize(

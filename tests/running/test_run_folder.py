@@ -58,6 +58,39 @@ def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
         RunFolder(tmp_path).check(TrainingRecipe(resume=True))
 
 
+def test_resuming_a_recipe_beside_files_of_others_is_refused(tmp_path: Path) -> None:
+    recipe = TrainingRecipe(resume=True)
+    run = RunFolder(tmp_path)
+    run.recipe_file.write_text(recipe.to_yaml(task="toys"))
+    run.check(recipe)
+    (tmp_path / "model.safetensors").write_text("precious")
+    with pytest.raises(ValueError, match=r"not resumed.*no checkpoints.*model\.safetensors"):
+        run.check(recipe)
+    (run.checkpoints / "checkpoint-5").mkdir(parents=True)  # a run of an earlier version, which kept no list
+    run.check(recipe)
+
+
+def test_resuming_replaces_nothing_that_the_run_did_not_write(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    (run.path / "notes.txt").touch()
+    run.check(TrainingRecipe(resume=True))
+    (run.path / "model.safetensors").write_text("precious")
+    with pytest.raises(ValueError, match=r"would replace model\.safetensors, which it did not write"):
+        run.check(TrainingRecipe(resume=True))
+
+
+@pytest.mark.parametrize("name", ["~/x", "~/x/../x", "~/gone/../x"])
+def test_the_path_is_what_the_shell_would_make_of_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(name)
+    with run.held():
+        assert os.listdir(tmp_path) == ["x"]
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("left", [[], [".perceiver-io-run.lock"], [".perceiver-io-run.json"]])
 def test_resuming_what_has_not_begun_begins(
     tmp_path: Path, left: list[str], caplog: pytest.LogCaptureFixture
