@@ -5,6 +5,7 @@ As a script, it is one of the processes: python train_small_model.py FOLDER MODE
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ def main(folder: str, *cases: str) -> None:
     results = {case: trained(*case.split("/")) for case in cases}
     if dist.get_rank() == 0:
         torch.save(results, Path(folder) / "trained.pt")
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # without taking the interpreter apart: threads of gloo may still run, and that would abort
 
 
 if __name__ == "__main__":
