@@ -31,9 +31,9 @@ from typing import Any
 import torch
 from peers import PEERS, load_ours, load_theirs
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
+
+from perceiver_io.testing import Operations
 
 
 def main() -> None:
@@ -159,20 +159,6 @@ def work(options: argparse.Namespace) -> dict[str, float]:
         memory = torch.cuda.max_memory_allocated()
     whole = peer.num_parts / parts if options.worker == "theirs" else 1
     return {"seconds": min(seconds) * whole, "bytes": memory, "operations": operations * whole}
-
-
-class Operations(TorchDispatchMode):
-    """Counts as `FlopCounterMode` does, but without its hooks: layers that have hooks are not folded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        if count := flop_registry.get(function._overloadpacket):
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def comparable(found: list[dict[str, Tensor]], name: str, options: argparse.Namespace) -> dict[str, Tensor]:

@@ -28,7 +28,16 @@ from torch.nn.functional import linear
 from perceiver_io.layers import TiedOutput, under_autocast
 from perceiver_io.plain import is_plain
 
-__all__ = ["Brackets", "Layer", "Layers", "apply_layers", "choose_brackets", "fold_layers", "folding_pays"]
+__all__ = [
+    "NO_LAYERS",
+    "Brackets",
+    "Layer",
+    "Layers",
+    "apply_layers",
+    "choose_brackets",
+    "fold_layers",
+    "folding_pays",
+]
 
 Layer = nn.Linear | TiedOutput
 """What computes x weight' + bias."""
@@ -115,6 +124,9 @@ class Layers:
 
     def __init__(self, *layers: nn.Module) -> None:
         self.layers = layers
+
+
+NO_LAYERS = Layers()
 
 
 def apply_layers(x_BND: Tensor, layers: Sequence[nn.Module]) -> Tensor:

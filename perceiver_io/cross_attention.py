@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.attention import Activation, FeedForward, MultiHeadAttention, PreparedInputs
-from perceiver_io.brackets import Layers, apply_layers, fold_layers, folding_pays
+from perceiver_io.brackets import NO_LAYERS, Layers, apply_layers, fold_layers, folding_pays
 from perceiver_io.plain import has_hooks, is_plain
 from perceiver_io.shared_channels import fold_into_keys, own_channels
 
@@ -46,7 +46,9 @@ class QueryChunks:
         if (
             self.chunk_size is None
         ):  # told apart without a comparison, which a graph of any size could not take
-            return self._done(attend(*self.make(0, self.num_queries)), self.num_queries)
+            all_BNO = attend(*self.make(0, self.num_queries))
+            self._done(self.num_queries)
+            return all_BNO
         parts: list[Tensor] = []
         joined_BNO: Tensor | None = None
         for start in range(0, self.num_queries, self.chunk_size):
@@ -58,15 +60,14 @@ class QueryChunks:
                 if joined_BNO is None:
                     joined_BNO = part_BNO.new_empty(part_BNO.shape[0], self.num_queries, part_BNO.shape[2])
                 joined_BNO[:, start:stop] = part_BNO
-            self._done(part_BNO, stop - start)
+            self._done(stop - start)
         if joined_BNO is None:
             joined_BNO = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return joined_BNO
 
-    def _done(self, part_BNO: Tensor, num_queries: int) -> Tensor:
+    def _done(self, num_queries: int) -> None:
         if self.on_done is not None:
             self.on_done(num_queries)
-        return part_BNO
 
 
 class CrossAttention(GradientCheckpointingLayer):
@@ -135,7 +136,7 @@ class CrossAttention(GradientCheckpointingLayer):
         shared_P: Tensor | None = None,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Layers | None = None,
+        then: Layers = NO_LAYERS,
     ) -> Tensor:
         """Attends.
 
@@ -168,18 +169,16 @@ class CrossAttention(GradientCheckpointingLayer):
             elif shared_P is not None:
                 shared_BNP = shared_P.to(queries_BNQ.dtype).expand(*queries_BNQ.shape[:2], -1)
                 queries_BNQ = torch.cat([queries_BNQ, shared_BNP], dim=-1)
-            following = () if then is None else then.layers
-            return self._attend(queries_BNQ, prepared, query_mask_BN, following)
+            return self._attend(queries_BNQ, prepared, query_mask_BN, then.layers)
 
         return attend(queries, query_mask_BN) if isinstance(queries, Tensor) else queries.run(attend)
 
-    def floats_per_query(self, *, num_queries: int, num_inputs: int, num_shared: int = 0) -> int:
+    def floats_per_query(self, *, num_queries: int, num_inputs: int) -> int:
         """Returns how many numbers a query of one sample takes at most, so that chunks can be bounded.
 
         Args:
             num_queries: N of a sample, in all.
             num_inputs: M.
-            num_shared: P.
         """
         attention = self.attention
         key_channels, value_channels = attention.widths_within(

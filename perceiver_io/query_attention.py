@@ -12,7 +12,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from perceiver_io.attention import Activation
-from perceiver_io.brackets import Layers
+from perceiver_io.brackets import NO_LAYERS, Layers
 from perceiver_io.component import ComponentConfig
 from perceiver_io.cross_attention import CrossAttention, QueryChunks
 from perceiver_io.layers import LearnedArray, linear
@@ -126,7 +126,7 @@ class QueryAttention(Protocol):
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Layers | None = None,
+        then: Layers = NO_LAYERS,
     ) -> Tensor:
         """Lets queries attend, and applies the linear layers that follow."""
 
@@ -161,7 +161,7 @@ class SharedAttention(nn.Module):
         *,
         name: str,
         query_mask_BN: Tensor | None = None,
-        then: Layers | None = None,
+        then: Layers = NO_LAYERS,
     ) -> Tensor:
         """Widens the queries, lets them attend, and applies the shared linear layer and those that follow.
 
@@ -173,7 +173,7 @@ class SharedAttention(nn.Module):
             then: As `CrossAttention`.
         """
         padding_1P: Tensor = self.padding[name]()
-        layers = Layers(self.output, *(() if then is None else then.layers))
+        layers = Layers(self.output, *then.layers)
         attended: Tensor = self.cross_attend(
             queries, latents_BND, None, padding_1P[0], query_mask_BN=query_mask_BN, then=layers
         )
@@ -209,7 +209,7 @@ class OutputAttention:  # a plain class: torch.compile does not see through a fr
         /,
         *,
         query_mask_BN: Tensor | None = None,
-        then: Layers | None = None,
+        then: Layers = NO_LAYERS,
     ) -> Tensor:
         """As `SharedAttention`."""
         attended: Tensor = self.shared(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -137,7 +137,7 @@ def outputs(result: Any) -> dict[str, Tensor]:
     return found | dict(result.get("reconstruction") or {})
 
 
-def dense_points(made: nn.Module, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+def dense_points(made: nn.Module) -> dict[str, Tensor]:
     """Three points of each dense output of one axis or more, as row-major indices."""
-    decoders = {name: decoder for name, decoder in core(made).decoders.items() if decoder.takes_points}
-    return {name: torch.tensor([3, 0, 7]) for name in (decoders if names is None else names)}
+    decoders = core(made).decoders.items()
+    return {name: torch.tensor([3, 0, 7]) for name, decoder in decoders if decoder.takes_points}

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from perceiver_io import fused_attention as fused_attention_module
 from perceiver_io.attention import MultiHeadAttention
@@ -19,6 +17,7 @@ from perceiver_io.brackets import Brackets, Layers, apply_layers, choose_bracket
 from perceiver_io.cross_attention import CrossAttention, QueryChunks
 from perceiver_io.fused_attention import fused_attention
 from perceiver_io.layers import linear
+from perceiver_io.testing import Operations
 
 ALL = [
     Brackets(left, right)
@@ -33,20 +32,6 @@ WIDTHS = {
     "v_channels": 7,
     "output_channels": 3,
 }
-
-
-class Operations(TorchDispatchMode):
-    """Counts as `FlopCounterMode` does, but without its hooks: no layer that somebody looks at is folded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        if count := flop_registry.get(function._overloadpacket):
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def attention(**fields: Any) -> MultiHeadAttention:

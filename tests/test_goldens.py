@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import CONFIGS, fourier_config
 from torch import Tensor
 
 import perceiver_io as pio
 from perceiver_io import PerceiverIOPreTrainedModel
+from tests.small_models import CONFIGS, fourier_config
 
 DATA = Path(__file__).parent / "data"
 Arrays = Mapping[str, np.ndarray]

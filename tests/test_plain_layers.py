@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from small_models import CONFIGS, arguments, core, dense_points, model, outputs
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
@@ -23,6 +22,7 @@ from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.layers import LearnedArray, TiedOutput, linear
 from perceiver_io.plain import has_hooks, is_plain
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
+from tests.small_models import CONFIGS, arguments, core, dense_points, model, outputs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated"

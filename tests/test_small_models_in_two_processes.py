@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
-from train_small_model import trained
+
+from tests.train_small_model import trained
+from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).with_name("train_small_model.py")
 CASES = [
     "multimodal/ddp/all",
     "multimodal/ddp/absent",
@@ -33,26 +28,7 @@ Results = dict[str, tuple[list[float], dict[str, Tensor]]]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder), *CASES],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(outputs)
+    in_two_processes(["-m", "tests.train_small_model"], [str(folder), *CASES])
     found: Results = torch.load(folder / "trained.pt")
     return found
 

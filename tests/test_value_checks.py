@@ -29,16 +29,7 @@ from perceiver_io.tasks import (
 from perceiver_io.tasks.classification import PerceiverIOForClassification
 from perceiver_io.tasks.regression import PerceiverIOForRegression
 from perceiver_io.value_checks import looks_at
-
-TINY: dict[str, Any] = {
-    "num_latents": 3,
-    "latent_channels": 8,
-    "num_blocks": 1,
-    "num_cross_attends": 1,
-    "num_self_attends_per_block": 1,
-    "num_cross_attention_heads": 1,
-    "num_self_attention_heads": 2,
-}
+from tests.sized_models import TINY
 
 
 def image() -> tuple[nn.Module, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Trains small models for a few steps, alone or in one of two processes.
 
-As a script, it is one of the processes: python train_small_model.py FOLDER MODEL/KIND/INPUTS …
+It is one of the processes as `python -m tests.train_small_model FOLDER MODEL/KIND/INPUTS …`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from small_models import arguments, core, model
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from perceiver_io.attention import SelfAttention
 from perceiver_io.cross_attention import CrossAttention
+from tests.small_models import arguments, core, model
 
 NUM_PROCESSES, NUM_STEPS = 2, 3
 

@@ -12,6 +12,7 @@ The checks of tasks are in `perceiver_io.testing.tasks`, which needs what traini
 from perceiver_io.testing.adapters import ADAPTER_CHECKS, AdapterCase, check_adapter
 from perceiver_io.testing.decoders import DECODER_CHECKS, DecoderCase, check_decoder
 from perceiver_io.testing.elements import ElementsAdapter
+from perceiver_io.testing.operations import Operations
 
 __all__ = [
     "ADAPTER_CHECKS",
@@ -19,6 +20,7 @@ __all__ = [
     "AdapterCase",
     "DecoderCase",
     "ElementsAdapter",
+    "Operations",
     "check_adapter",
     "check_decoder",
 ]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from perceiver_io.cli import main
+from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.slow
 
@@ -51,29 +48,6 @@ def squares(root: Path, num_train: int) -> Path:
             pixels = np.clip(rng.normal(level, 60, (8, 8)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / split / name / f"{index}.png")
     return root
-
-
-def in_two_processes(program: Sequence[str], arguments: Sequence[str], *, status: int = 0) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *program, *arguments],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [status] * 2, "\n\n".join(outputs)
 
 
 def arguments(data: Path, output: Path, *more: str) -> list[str]:
