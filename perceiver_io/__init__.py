@@ -3,7 +3,7 @@
 The core knows no modality and no task; adapters are in `perceiver_io.adapters`, tasks in `perceiver_io.tasks`.
 """
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap
@@ -21,13 +21,15 @@ from perceiver_io.decoder import (
 )
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import Encoder, EncoderConfig
+from perceiver_io.input_processor import InputProcessor
 from perceiver_io.loading import from_pretrained, load_model_plugins
 from perceiver_io.model import PerceiverIO, PerceiverIOOutput
 from perceiver_io.position import grid_coordinates
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
+from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
-from perceiver_io.registry import register_adapter, register_decoder, register_task
+from perceiver_io.registry import register_adapter, register_decoder, register_processor, register_task
 from perceiver_io.value_checks import check_values
 from perceiver_io.vector_decoders import (
     ClassificationDecoder,
@@ -53,11 +55,13 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "InputAdapter",
+    "InputProcessor",
     "PackingConfig",
     "PerceiverIO",
     "PerceiverIOConfig",
     "PerceiverIOOutput",
     "PerceiverIOPreTrainedModel",
+    "PerceiverIOProcessor",
     "PooledClassificationDecoder",
     "RegressionDecoder",
     "SharedAttentionConfig",
@@ -68,9 +72,11 @@ __all__ = [
     "published_config",
     "register_adapter",
     "register_decoder",
+    "register_processor",
     "register_task",
 ]
 
 AutoConfig.register(PerceiverIOConfig.model_type, PerceiverIOConfig)
 AutoModel.register(PerceiverIOConfig, PerceiverIO)
+AutoProcessor.register(PerceiverIOConfig, PerceiverIOProcessor)
 load_model_plugins()

@@ -1,4 +1,4 @@
-"""Short names of adapters, decoders and tasks, and where to find the classes they stand for.
+"""Short names of adapters, decoders, processors and tasks, and where to find the classes they stand for.
 
 A name is looked up among the classes registered in this process, then among the installed entry points, of
 which only the one asked for is imported. No file ever names a class to import.
@@ -21,12 +21,15 @@ from perceiver_io.plugins import load_plugin
 __all__ = [
     "ADAPTERS",
     "DECODERS",
+    "PROCESSORS",
     "TASKS",
     "ComponentRegistry",
+    "ProcessorRegistry",
     "Registry",
     "TaskRegistry",
     "register_adapter",
     "register_decoder",
+    "register_processor",
     "register_task",
 ]
 
@@ -215,6 +218,32 @@ class TaskRegistry(Registry[ClassT]):
             cls.name = name
 
 
+class ProcessorRegistry(Registry[ClassT]):
+    """Names of input processors, by which their settings are saved."""
+
+    def name_of(self, cls: type) -> str:
+        """Returns the name of a class.
+
+        Raises:
+            ValueError: Nobody registered or announced it.
+        """
+        for entry_point in entry_points(group=self.group):
+            if entry_point.value == f"{cls.__module__}:{cls.__qualname__}":
+                self.get(entry_point.name)
+        for name, known in self.classes().items():
+            if known is cls:
+                return name
+        raise ValueError(
+            f"{cls.__qualname__} is no registered {self.kind}. Decorate it with perceiver_io.register_processor."
+        )
+
+    def _check(self, name: str, cls: Any) -> None:
+        if missing := [
+            part for part in ("prepare", "collate", "to_dict", "from_dict") if not hasattr(cls, part)
+        ]:
+            raise ValueError(f"The processor {name!r}, {cls.__qualname__}, lacks {', '.join(missing)}.")
+
+
 def _same(first: type, second: type) -> bool:
     """Whether two classes are one; a module that is run again (a notebook cell, a reload) makes its classes anew."""
     return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
@@ -232,6 +261,7 @@ ADAPTERS: ComponentRegistry[Any] = ComponentRegistry(
 DECODERS: ComponentRegistry[Any] = ComponentRegistry(
     "decoder", group="perceiver_io.decoders", config_class=DecoderConfig
 )
+PROCESSORS: ProcessorRegistry[Any] = ProcessorRegistry("processor", group="perceiver_io.processors")
 TASKS: TaskRegistry[Any] = TaskRegistry("task", group="perceiver_io.tasks")
 
 
@@ -251,6 +281,15 @@ def register_decoder(name: str) -> Callable[[ClassT], ClassT]:
         ValueError: Another class has the name, or the class has no `Config` of its own that is a `DecoderConfig`.
     """
     return DECODERS.register(name)
+
+
+def register_processor(name: str) -> Callable[[ClassT], ClassT]:
+    """Registers an `InputProcessor` under the name that saved settings use for it.
+
+    Raises:
+        ValueError: Another class has the name, or the class lacks a method of `InputProcessor`.
+    """
+    return PROCESSORS.register(name)
 
 
 def register_task(name: str) -> Callable[[ClassT], ClassT]:
