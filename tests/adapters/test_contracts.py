@@ -18,12 +18,15 @@ from perceiver_io.registry import ADAPTERS
 from perceiver_io.testing import ADAPTER_CHECKS, AdapterCase, ElementsAdapter
 
 
-def image_case(*, size: tuple[int, int] = (4, 6), **fields: Any) -> AdapterCase:
+def image_case(
+    *, size: tuple[int, int] = (4, 6), x_size: tuple[int, int] | None = None, **fields: Any
+) -> AdapterCase:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, fields.get("image_channels", 3), *size, generator=generator)
-    mask = torch.ones(2, *size, dtype=torch.bool)
-    mask[0, : size[0] // 2] = False
-    mask[1, :, : size[1] // 2] = False
+    height, width = x_size or size
+    x = torch.randn(2, fields.get("image_channels", 3), height, width, generator=generator)
+    mask = torch.ones(2, height, width, dtype=torch.bool)
+    mask[0, : height // 2] = False
+    mask[1, :, : width // 2] = False
     config = ImageAdapter.Config(**{"size": size, "num_bands": 2, "position_channels": 3} | fields)
     return AdapterCase(adapter_class=ImageAdapter, config=config, x=x, mask=mask)
 
@@ -34,8 +37,10 @@ def elements_case() -> AdapterCase:
     return AdapterCase(adapter_class=ElementsAdapter, config=config, x=torch.randn(2, 3, 4), mask=mask)
 
 
-def text_case(*, length: int = 5, dtype: torch.dtype = torch.int64, **fields: Any) -> AdapterCase:
-    config = TextAdapter.Config(vocab_size=7, max_length=6, num_channels=4, **fields)
+def text_case(
+    *, length: int = 5, max_length: int = 12, dtype: torch.dtype = torch.int64, **fields: Any
+) -> AdapterCase:
+    config = TextAdapter.Config(vocab_size=7, max_length=max_length, num_channels=4, **fields)
     x = torch.randint(7, (2, length), dtype=dtype)
     mask = torch.ones(2, length, dtype=torch.bool)
     mask[0, 3:] = mask[1, 0] = False
@@ -49,35 +54,25 @@ def frame_pair_case(*, size: tuple[int, int] = (4, 5), **fields: Any) -> Adapter
     x = torch.randn(2, 2, config.image_channels, *size)
     mask = torch.ones(2, *size, dtype=torch.bool)
     mask[0, :2] = mask[1, 1, 2] = False
-    return AdapterCase(
-        adapter_class=FramePairAdapter,
-        config=config,
-        x=x,
-        mask=mask,
-        masked_variant=torch.where(mask[:, None, None], x, torch.nan),
-    )
+    return AdapterCase(adapter_class=FramePairAdapter, config=config, x=x, mask=mask, mask_axes=(3, 4))
 
 
 def video_case(*, size: tuple[int, int, int] = (2, 4, 6), **fields: Any) -> AdapterCase:
-    config = VideoAdapter.Config(**{"size": (2, 4, 6), "patch_size": (1, 2, 3), "num_bands": 2} | fields)
+    config = VideoAdapter.Config(**{"size": size, "patch_size": (1, 2, 3), "num_bands": 2} | fields)
     x = torch.randn(2, size[0], config.image_channels, *size[1:])
     mask = torch.ones(2, *size, dtype=torch.bool)
-    mask[0, :, :2] = False
+    mask[0, :, : size[1] // 2] = False
     mask[1, :, 1:, :3] = False
-    return AdapterCase(
-        adapter_class=VideoAdapter,
-        config=config,
-        x=x,
-        mask=mask,
-        masked_variant=torch.where(mask[:, :, None], x, torch.nan),
-    )
+    return AdapterCase(adapter_class=VideoAdapter, config=config, x=x, mask=mask, mask_axes=(1, 3, 4))
 
 
 def audio_case(*, num_samples: int = 12, **fields: Any) -> AdapterCase:
     config = AudioAdapter.Config(**{"num_samples": 12, "samples_per_patch": 4, "num_bands": 3} | fields)
     mask = torch.ones(2, num_samples, dtype=torch.bool)
     mask[0, 6:] = mask[1, :4] = False
-    return AdapterCase(adapter_class=AudioAdapter, config=config, x=torch.randn(2, num_samples), mask=mask)
+    channels = [] if config.audio_channels == 1 else [config.audio_channels]
+    x = torch.randn(2, *channels, num_samples)
+    return AdapterCase(adapter_class=AudioAdapter, config=config, x=x, mask=mask)
 
 
 def label_case(x: torch.Tensor, **fields: Any) -> AdapterCase:
@@ -95,6 +90,10 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             num_samples=16, max_resolution=3, include_coordinates=False
         ),
         "samples-alone": lambda: audio_case(samples_per_patch=1),
+        "nominal": lambda: audio_case(position_extent="nominal"),
+        "nominal-stereo-shorter": lambda: audio_case(
+            audio_channels=2, num_samples=8, position_extent="nominal"
+        ),
     },
     "frame-pair": {
         "3x3": lambda: frame_pair_case(),
@@ -102,6 +101,7 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "pixels-without-coordinates": lambda: frame_pair_case(
             neighbourhood=1, include_coordinates=False, max_resolution=(8, 8)
         ),
+        "nominal": lambda: frame_pair_case(position_extent="nominal"),
     },
     "image": {
         "pixels-fourier": lambda: image_case(),
@@ -118,6 +118,13 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             features="conv", feature_channels=4, size=(14, 17), conv_padding="symmetric", position="learned"
         ),
         "pixels-without-positions": lambda: image_case(position="none"),
+        "patches-nominal": lambda: image_case(features="patches", patch_size=2, position_extent="nominal"),
+        "learned-nominal": lambda: image_case(
+            position="learned", position_extent="nominal", size=(8, 12), x_size=(4, 6)
+        ),
+        "conv-nominal": lambda: image_case(
+            features="conv", feature_channels=4, size=(8, 12), position_extent="nominal"
+        ),
     },
     "label": {
         "probabilities": lambda: label_case(torch.rand(3, 4)),
@@ -125,8 +132,8 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
     },
     "text": {
         "int64": lambda: text_case(),
-        "int32-full-length": lambda: text_case(length=6, dtype=torch.int32),
-        "fourier": lambda: text_case(position="fourier", num_bands=2),
+        "int32-half-length": lambda: text_case(length=6, dtype=torch.int32),
+        "fourier": lambda: text_case(position="fourier", num_bands=2, max_length=6),
         "conv": lambda: text_case(features="conv", kernel_size=3),
         "conv-narrow-fourier-full-length": lambda: text_case(
             features="conv",
@@ -135,6 +142,7 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             position="fourier",
             num_bands=2,
             length=6,
+            max_length=6,
         ),
     },
     "video": {
@@ -143,6 +151,15 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             size=(4, 4, 2), patch_size=(2, 2, 1), include_coordinates=False, max_resolution=(2, 2, 2)
         ),
         "grey-pixels": lambda: video_case(patch_size=(1, 1, 1), image_channels=1),
+        "nominal": lambda: video_case(position_extent="nominal"),
+        "conv": lambda: video_case(features="conv", patch_size=(1, 4, 4), feature_channels=3, size=(2, 8, 8)),
+        "conv-nominal": lambda: video_case(
+            features="conv",
+            patch_size=(1, 4, 4),
+            feature_channels=3,
+            size=(2, 8, 8),
+            position_extent="nominal",
+        ),
     },
 }
 
