@@ -19,13 +19,16 @@ from perceiver_io.component import ComponentConfig
 from perceiver_io.data import Content
 from perceiver_io.extras import require
 from perceiver_io.input_tools import check_positive
-from perceiver_io.media.video import video_fault, video_suffixes
+from perceiver_io.media.source import is_source
+from perceiver_io.media.video import sample_frames, video_fault, video_suffixes
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.pictures.seen_video import SeenVideo
 from perceiver_io.tasks.modalities.modality import Modality
 from perceiver_io.tasks.modalities.variation import check_fractions, uniform
 
 __all__ = ["VIDEO", "VideoModality", "VideoSettings"]
+
+_LARGEST = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,8 @@ class VideoSettings(ComponentConfig):
 
     Attributes:
         num_frames: So many frames are taken, spread evenly over a video. Shorter ones give all that they have.
-        size: Height and width in pixels. Frames are cut to their shape, from the middle, and resized.
+        size: Height and width in pixels. Frames are cut to this shape, from the middle, and resized. If None, it is the
+            first training video's, but 64 at most, and a multiple of a patch.
         num_channels: 3 for RGB, 1 for greyscale.
         features: "patches" of several frames, or what a "conv" makes of each frame: an element of 1x4x4 pixels.
         patch_size: Frames, rows and columns of a patch.
@@ -46,7 +50,7 @@ class VideoSettings(ComponentConfig):
     """
 
     num_frames: int = 8
-    size: tuple[int, int] = (32, 32)
+    size: tuple[int, int] | None = None
     num_channels: int = 3
     features: Literal["patches", "conv"] = "patches"
     patch_size: tuple[int, int, int] = (2, 4, 4)
@@ -65,6 +69,11 @@ class VideoSettings(ComponentConfig):
                 f"VideoSettings.num_channels is {self.num_channels}, expected 1 (greyscale) or 3 (RGB)."
             )
 
+    @property
+    def element_size(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of an element."""
+        return self.patch_size if self.features == "patches" else (1, 4, 4)
+
 
 class VideoModality(Modality):
     """Videos."""
@@ -80,9 +89,11 @@ class VideoModality(Modality):
     )
 
     def processor(self, settings: VideoSettings, values: Iterable[Any]) -> PerceiverIOVideoProcessor:
-        """Returns a video processor of the settings; the data decides nothing."""
+        """Returns a video processor of the first training video's size, if the settings leave it open."""
         return PerceiverIOVideoProcessor(
-            num_frames=settings.num_frames, size=settings.size, num_channels=settings.num_channels
+            num_frames=settings.num_frames,
+            size=settings.size or _size_of(values, settings.element_size[1:]),
+            num_channels=settings.num_channels,
         )
 
     def adapter(self, settings: VideoSettings, processor: PerceiverIOVideoProcessor) -> ComponentConfig:
@@ -92,7 +103,7 @@ class VideoModality(Modality):
             size=(of.num_frames, *of.size),
             image_channels=of.num_channels,
             features=settings.features,
-            patch_size=settings.patch_size if settings.features == "patches" else (1, 4, 4),
+            patch_size=settings.element_size,
             num_bands=settings.num_bands,
             position_extent="nominal",
         )
@@ -121,6 +132,18 @@ class VideoModality(Modality):
 
 
 VIDEO = VideoModality()
+
+
+def _size_of(videos: Iterable[Any], step: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the first of some videos, as multiples of `step`."""
+    size = (_LARGEST, _LARGEST)
+    for video in videos:
+        frame = sample_frames(video, 1)[0] if is_source(video) else video[0]
+        size = frame.size[::-1] if hasattr(frame, "getbbox") else frame.shape[:2]
+        break
+    shrunk = min(1, _LARGEST / max(size))
+    height, width = (max(one, round(side * shrunk / one) * one) for side, one in zip(size, step, strict=True))
+    return height, width
 
 
 def _shifted(x_TFHW: Tensor, part: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Point clouds that are made up: surfaces of solids, turned any way, in part and blurred.
+"""Point clouds that are made up: surfaces of solids, turned, in part and blurred.
 
 Shape legend: P points; all points are (P, 3).
 """
@@ -22,9 +22,10 @@ Generator = np.random.Generator
 
 
 def solids() -> LabelledRows:
-    """Returns 300 clouds of each of eight solids: 100 to 200 points of the surface, turned any way.
+    """Returns 300 clouds of each of eight solids: 100 to 200 points of the surface, of any place and size.
 
-    The proportions of each solid vary. Up to 30 % of it, beyond a plane, is missing, and all points are blurred.
+    The proportions of each solid vary. It is turned any way about the vertical and tilted by up to 30 degrees. Up to
+    30 % of it, beyond a plane, is missing, and all points are blurred.
     """
     rng = np.random.default_rng(0)
     rows = []
@@ -128,8 +129,12 @@ def _circle(rng: Generator, size: int) -> Points:
 
 
 def _rotation(rng: Generator) -> Points:
-    """Any rotation is as probable as any other."""
-    basis, upper = np.linalg.qr(rng.normal(size=(3, 3)))
-    basis = basis * np.sign(np.diag(upper))
-    basis[:, 0] *= np.linalg.det(basis)
-    return basis
+    """Any turn about the vertical, a tilt, and a turn again: it may tilt any way."""
+    tilt = rng.uniform(0, np.pi / 6)
+    tilted = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    return _turn(rng) @ tilted @ _turn(rng)
+
+
+def _turn(rng: Generator) -> Points:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

@@ -36,7 +36,7 @@ EMBEDDED = {"moving-digits": moving_digits}
 
 
 def _moving(image: NDArray[np.float64], label: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(T, H, W, 3) frames."""
+    """(T, H, W) grey frames."""
     canvas = np.zeros((_SIZE, _SIZE))
     canvas[:_DIGIT, :_DIGIT] = image
     angle = label * np.pi / 4
@@ -45,8 +45,7 @@ def _moving(image: NDArray[np.float64], label: int, rng: np.random.Generator) ->
     num_frames = rng.integers(5, _FRAMES + 1)
     frames = np.stack([_shifted(canvas, start + time * step) for time in range(num_frames)])
     noisy = frames * 0.9 + rng.normal(0, 0.15, frames.shape)
-    grey = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
 def _shifted(canvas: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
