@@ -273,7 +273,7 @@ def test_bad_input_is_found_before_anything_is_written(
         ([a, b, "--max-pairs", "0"], "max_pairs is 0, expected 1 or more"),
         ([str(tmp_path / "text.png")], "text.png"),
         ([str(tmp_path / "bad.flo")], "cannot be decoded"),
-        ([str(tmp_path / "missing.mp4")], "There is no video file"),
+        ([str(tmp_path / "missing.mp4")], "missing.mp4 is missing"),
         ([a, "--ground-truth", str(tmp_path / "small.flo")], "not for a video"),
         ([a], "fewer than two frames at a stride of 1. Pass two images"),
     ):
