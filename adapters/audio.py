@@ -1,6 +1,7 @@
 """Audio: samples of a waveform in patches, beside positions in time.
 
-Shape legend: B batch, S samples, J samples a patch, C channels of the byte array; M = S / J elements.
+Shape legend: B batch, F channels of sound, S samples, J samples a patch, C channels of the byte array; M = S / J
+elements.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from perceiver_io.input_tools import (
     element_mask,
     patch_grid,
 )
-from perceiver_io.position import FourierPositionEncoding
+from perceiver_io.position import FourierPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
 
 __all__ = ["AudioAdapter"]
@@ -32,10 +33,10 @@ __all__ = ["AudioAdapter"]
 
 @register_adapter("audio")
 class AudioAdapter(InputAdapter):
-    """Cuts mono sound (B, S) in patches of samples (Perceiver IO, section 4.3 on multimodal autoencoding).
+    """Cuts sound in patches of samples (Perceiver IO, section 4.3 on multimodal autoencoding).
 
-    Fourier positions follow the length of the sound. A mask is (B, S), True where a sample is real; masked samples
-    are set to zero, and an element is real if any of its samples is.
+    Mono sound is (B, S), sound of several channels (B, F, S). A mask is (B, S), True where a sample is real; masked
+    samples are set to zero, and an element is real if any of its samples is.
 
     Args:
         config: The settings.
@@ -48,23 +49,30 @@ class AudioAdapter(InputAdapter):
         Attributes:
             num_samples: Nominal length in samples; fixes, by default, the resolution of the positions. Sounds may
                 have other lengths at run time, all multiples of a patch.
+            audio_channels: F. Sounds of one channel have no axis for it.
             samples_per_patch: J.
             num_bands: Frequencies of the Fourier positions.
             max_resolution: Resolution whose Nyquist frequency is the highest band; `num_samples` if None. As
                 published, that is the number of samples and not of patches, whose positions are thus finer than need
                 be.
             include_coordinates: Whether positions begin with the raw coordinate.
+            position_extent: What -1 to 1 covers: "input", each sound whatever its size, as published; "nominal", one of
+                the nominal size. Then an element has the same position in sounds of any size, larger ones go on past
+                1, and padding changes nothing.
         """
 
         num_samples: int
+        audio_channels: int = 1
         samples_per_patch: int = 16
         num_bands: int = 192
         max_resolution: int | None = None
         include_coordinates: bool = True
+        position_extent: PositionExtent = "input"
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            check_positive(self, "num_samples", "samples_per_patch", "num_bands", "max_resolution")
+            check_positive(self, "num_samples", "audio_channels", "samples_per_patch")
+            check_positive(self, "num_bands", "max_resolution")
             self.grid(self.num_samples)
 
         def grid(self, num_samples: int) -> tuple[int, ...]:
@@ -82,40 +90,44 @@ class AudioAdapter(InputAdapter):
             num_bands=config.num_bands,
             max_resolution=(config.max_resolution or config.num_samples,),
             include_coordinates=config.include_coordinates,
+            nominal_grid=config.grid(config.num_samples) if config.position_extent == "nominal" else None,
         )
-        self.num_content_channels = config.samples_per_patch
-        self.num_channels = config.samples_per_patch + self.position.num_channels
+        self.num_content_channels = config.samples_per_patch * config.audio_channels
+        self.num_channels = self.num_content_channels + self.position.num_channels
+        self.depends_on_extent = config.position_extent == "input"
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Flattens a batch of sounds.
 
         Args:
-            x: (B, S) floating-point samples, usually from -1 to 1.
+            x: (B, S) floating-point samples, usually from -1 to 1; (B, F, S) where F is more than 1.
             mask: (B, S) bool, True where a sample is real.
 
         Returns:
-            The byte array: the samples of a patch first, then its position.
+            The byte array: the samples of a patch first (sample by sample, each with its channels), then its position.
 
         Raises:
-            ValueError: The rank, type or length does not fit, the batch is empty, or a real sample is NaN.
+            ValueError: The rank, channels, type or length does not fit, the batch is empty, or a real sample is NaN.
         """
-        check_shape(
-            x,
-            ("batch", "samples"),
-            name="Sounds",
-            advice="Mix several channels to one, and leave out their axis.",
-        )
+        channels = self.config.audio_channels
+        if channels == 1:
+            advice = "Mix several channels to one, and leave out their axis."
+            check_shape(x, ("batch", "samples"), name="Sounds", advice=advice)
+        else:
+            advice = "Channels come before the samples."
+            check_shape(x, ("batch", channels, "samples"), name="Sounds", advice=advice)
         check_floating(
             x, name="Sounds", advice="Samples are expected in [-1, 1]: divide 16-bit ones by 32768."
         )
-        check_mask(mask, x.shape, x=x, name="sounds")
-        grid = self.config.grid(x.shape[1])
+        x_BFS = x if x.ndim == 3 else x[:, None]
+        check_mask(mask, (x_BFS.shape[0], x_BFS.shape[2]), x=x, name="sounds")
+        grid = self.config.grid(x_BFS.shape[2])
         if mask is not None:
-            x = torch.where(mask, x, 0)
-        check_finite(x, name="The batch of sounds")
-        patches_BMJ = rearrange(x, "b (m j) -> b m j", j=self.config.samples_per_patch)
+            x_BFS = torch.where(mask[:, None], x_BFS, 0)
+        check_finite(x_BFS, name="The batch of sounds")
+        patches_BMC = rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
         return ByteArray(
-            values=beside(patches_BMJ, self.position(grid, like=x)),
+            values=beside(patches_BMC, self.position(grid, like=x)),
             mask=None if mask is None else element_mask(mask, grid),
             grid=grid,
             num_content_channels=self.num_content_channels,

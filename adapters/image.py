@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters.downsampling import DownsamplingConvolution
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import (
@@ -28,7 +29,7 @@ from perceiver_io.input_tools import (
     patch_grid,
 )
 from perceiver_io.layers import linear
-from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding
+from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
 
 __all__ = ["ImageAdapter"]
@@ -38,8 +39,8 @@ __all__ = ["ImageAdapter"]
 class ImageAdapter(InputAdapter):
     """Flattens images (B, F, H, W) of any height and width (Perceiver IO, section 4.4 and appendix on ImageNet).
 
-    Fourier positions follow the image's grid, learned positions are interpolated to it. A mask is (B, H, W),
-    True where a pixel is real; masked pixels are set to zero, and an element is real if any of its pixels is.
+    A mask is (B, H, W), True where a pixel is real; masked pixels are set to zero, and an element is real if any of its
+    pixels is.
 
     Args:
         config: The settings.
@@ -68,6 +69,11 @@ class ImageAdapter(InputAdapter):
             include_coordinates: Whether Fourier positions begin with the raw coordinates.
             position_channels: Width of learned positions.
             position_projection: Width that positions are projected to; None leaves them as they are.
+            position_extent: What -1 to 1 covers: "input", each image whatever its size, as published; "nominal", one of
+                the nominal size. Then an element has the same position in images of any size, larger ones go on past
+                1, and padding changes nothing.
+                Learned positions are interpolated with "input", cut with "nominal". With "conv", heights and
+                widths should then be multiples of 4, which "symmetric" padding does not take.
             combine: Whether positions are put beside the content ("concat") or added to it ("add"); added, both
                 must be equally wide.
         """
@@ -84,6 +90,7 @@ class ImageAdapter(InputAdapter):
         include_coordinates: bool = True
         position_channels: int = 256
         position_projection: int | None = None
+        position_extent: PositionExtent = "input"
         combine: Literal["concat", "add"] = "concat"
 
         def __post_init__(self) -> None:
@@ -109,6 +116,11 @@ class ImageAdapter(InputAdapter):
             if self.conv_padding != "same" and self.features != "conv":
                 raise ValueError(
                     f"conv_padding={self.conv_padding!r} goes with features='conv', got features={self.features!r}."
+                )
+            if self.position_extent == "nominal" and self.conv_padding == "symmetric":
+                raise ValueError(
+                    "position_extent='nominal' goes with conv_padding='same': with 'symmetric' the last elements of a "
+                    "padded image see more than those of the image alone."
                 )
             self.grid(self.size)
 
@@ -139,6 +151,9 @@ class ImageAdapter(InputAdapter):
         self.config = config
         self.features, self.num_content_channels = _features(config)
         self.position, num_position_channels = _position(config)
+        self.depends_on_extent = config.conv_padding == "symmetric" or (
+            config.position != "none" and config.position_extent == "input"
+        )
         self.position_projection: nn.Module = nn.Identity()
         if config.position_projection is not None and self.position is not None:
             self.position_projection = linear(num_position_channels, config.position_projection)
@@ -184,7 +199,8 @@ class ImageAdapter(InputAdapter):
             x = torch.where(mask[:, None], x, 0)
         check_finite(x, name="The image batch")
         self.config.grid((x.shape[2], x.shape[3]))  # refuses what cannot be cut
-        features_BCHW = self.features(x)
+        convolution = self.features if isinstance(self.features, DownsamplingConvolution) else None
+        features_BCHW = self.features(x) if convolution is None else convolution(x, mask)
         grid = tuple(features_BCHW.shape[2:])
         values_BMC = rearrange(features_BCHW, "b c h w -> b (h w) c")
         if self.position is not None:
@@ -213,44 +229,6 @@ class SpaceToDepth(nn.Module):
         return rearrange(x_BFHW, "b f (h p) (w q) -> b (p q f) h w", p=self.patch_size, q=self.patch_size)
 
 
-class DownsamplingConvolution(nn.Module):
-    """7x7 convolution of stride 2, batch norm, ReLU, 3x3 max-pool of stride 2, as the original release has it.
-
-    Args:
-        image_channels: F.
-        num_channels: C.
-        padding: "same", both pad as TensorFlow's 'SAME': the odd pixel of padding goes to the right and the bottom.
-            "symmetric", the convolution by 3 on every side and the max-pool not at all.
-    """
-
-    def __init__(
-        self, image_channels: int, num_channels: int, *, padding: Literal["same", "symmetric"] = "same"
-    ) -> None:
-        super().__init__()
-        self.padding = padding
-        self.convolution = nn.Conv2d(image_channels, num_channels, kernel_size=7, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(num_channels, eps=1e-5)
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
-
-    def forward(self, x_BFHW: Tensor) -> Tensor:
-        """(B, F, H, W) -> (B, C, rows, columns), with the rows and columns of `ImageAdapter.Config.grid`."""
-        same = self.padding == "same"
-        padded_BFHW = (
-            _pad_same(x_BFHW, kernel_size=7, stride=2) if same else nn.functional.pad(x_BFHW, [3] * 4)
-        )
-        x_BCHW = self.norm(self.convolution(padded_BFHW)).relu()
-        # After the ReLU zeros are the least value, so that padding with them leaves every maximum as it is.
-        return self.pool(_pad_same(x_BCHW, kernel_size=3, stride=2) if same else x_BCHW)
-
-
-def _pad_same(x_BCHW: Tensor, *, kernel_size: int, stride: int) -> Tensor:
-    padding: list[int] = []
-    for size in reversed(x_BCHW.shape[2:]):
-        total = kernel_size - stride + -size % stride
-        padding += [total // 2, total - total // 2]
-    return nn.functional.pad(x_BCHW, padding)
-
-
 def _halved(size: int) -> int:
     return -(-size // 2)
 
@@ -272,11 +250,16 @@ def _position(config: ImageAdapter.Config) -> tuple[Callable[..., Tensor] | None
         return None, 0
     grid = config.grid(config.size)
     if config.position == "learned":
-        learned = LearnedPositionEncoding(grid=grid, num_channels=config.position_channels)
+        learned = LearnedPositionEncoding(
+            grid=grid,
+            num_channels=config.position_channels,
+            resize="truncate" if config.position_extent == "nominal" else "interpolate",
+        )
         return learned, learned.num_channels
     fourier = FourierPositionEncoding(
         num_bands=config.num_bands,
         max_resolution=config.max_resolution or grid,
         include_coordinates=config.include_coordinates,
+        nominal_grid=grid if config.position_extent == "nominal" else None,
     )
     return fourier, fourier.num_channels

@@ -24,7 +24,7 @@ from perceiver_io.input_tools import (
     check_shape,
 )
 from perceiver_io.layers import linear
-from perceiver_io.position import FourierPositionEncoding
+from perceiver_io.position import FourierPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
 
 __all__ = ["FramePairAdapter", "neighbourhoods"]
@@ -54,6 +54,9 @@ class FramePairAdapter(InputAdapter):
             num_bands: Frequencies per axis of the Fourier positions.
             max_resolution: Resolution per axis whose Nyquist frequency is the highest band; `size` if None.
             include_coordinates: Whether positions begin with the raw coordinates.
+            position_extent: What -1 to 1 covers: "input", each pair whatever its size, as published; "nominal", one of
+                the nominal size. Then an element has the same position in pairs of any size, larger ones go on past
+                1, and padding changes nothing.
         """
 
         size: tuple[int, int]
@@ -63,6 +66,7 @@ class FramePairAdapter(InputAdapter):
         num_bands: int = 64
         max_resolution: tuple[int, int] | None = None
         include_coordinates: bool = True
+        position_extent: PositionExtent = "input"
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -89,7 +93,9 @@ class FramePairAdapter(InputAdapter):
             num_bands=config.num_bands,
             max_resolution=config.max_resolution or config.size,
             include_coordinates=config.include_coordinates,
+            nominal_grid=config.size if config.position_extent == "nominal" else None,
         )
+        self.depends_on_extent = config.position_extent == "input"
         self.num_content_channels = config.feature_channels
         self.num_channels = config.feature_channels + self.position.num_channels
 

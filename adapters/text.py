@@ -43,14 +43,15 @@ class TextAdapter(InputAdapter):
 
         Attributes:
             vocab_size: How many ids there are; 262 for bytes and their special tokens.
-            max_length: The longest sequence, in tokens; shorter ones take the first positions.
+            max_length: The longest sequence, in tokens; shorter ones take the first positions. With Fourier positions
+                it is what -1 to 1 covers, and longer sequences go on past 1.
             num_channels: Width of the elements' content, and of learned positions.
             features: "embedding" is each token's own, as published; "conv" lets convolutions see its neighbours first.
             embedding_channels: Width of the embeddings that are convolved; num_channels if None, and without "conv".
             kernel_size: Tokens that a convolution sees, an odd number.
             num_convolutions: How many follow each other; all but the first are residual.
             position: "learned" adds a learned vector to each embedding, as published; "fourier" puts Fourier features
-                of a token's place beside it. Places are spaced as in a sequence of `max_length`, however long it is.
+                of a token's place beside it, spaced as in a sequence of `max_length`, however long it is.
             num_bands: Frequencies of Fourier positions.
         """
 
@@ -106,7 +107,9 @@ class TextAdapter(InputAdapter):
             )
         else:
             self.position = FourierPositionEncoding(
-                num_bands=config.num_bands, max_resolution=(config.max_length,)
+                num_bands=config.num_bands,
+                max_resolution=(config.max_length,),
+                nominal_grid=(config.max_length,),
             )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -121,14 +124,14 @@ class TextAdapter(InputAdapter):
             Fourier positions come after them.
 
         Raises:
-            ValueError: The rank or type does not fit, the batch is empty, the sequence is too long, or a real id is
-                not in the vocabulary.
+            ValueError: The rank or type does not fit, the batch is empty, the sequence is longer than there are learned
+                positions, or a real id is not in the vocabulary.
         """
         check_shape(
             x, ("batch", "tokens"), name="Token ids", advice="Give one sequence a batch axis: ids[None]."
         )
         check_mask(mask, x.shape, x=x, name="token ids")
-        if x.shape[1] > self.config.max_length:
+        if self.config.position == "learned" and x.shape[1] > self.config.max_length:
             raise ValueError(
                 f"The sequence of {x.shape[1]} tokens is longer than the model's {self.config.max_length}. "
                 "Truncate it, or split it in several."
@@ -143,10 +146,10 @@ class TextAdapter(InputAdapter):
         values_BTC = nn.functional.embedding(ids_BT, self.embedding())
         if self.convolutions is not None:
             values_BTC = self.convolutions(values_BTC, mask)
+        position_TP = self.position((x.shape[1],), like=values_BTC)
         if self.config.position == "learned":
-            values_BTC = values_BTC + self.position((x.shape[1],), like=values_BTC)
-        else:  # those of the longest sequence, so that a place has the same features in any
-            position_TP = self.position((self.config.max_length,), like=values_BTC)[: x.shape[1]]
+            values_BTC = values_BTC + position_TP
+        else:
             values_BTC = beside(values_BTC, position_TP)
         return ByteArray(
             values=values_BTC,

@@ -24,6 +24,8 @@ class InputAdapter(nn.Module, ABC):
         num_channels: Channels of the byte array that `forward` returns.
         num_content_channels: How many of these, the first, are content; the others are position.
         num_elements: How many elements every input has; None where that depends on the input.
+        depends_on_extent: Whether positions follow the size of each input, as published: then a padded input is
+            another one, mask or not.
         takes_nan: Whether NaN is a value like others, that says: not measured. Else it is refused.
     """
 
@@ -31,6 +33,7 @@ class InputAdapter(nn.Module, ABC):
     num_channels: int
     num_content_channels: int
     num_elements: int | None = None
+    depends_on_extent: bool = False
     takes_nan: ClassVar[bool] = False
 
     @abstractmethod

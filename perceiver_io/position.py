@@ -18,6 +18,7 @@ from perceiver_io.sizes import same_sizes
 __all__ = [
     "FourierPositionEncoding",
     "LearnedPositionEncoding",
+    "PositionExtent",
     "Resize",
     "Spacing",
     "at_elements",
@@ -27,6 +28,9 @@ __all__ = [
     "grid_coordinates",
     "interpolate",
 ]
+
+PositionExtent = Literal["input", "nominal"]
+"""What -1 to 1 covers: each input, whatever its size; or one of the nominal size, so that padding moves nothing."""
 
 Resize = Literal["interpolate", "truncate"]
 Spacing = Literal["ends", "steps"]
@@ -83,6 +87,17 @@ def _from_end_to_end(size: int, *, dtype: torch.dtype, device: torch.device | st
     return torch.where(from_start <= from_end, -1 + step * from_start, 1 - step * from_end)
 
 
+def _at_nominal_steps(
+    size: int, nominal: int, *, dtype: torch.dtype, device: torch.device | str | None
+) -> Tensor:
+    """Coordinates of `size` elements, spaced as `nominal` ones are that run from -1 to 1: further ones go on past 1."""
+    from_start = torch.arange(size, dtype=dtype, device=device)
+    last = max(nominal - 1, 1)
+    step = 2 / last
+    # From the nearer end, as `linspace` does, so that both ends are exact.
+    return torch.where(2 * from_start < last, -1 + step * from_start, 1 - step * (last - from_start))
+
+
 def fourier_features(
     coordinates_MA: Tensor,
     *,
@@ -124,16 +139,25 @@ class FourierPositionEncoding(nn.Module):
         num_bands: Frequencies per axis.
         max_resolution: Resolution of each axis whose Nyquist frequency is the highest band.
         include_coordinates: Whether the raw coordinates are kept beside the sines and cosines.
+        nominal_grid: The grid that runs from -1 to 1. Elements of any other grid are spaced as those of this one, so
+            that an element has the same position in all of them; what lies beyond goes on past 1. If None, each grid
+            runs from -1 to 1.
     """
 
     def __init__(
-        self, *, num_bands: int, max_resolution: Sequence[int], include_coordinates: bool = True
+        self,
+        *,
+        num_bands: int,
+        max_resolution: Sequence[int],
+        include_coordinates: bool = True,
+        nominal_grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if num_bands < 1:
             raise ValueError(f"num_bands must be at least 1, got {num_bands}.")
         self.num_bands = num_bands
         self.max_resolution = tuple(max_resolution)
+        self.nominal_grid = None if nominal_grid is None else tuple(nominal_grid)
         self.include_coordinates = include_coordinates
         self.num_channels = len(self.max_resolution) * (2 * num_bands + int(include_coordinates))
 
@@ -177,6 +201,11 @@ class FourierPositionEncoding(nn.Module):
                 f"These positions are of {len(self.max_resolution)} axes, got the grid {tuple(grid)}."
             )
         dtype = torch.promote_types(like.dtype, torch.float32)
+        if self.nominal_grid is not None:
+            return [
+                _at_nominal_steps(size, nominal, dtype=dtype, device=like.device)
+                for size, nominal in zip(grid, self.nominal_grid, strict=True)
+            ]
         return axis_coordinates(grid, spacing=spacing, dtype=dtype, device=like.device)
 
     def _axis_features(self, axes: Sequence[Tensor], *, like: Tensor) -> list[tuple[int, Tensor]]:
@@ -202,12 +231,12 @@ class LearnedPositionEncoding(nn.Module):
     """A learned row for each element of a grid.
 
     On another grid the table is interpolated (one axis linearly, two bicubically, as `transformers` does for its
-    Perceiver, three trilinearly), or, for sequences, cut off.
+    Perceiver, three trilinearly), or cut off.
 
     Args:
         grid: Index shape of the table.
         num_channels: P.
-        resize: "interpolate", or "truncate" to take the first rows, which needs a grid of one axis.
+        resize: "interpolate", or "truncate" to take the first places along each axis.
     """
 
     _MODES: ClassVar[dict[int, str]] = {1: "linear", 2: "bicubic", 3: "trilinear"}
@@ -216,8 +245,6 @@ class LearnedPositionEncoding(nn.Module):
         super().__init__()
         if len(grid) not in self._MODES:
             raise ValueError(f"A learned position encoding takes a grid of 1 to 3 axes, got {tuple(grid)}.")
-        if resize == "truncate" and len(grid) != 1:
-            raise ValueError(f"Only positions of one axis can be truncated, got the grid {tuple(grid)}.")
         self.resize = resize
         self.grid = tuple(grid)
         self.num_channels = num_channels
@@ -227,17 +254,18 @@ class LearnedPositionEncoding(nn.Module):
         """Returns the (M, P) encoding of the grid in the type of another tensor.
 
         Raises:
-            ValueError: The grid is longer than a table that is not interpolated.
+            ValueError: The grid is larger than a table that is not interpolated.
         """
         table_MP = self.table()
         if same_sizes(grid, self.grid):
             return table_MP.to(like.dtype)
         if self.resize == "truncate":
-            if grid[0] > self.grid[0]:
+            if any(size > most for size, most in zip(grid, self.grid, strict=True)):
                 raise ValueError(
-                    f"There are positions for {self.grid[0]} elements, got {grid[0]}. Cut the sequence, or split it."
+                    f"There are positions for {_by(self.grid)} elements, got {_by(grid)}. Cut the input, or split it."
                 )
-            return table_MP[: grid[0]].to(like.dtype)
+            table_GP = table_MP.unflatten(0, self.grid)[tuple(slice(size) for size in grid)]
+            return table_GP.flatten(0, -2).to(like.dtype)
         table_1PG = table_MP.T.reshape(1, self.num_channels, *self.grid)
         resized_1PG = nn.functional.interpolate(
             table_1PG, size=tuple(grid), mode=self._MODES[len(self.grid)], align_corners=False
@@ -254,6 +282,10 @@ class LearnedPositionEncoding(nn.Module):
         flat_OA = coordinates_OA.flatten(0, -2)
         rows_1OP = interpolate(table_1MP, self.grid, flat_OA, spacing=spacing)
         return rows_1OP[0].unflatten(0, coordinates_OA.shape[:-1])
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def flat_indices(indices_OA: Tensor, grid: Sequence[int]) -> Tensor:

@@ -188,12 +188,19 @@ def test_truncated_positions_are_the_first_rows() -> None:
     like = torch.zeros(())
     assert torch.equal(encoding((4,), like=like), encoding.table.weight[:4])
     assert torch.equal(encoding((6,), like=like), encoding.table.weight)
-    with pytest.raises(ValueError, match=r"positions for 6 elements, got 7. Cut the sequence, or split it"):
+    with pytest.raises(ValueError, match=r"positions for 6 elements, got 7. Cut the input, or split it"):
         encoding((7,), like=like)
-    with pytest.raises(
-        ValueError, match=r"Only positions of one axis can be truncated, got the grid \(2, 3\)"
-    ):
-        LearnedPositionEncoding(grid=(2, 3), num_channels=2, resize="truncate")
+
+
+def test_truncated_positions_of_several_axes_are_the_first_of_each() -> None:
+    encoding = LearnedPositionEncoding(grid=(3, 4, 2), num_channels=2, resize="truncate")
+    like = torch.zeros(())
+    table = encoding.table.weight.reshape(3, 4, 2, 2)
+    assert torch.equal(encoding((2, 3, 2), like=like), table[:2, :3].reshape(12, 2))
+    indices = torch.tensor([[1, 2, 0], [0, 1, 1]])
+    assert torch.equal(encoding.at_indices((2, 3, 2), indices, like=like), table[[1, 0], [2, 1], [0, 1]])
+    with pytest.raises(ValueError, match="positions for 3x4x2 elements, got 2x5x2"):
+        encoding((2, 5, 2), like=like)
 
 
 @given(grid=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple))
@@ -225,3 +232,24 @@ def test_interpolation_passes_gradients_to_values_and_coordinates() -> None:
     values = torch.randn(2, 12, 2).double().requires_grad_()
     coordinates = (torch.rand(5, 2).double() * 1.8 - 0.9).requires_grad_()
     torch.autograd.gradcheck(lambda v, c: interpolate(v, (3, 4), c), (values, coordinates))
+
+
+@given(nominal=st.integers(1, 300), size=st.integers(1, 400))
+def test_nominal_positions_are_those_of_the_nominal_grid_and_go_on(nominal: int, size: int) -> None:
+    encoding = FourierPositionEncoding(num_bands=1, max_resolution=(2,), nominal_grid=(nominal,))
+    ours = encoding((size,), like=torch.zeros(()))[:, 0]
+    expected = [-1 + 2 * i / max(nominal - 1, 1) for i in range(size)]
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-5, rtol=1e-6)
+
+
+def test_nominal_positions_of_an_element_are_the_same_in_any_grid() -> None:
+    encoding = FourierPositionEncoding(num_bands=5, max_resolution=(9, 7), nominal_grid=(4, 3))
+    like = torch.zeros(())
+    whole = encoding((8, 9), like=like).unflatten(0, (8, 9))
+    for grid in [(4, 3), (1, 1), (2, 5), (8, 2)]:
+        part = encoding(grid, like=like)
+        torch.testing.assert_close(part, whole[: grid[0], : grid[1]].flatten(0, 1), atol=1e-6, rtol=0)
+    indices = torch.tensor([[7, 8], [0, 2]])
+    torch.testing.assert_close(encoding.at_indices((8, 9), indices, like=like), whole[[7, 0], [8, 2]])
+    plain = FourierPositionEncoding(num_bands=5, max_resolution=(9, 7))
+    torch.testing.assert_close(encoding((4, 3), like=like), plain((4, 3), like=like), atol=1e-6, rtol=0)

@@ -337,6 +337,49 @@ def sensor_case(adapter_class: type[InputAdapter]) -> AdapterCase:
     return dataclasses.replace(adapter_case(adapter_class), x=SENSED)
 
 
+class FollowsSize(Projection):
+    """Its positions run from -1 to 1 in each input."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        found = super().forward(x, mask)
+        places = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype)[:, None]
+        values = torch.where(found.values.isnan(), found.values, found.values + places)
+        return dataclasses.replace(found, values=values)
+
+
+class SeesPadding(Projection):
+    """An element is mixed with what follows, masked or not."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        found = super().forward(x, mask)
+        return dataclasses.replace(found, values=found.values + 0.1 * found.values.roll(1, dims=1))
+
+
+class RefusesLength(Projection):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> ByteArray:
+        if x.ndim > 1 and x.shape[1] > 6:
+            raise ValueError("Too long.")
+        return super().forward(x, mask)
+
+
+@pytest.mark.parametrize(
+    ("adapter_class", "message"),
+    [
+        (FollowsSize, "A padded input gives other elements .* positions follow the size"),
+        (SeesPadding, "A padded input gives other elements"),
+        (RefusesLength, "in one of twice the size is refused: Too long"),
+    ],
+)
+def test_adapters_that_padding_changes_fail(adapter_class: type[InputAdapter], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        ADAPTER_CHECKS["padding"](adapter_case(adapter_class))
+
+
+def test_an_adapter_may_say_that_positions_follow_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FollowsSize, "depends_on_extent", True)
+    check_adapter(adapter_case(FollowsSize))
+
+
 def test_an_adapter_that_takes_nan_passes() -> None:
     check_adapter(sensor_case(Sensor))
 
@@ -602,9 +645,9 @@ def test_useless_cases_are_refused() -> None:
         AdapterCase(x=torch.randn(1, 2, 3), mask=mask[:1], **fields)
     with pytest.raises(ValueError, match="False somewhere"):
         AdapterCase(x=torch.randn(2, 2, 3), mask=mask | True, **fields)
-    with pytest.raises(ValueError, match=r"torch\.int64 .* needs masked_variant, or, .* bad_values"):
+    with pytest.raises(ValueError, match=r"torch\.int64 needs masked_variant, or bad_values"):
         AdapterCase(x=torch.zeros(2, 2, dtype=torch.int64), mask=mask, **fields)
-    with pytest.raises(ValueError, match=r"a mask \(2, 2\) needs masked_variant"):
+    with pytest.raises(ValueError, match=r"a mask \(2, 2\) needs mask_axes"):
         AdapterCase(x=torch.randn(2, 3, 4, 2), mask=mask, **fields)
     with pytest.raises(AssertionError, match="masked_variant is x"):
         x = torch.randn(2, 2, 3)

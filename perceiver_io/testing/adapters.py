@@ -31,9 +31,10 @@ class AdapterCase:
         config: Its configuration.
         x: A valid raw input of at least two samples.
         mask: A mask for `x`, as the adapter documents it, that masks at least one whole element of the byte array.
-        masked_variant: `x` with other values wherever the mask is False, refused ones too. Made of `x` if None,
-            which needs an `x` whose first axes are the mask's, or (B, C, …) where the mask is (B, …); if `x` is
-            no floating point, `bad_values` too.
+        mask_axes: Which axes of `x` those of the mask are, after the batch. If None, the mask's sizes say it: the next
+            ones after the batch, or, after an axis of channels, the next but one.
+        masked_variant: `x` with other values wherever the mask is False, refused ones too. Made of `x` if None; if `x`
+            is no floating point, that needs `bad_values`.
         bad_values: Values that `x` must not hold where it is real: ids past the vocabulary, for example. NaN (unless
             the adapter takes it) and infinities of a floating-point `x` are tried anyway.
     """
@@ -42,6 +43,7 @@ class AdapterCase:
     config: ComponentConfig
     x: Tensor
     mask: Tensor
+    mask_axes: tuple[int, ...] | None = None
     masked_variant: Tensor | None = None
     bad_values: tuple[float, ...] = ()
 
@@ -72,18 +74,51 @@ class AdapterCase:
         """
         if self.masked_variant is not None:
             return self.masked_variant
-        x, mask = self.x, self.mask
-        shape = (*mask.shape, *[1] * (x.ndim - mask.ndim))
-        if x.shape[: mask.ndim] != mask.shape:
-            shape = (mask.shape[0], 1, *mask.shape[1:])
-        fits = len(shape) == x.ndim and all(
-            side in (1, whole) for side, whole in zip(shape, x.shape, strict=True)
+        if not self.refused_values:
+            raise ValueError(f"A case with x of {self.x.dtype} needs masked_variant, or bad_values.")
+        return self._put(self.x, self.mask)
+
+    def padded(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns `x` in the midst of an input of twice the size along the mask's axes, and its mask.
+
+        Args:
+            mask: The mask of `x` itself.
+        """
+        axes = self.axes()
+        x_shape, mask_shape = (
+            list(self.x.shape),
+            [2 * size if axis else size for axis, size in enumerate(mask.shape)],
         )
-        if not fits or not self.refused_values:
-            raise ValueError(
-                f"A case with x of {x.dtype} {tuple(x.shape)} and a mask {tuple(mask.shape)} needs "
-                "masked_variant, or, if only its type is in the way, bad_values."
-            )
+        for axis in axes:
+            x_shape[axis] *= 2
+        larger, larger_mask = self.x.new_zeros(x_shape), torch.zeros(mask_shape, dtype=torch.bool)
+        larger[tuple(slice(size) for size in self.x.shape)] = self.x
+        larger_mask[tuple(slice(size) for size in mask.shape)] = mask
+        return (self._put(larger, larger_mask) if self.refused_values else larger), larger_mask
+
+    def axes(self) -> tuple[int, ...]:
+        """Returns which axes of `x` those of the mask are, after the batch.
+
+        Raises:
+            ValueError: They were not given, and the sizes do not say it.
+        """
+        count = self.mask.ndim - 1
+        for axes in (self.mask_axes, tuple(range(1, count + 1)), tuple(range(2, count + 2))):
+            if (
+                axes is not None
+                and tuple(self.x.shape[axis] for axis in axes if axis < self.x.ndim) == self.mask.shape[1:]
+            ):
+                return axes
+        raise ValueError(
+            f"A case with x of {tuple(self.x.shape)} and a mask {tuple(self.mask.shape)} needs mask_axes: which axes "
+            "of x those of the mask are, after the batch."
+        )
+
+    def _put(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Puts a refused value where the mask is False."""
+        shape = [1] * x.ndim
+        for axis, size in zip((0, *self.axes()), mask.shape, strict=True):
+            shape[axis] = size
         return torch.where(mask.reshape(shape), x, self.refused_values[0]).to(x.dtype)
 
 
@@ -168,6 +203,49 @@ def check_mask(case: AdapterCase) -> None:
                 _encode(adapter, encoder, case.x, torch.ones_like(case.mask)),
                 _encode(adapter, encoder, case.x, None),
                 f"A mask that is True everywhere gives other latents than no mask (training={training}).",
+            )
+
+
+def check_padding(case: AdapterCase) -> None:
+    """Elements are the same in a larger input, whose other parts are masked.
+
+    Not asked of adapters whose positions follow the size of an input (`depends_on_extent`), nor where the number of
+    elements never changes.
+    """
+    adapter = case.build().eval()
+    if adapter.depends_on_extent or adapter.num_elements is not None or case.mask.ndim == 1:
+        return
+    with common.seeded():
+        encoder = Encoder(
+            common.tiny_encoder(),
+            input_channels=adapter.num_channels,
+            content_channels=[adapter.num_content_channels],
+        ).eval()
+    for mask in (torch.ones_like(case.mask), case.mask):
+        try:
+            larger = adapter(*case.padded(mask))
+        except ValueError as error:
+            raise AssertionError(f"The input in one of twice the size is refused: {error}") from error
+        alone = adapter(case.x, mask)
+        assert larger.mask is not None and alone.mask is not None, (
+            "The byte array of a masked input has no mask."
+        )
+        assert torch.equal(larger.mask.sum(dim=1), alone.mask.sum(dim=1)), (
+            "In a larger input, other parts of which are masked, another number of elements is real."
+        )
+        message = (
+            "A padded input gives other {} than it does alone: do positions follow the size of the input, or does what "
+            "is masked reach what is real? Else set depends_on_extent."
+        )
+        with torch.no_grad():
+            _assert_same(
+                larger.values[larger.mask], alone.values[alone.mask], message.format("elements"), atol=1e-5
+            )
+            _assert_same(
+                _encode(adapter, encoder, *case.padded(mask)),
+                _encode(adapter, encoder, case.x, mask),
+                message.format("latents"),
+                atol=1e-5,
             )
 
 
@@ -266,6 +344,7 @@ ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
     "channels": check_channels,
     "samples": check_samples,
     "mask": check_mask,
+    "padding": check_padding,
     "gradients": check_gradients,
     "nan": check_nan,
     "numerical_gradients": check_numerical_gradients,
@@ -302,7 +381,7 @@ def _encode(adapter: InputAdapter, encoder: Encoder, x: Tensor, mask: Tensor | N
         return encoder(anchored)
 
 
-def _assert_same(first: Tensor, second: Tensor, message: str) -> None:
+def _assert_same(first: Tensor, second: Tensor, message: str, *, atol: float = 1e-6) -> None:
     torch.testing.assert_close(
-        first, second, rtol=1e-5, atol=1e-6, equal_nan=False, msg=lambda details: f"{message} {details}"
+        first, second, rtol=1e-5, atol=atol, equal_nan=False, msg=lambda details: f"{message} {details}"
     )

@@ -95,3 +95,34 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
 def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adapter(**fields)
+
+
+def test_samples_of_all_channels_lie_in_a_patch() -> None:
+    module = adapter(audio_channels=2)
+    sound = torch.randn(2, 2, 12)
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[0, 5:] = False
+    byte_array = module(sound, mask)
+    assert (module.num_content_channels, byte_array.values.shape[1:]) == (8, (3, module.num_channels))
+    expected = [[sound[1, channel, 4 + sample] for channel in range(2)] for sample in range(4)]
+    assert byte_array.values[1, 1, :8].tolist() == torch.tensor(expected).flatten().tolist()
+    assert byte_array.mask is not None and byte_array.mask.tolist() == [[True, True, False], [True] * 3]
+    assert not byte_array.values[0, 1, 2:8].any()
+    torch.testing.assert_close(byte_array.values[..., 8:], adapter()(sound[:, 0]).values[..., 4:])
+    with pytest.raises(ValueError, match=r"must be \(batch, 2, samples\), got 2 axes"):
+        module(sound[:, 0])
+    with pytest.raises(ValueError, match=r"must be bool \(2, 12\), got torch.bool \(2, 2, 12\)"):
+        module(sound, torch.ones(2, 2, 12, dtype=torch.bool))
+
+
+def test_nominal_positions_stay_where_they_are() -> None:
+    sound = torch.randn(1, 40)
+    nominal = adapter(position_extent="nominal")
+    whole = nominal(sound).values
+    for length in (4, 12, 20):
+        torch.testing.assert_close(nominal(sound[:, :length]).values, whole[:, : length // 4])
+    torch.testing.assert_close(nominal(sound[:, :12]).values, adapter()(sound[:, :12]).values)
+    assert whole[0, :, 4].tolist() == [
+        -1.0 + place for place in range(10)
+    ]  # three patches from -1 to 1, and on
+    assert not torch.allclose(adapter()(sound[:, :20]).values, whole[:, :5])

@@ -11,7 +11,8 @@ from transformers import PerceiverConfig
 from transformers.models.perceiver.modeling_perceiver import PerceiverImagePreprocessor
 
 from perceiver_io import ByteArray
-from perceiver_io.adapters.image import DownsamplingConvolution, ImageAdapter
+from perceiver_io.adapters.downsampling import DownsamplingConvolution
+from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.position import fourier_features, grid_coordinates
 
 
@@ -289,3 +290,41 @@ def test_adding_positions_of_another_width_is_refused() -> None:
         ValueError, match=r"14 channels cannot be added to features of 3\. Set position_projection=3"
     ):
         adapter(combine="add")
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_what_a_convolution_makes_of_masked_pixels_is_not_pooled(padding: Any) -> None:
+    """Against the layers one by one, with the masked outputs of the convolution cut off."""
+    module = DownsamplingConvolution(2, 3, padding=padding).eval()
+    with torch.no_grad():
+        module.norm.bias.fill_(1.0)  # what is zero before is not zero after
+    alone = torch.randn(1, 2, 16, 16)
+    larger, mask = torch.zeros(1, 2, 32, 24), torch.zeros(1, 32, 24, dtype=torch.bool)
+    larger[..., :16, :16], mask[:, :16, :16] = alone, True
+    ours = module(larger, mask)
+    expected = module(alone)
+    torch.testing.assert_close(ours[..., : expected.shape[2], : expected.shape[3]], expected)
+    assert not torch.allclose(module(larger)[..., : expected.shape[2], : expected.shape[3]], expected) or (
+        padding == "symmetric"
+    )
+
+
+def test_nominal_positions_stay_where_they_are() -> None:
+    def adapter(**fields: Any) -> ImageAdapter:
+        torch.manual_seed(0)
+        settings = {"size": (4, 6), "num_bands": 3, "position_channels": 5, "position_extent": "nominal"}
+        return ImageAdapter(ImageAdapter.Config(**settings | fields))
+
+    image = torch.randn(1, 3, 6, 8)
+    fourier = adapter()
+    whole = fourier(image).values.unflatten(1, (6, 8))
+    for height, width in [(4, 6), (2, 3), (6, 7)]:
+        part = fourier(image[:, :, :height, :width]).values
+        torch.testing.assert_close(part, whole[:, :height, :width].flatten(1, 2))
+    learned = adapter(position="learned")
+    table = learned(image[..., :4, :6]).values.unflatten(1, (4, 6))
+    assert torch.equal(learned(image[..., :3, :2]).values, table[:, :3, :2].flatten(1, 2))
+    with pytest.raises(ValueError, match="positions for 4x6 elements, got 6x8"):
+        learned(image)
+    with pytest.raises(ValueError, match="goes with conv_padding='same'"):
+        adapter(features="conv", size=(16, 16), conv_padding="symmetric")

@@ -237,3 +237,12 @@ def test_bad_settings_of_convolutions_are_refused(fields: dict[str, Any], messag
     with pytest.raises(ValueError, match=message):
         adapter(**fields)
     assert adapter(embedding_channels=6).embedding.weight.shape == (11, 6)
+
+
+def test_fourier_places_go_on_past_the_longest() -> None:
+    config = TextAdapter.Config(vocab_size=9, max_length=5, num_channels=4, position="fourier", num_bands=3)
+    module = TextAdapter(config)
+    ids = torch.randint(9, (2, 12))
+    whole = module(ids).values
+    assert whole[0, :, 4].tolist() == [-1 + place / 2 for place in range(12)]
+    torch.testing.assert_close(module(ids[:, :7]).values, whole[:, :7])

@@ -7,6 +7,7 @@ import torch
 from transformers import PerceiverConfig
 from transformers.models.perceiver.modeling_perceiver import PerceiverImagePreprocessor
 
+from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.adapters.video import VideoAdapter
 
 
@@ -120,3 +121,47 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
 def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adapter(**fields)
+
+
+def test_convolved_frames_are_convolved_images() -> None:
+    config = VideoAdapter.Config(size=(3, 8, 12), features="conv", feature_channels=5, num_bands=2)
+    module = VideoAdapter(config).eval()
+    video, mask = torch.randn(2, 3, 3, 8, 12), torch.rand(2, 3, 8, 12) < 0.5
+    byte_array = module(video, mask)
+    assert byte_array.grid == (3, 2, 3) and byte_array.num_content_channels == 5
+    image = ImageAdapter(ImageAdapter.Config(size=(8, 12), features="conv", feature_channels=5)).eval()
+    image.features.load_state_dict(module.convolution.state_dict())  # type: ignore[union-attr]
+    values = byte_array.values.unflatten(1, (3, 6))
+    for frame in range(3):
+        expected = image(video[:, frame], mask[:, frame])
+        torch.testing.assert_close(values[:, frame, :, :5], expected.values[..., :5])
+        assert byte_array.mask is not None
+        assert torch.equal(byte_array.mask.unflatten(1, (3, 6))[:, frame], expected.mask)
+    patches = VideoAdapter(VideoAdapter.Config(size=(3, 8, 12), num_bands=2))(video, mask)
+    torch.testing.assert_close(byte_array.values[..., 5:], patches.values[..., 48:])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"features": "conv"}, r"an element of 1x4x4 pixels, got patch_size=\(2, 3, 4\)"),
+        ({"feature_channels": 3}, "feature_channels goes with features='conv'"),
+        (
+            {"features": "conv", "patch_size": (1, 4, 4), "size": (2, 6, 8)},
+            "cannot be cut in patches of 1x4x4",
+        ),
+    ],
+)
+def test_bad_settings_of_convolutions_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapter(**fields)
+
+
+def test_nominal_positions_stay_where_they_are() -> None:
+    video = torch.randn(1, 8, 3, 9, 16)
+    nominal = adapter(position_extent="nominal")
+    whole = nominal(video).values.unflatten(1, (4, 3, 4))
+    for frames, height, width in [(4, 6, 8), (2, 3, 4), (6, 9, 8)]:
+        part = nominal(video[:, :frames, :, :height, :width]).values
+        expected = whole[:, : frames // 2, : height // 3, : width // 4]
+        torch.testing.assert_close(part, expected.flatten(1, 3))
