@@ -115,5 +115,4 @@ def _finish(sheet: PanelSheet, axes: Axes, height: float, *, label: str, note: s
         sheet.skip(0.05)
     else:
         show_ticks(axes, "x", 10)
-        sheet.row(0.2, note=time)
-        sheet.skip(0.25)
+        sheet.unit(time)

@@ -105,6 +105,16 @@ class PanelSheet:
         self.text(label, left=self.left - 0.1, size=7.5, horizontalalignment="right", below=height / 2)
         self.text(note, left=self.left + self.width + 0.07, size=6.5, color=MUTED, below=height / 2)
 
+    def unit(self, text: str) -> None:
+        """Writes what the numbers below the panels of a row are, and moves below them.
+
+        Args:
+            text: The unit.
+        """
+        # The last number may reach beyond the panel.
+        self.text(text, left=self.left + self.width + 0.2, size=6.5, color=MUTED, below=0.09)
+        self.skip(0.25)
+
     def text(self, text: str, *, left: float = _MARGIN, below: float = 0.0, **style: Any) -> None:
         """Writes a text on one line.
 

@@ -80,8 +80,7 @@ class SeenSpectrogram(Seen):
         show_ticks(seen, "x", 10)
         self._name_bands(seen)
         sheet.skip(_HEIGHT)
-        sheet.row(0.2, note="seconds")
-        sheet.skip(0.25)
+        sheet.unit("seconds")
 
         frames_per_element = num_frames / attention.grid[0]
         num_elements = math.ceil(num_real / frames_per_element)
