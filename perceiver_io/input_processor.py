@@ -5,12 +5,13 @@ Shape legend: B batch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["InputProcessor"]
+__all__ = ["InputProcessor", "SavedAlone"]
 
 
 @runtime_checkable
@@ -46,3 +47,11 @@ class InputProcessor(Protocol):
         Raises:
             ValueError: A setting is unknown or out of range.
         """
+
+
+@runtime_checkable
+class SavedAlone(Protocol):
+    """A processor that `transformers` has a kind for, such as an image processor, with a file of its own."""
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> Any:
+        """Writes its file into a folder."""

@@ -22,13 +22,12 @@ from transformers import (
 from transformers.utils import cached_file
 
 from perceiver_io.files import writing
-from perceiver_io.input_processor import InputProcessor
+from perceiver_io.input_processor import InputProcessor, SavedAlone
 from perceiver_io.registry import PROCESSORS
 
-__all__ = ["PROCESSOR_FILE", "PerceiverIOProcessor"]
+__all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor"]
 
 PROCESSOR_FILE = "processor_config.json"
-"""The file beside a model."""
 
 # What a folder without one may have instead: processors that `transformers` has a kind for.
 _OTHERS = {
@@ -36,6 +35,8 @@ _OTHERS = {
     "video_preprocessor_config.json": (AutoVideoProcessor,),
     "tokenizer_config.json": (AutoTokenizer,),
 }
+PROCESSOR_FILES = (PROCESSOR_FILE, *_OTHERS)
+"""The files beside a model that may hold its processor."""
 
 
 class PerceiverIOProcessor:
@@ -148,7 +149,9 @@ class PerceiverIOProcessor:
         return cls(processors)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Writes processor_config.json into a folder.
+        """Writes processor_config.json into a folder, or what `transformers` calls the file of the one processor.
+
+        A processor of one input that `transformers` has a kind for is saved as that kind, so that pipelines find it.
 
         Args:
             save_directory: The folder; made if need be.
@@ -156,6 +159,10 @@ class PerceiverIOProcessor:
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
+        first, *others = self.processors.values()
+        if not others and isinstance(first, SavedAlone):
+            first.save_pretrained(folder)
+            return
         with writing(folder / PROCESSOR_FILE) as partial:
             partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 

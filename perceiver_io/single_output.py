@@ -3,52 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.input_tools import bool_mask
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
-__all__ = ["SingleOutputModel"]
+__all__ = ["Arguments", "SingleOutputModel"]
+
+Arguments = Mapping[str, tuple[str, str]]
 
 
 class SingleOutputModel(PerceiverIOPreTrainedModel):
-    """A Perceiver IO with any inputs and one output. A subclass adds `forward`, with the loss.
+    """A Perceiver IO with one output. A subclass adds `forward`, with the loss, and `attention_maps`.
 
     Args:
-        config: A configuration with one output.
+        config: A configuration with one output, and with the inputs that `arguments` names, if there are any.
 
     Attributes:
+        arguments: For models of a field whose `forward` calls its inputs by names of its own: by input, the argument
+            that takes it and the one that takes its mask. Empty for models whose inputs are given by name.
         output_name: The name of the output.
 
     Raises:
-        ValueError: There are several outputs.
+        ValueError: There are several outputs, or the inputs are others.
     """
+
+    arguments: ClassVar[Arguments] = {}
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         if len(config.outputs) != 1:
             raise ValueError(
                 f"A {type(self).__name__} has one output, got the outputs {list(config.outputs)}."
             )
+        if self.arguments and set(config.inputs) != set(self.arguments):
+            raise ValueError(
+                f"A {type(self).__name__} has the input {', '.join(map(repr, self.arguments))}, got the inputs "
+                f"{list(config.inputs)}."
+            )
         super().__init__(config)
         self.perceiver = PerceiverIO(config)
         (self.output_name,) = config.outputs
         self.post_init()
 
-    def attention_maps(
+    def _output(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor | None] | None) -> Tensor:
+        """The output of a batch."""
+        return self.perceiver(inputs, self._masks(masks))[self.output_name]
+
+    def _attention_maps(
         self,
         inputs: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] | None = None,
-        *,
-        latents: Iterable[int] | None = None,
+        masks: Mapping[str, Tensor | None] | None,
+        latents: Iterable[int] | None,
     ) -> list[AttentionMap]:
-        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+        """The map of each cross-attend."""
+        return self.perceiver.attention_maps(inputs, self._masks(masks), latents=latents)
 
-        Args:
-            inputs: As `PerceiverIO`.
-            masks: As `PerceiverIO`.
-            latents: Indices of the latents that are wanted; all if None.
-        """
-        return self.perceiver.attention_maps(inputs, masks, latents=latents)
+    def _masks(self, masks: Mapping[str, Tensor | None] | None) -> dict[str, Tensor]:
+        """The masks that were given, as bool: those of a field may be integers, as its processors make them."""
+        given = {name: mask for name, mask in (masks or {}).items() if mask is not None}
+        if not self.arguments:
+            return given
+        return {name: bool_mask(mask, name=self.arguments[name][1]) for name, mask in given.items()}

@@ -13,14 +13,16 @@ from perceiver_io.data.content import Content
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import (
     LABEL,
+    LabelledRows,
     encode_labels,
     holds_tables,
     load_dataset,
     named_splits,
+    nouns,
     read_class_folders,
     select_columns,
 )
-from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out
+from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out, split_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,9 +32,8 @@ __all__ = ["read_labelled"]
 
 def read_labelled(
     settings: DataSettings,
-    content: Content,
-    *,
-    embedded: Mapping[str, Callable[[], Dataset]],
+    *contents: Content,
+    embedded: Mapping[str, Callable[[], Dataset | LabelledRows]],
     seed: int = 0,
 ) -> Splits:
     """Reads what the settings name, and splits it.
@@ -48,20 +49,20 @@ def read_labelled(
         settings: Their `dataset` is the name of an embedded set, a folder of files by class (``<class>/<file>`` or
             ``{train,validation,test}/<class>/<file>``), a folder that `datasets.load_dataset` or
             `datasets.load_from_disk` reads, or the id of a dataset on the Hugging Face hub.
-        content: What is read.
+        *contents: What is read. A sample may lack some of several contents, but not all.
         embedded: Functions that make the sets that need no download, by name.
         seed: Decides which samples are validated on, nothing else.
 
     Returns:
-        The three sets, with the columns `content.column` and ``label`` (`datasets.ClassLabel`).
+        The three sets, with the columns of the contents and ``label`` (`datasets.ClassLabel`).
 
     Raises:
         ValueError: There is no dataset, it is of no form named above, has not the columns, is empty, has one class,
             has a missing or corrupt file, has too few samples to split, or tests on classes that it does not train on.
     """
-    names = ", ".join(sorted(embedded))
+    names, noun = ", ".join(sorted(embedded)), nouns(contents)
     forms = (
-        f"Choose {f'an embedded one ({names}), ' if names else ''}an existing folder (of {content.noun} by class, or "
+        f"Choose {f'an embedded one ({names}), ' if names else ''}an existing folder (of {noun} by class, or "
         "of Parquet files), or the id of a dataset on the Hugging Face hub."
     )
     if settings.dataset is None:
@@ -69,26 +70,30 @@ def read_labelled(
     name, path = settings.dataset, Path(settings.dataset).expanduser()
     is_folder = bool(name) and name not in embedded and path.is_dir()
     if name in embedded:
-        splits = {"train": embedded[name]()}
+        made = embedded[name]()
+        if isinstance(made, LabelledRows):
+            labels = [row[LABEL] for row in made.rows]
+            return split_rows(made.rows, settings, seed=seed, labels=labels, class_names=made.class_names)
+        splits = {"train": made}
     elif is_folder and not holds_tables(path):
-        splits = read_class_folders(path, content)
+        splits = read_class_folders(path, contents)
     else:
         splits = select_columns(
             named_splits(load_dataset(name, forms=forms)),
-            content,
+            contents,
             input_column=settings.input_column,
             label_column=settings.label_column,
         )
-        splits = encode_labels(splits, label_column=settings.label_column, noun=content.noun)
+        splits = encode_labels(splits, label_column=settings.label_column, noun=noun)
     if is_folder:
-        splits = drop_bad_files(splits, content, skip=settings.skip_bad_files)
+        splits = drop_bad_files(splits, contents, skip=settings.skip_bad_files)
 
     class_names = tuple(splits["train"].features[LABEL].names)
     num_classes = len(set(_labels(splits["train"])))
     if num_classes < 2:
         raise ValueError(
-            f"{name!r} has {len(splits['train'])} training {content.noun} of {num_classes} classes, "
-            f"expected {content.noun} of two classes at least."
+            f"{name!r} has {len(splits['train'])} training {noun} of {num_classes} classes, "
+            f"expected {noun} of two classes at least."
         )
     _check_known_classes(splits)
     fraction = settings.validation_fraction

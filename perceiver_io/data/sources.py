@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "LABEL",
     "SPLIT_NAMES",
+    "LabelledRows",
     "encode_labels",
     "files_of",
     "holds_tables",
     "labelled_dataset",
     "load_dataset",
     "named_splits",
+    "nouns",
     "read_class_folders",
     "select_columns",
     "split_folders",
@@ -41,23 +43,40 @@ SPLIT_NAMES = {
 """What the three sets are called by those who publish data."""
 
 
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows that need no file, such as those of a set that is made up.
+
+    Attributes:
+        rows: Values by column, with the class index as `label`.
+        class_names: Names of the classes, by index.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    class_names: Sequence[str]
+
+
 def labelled_dataset(
-    content: Content, values: Sequence[Any], labels: Sequence[int], class_names: Sequence[str]
+    columns: Mapping[Content, Sequence[Any]], labels: Sequence[int], class_names: Sequence[str]
 ) -> Dataset:
-    """Returns a dataset with a content column and `label`."""
+    """Returns a dataset with a column for each content, and `label`."""
     datasets = require("datasets", extra="train")
-    features = datasets.Features(
-        {content.column: content.feature(), LABEL: datasets.ClassLabel(names=list(class_names))}
-    )
-    return datasets.Dataset.from_dict({content.column: values, LABEL: labels}, features=features)
+    features: dict[str, Any] = {content.column: content.feature() for content in columns}
+    features[LABEL] = datasets.ClassLabel(names=list(class_names))
+    values = {content.column: list(column) for content, column in columns.items()}
+    return datasets.Dataset.from_dict({**values, LABEL: labels}, features=datasets.Features(features))
 
 
-def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
+def read_class_folders(root: Path, contents: Sequence[Content]) -> dict[str, Dataset]:
     """Reads ``root/<class>/**`` or ``root/<split>/<class>/**``; files of other kinds by name are left out.
+
+    Of several contents, files whose paths are equal but for the ending belong together: ``cat/7.png`` and
+    ``cat/7.wav``. What a sample lacks is None.
 
     Raises:
         ValueError: There are no such folders, a class is empty, or one is tested on that is not trained on.
     """
+    noun = nouns(contents)
     found = {split: folder for split, folder in split_folders(root).items() if subfolders(folder)}
     if found and "train" not in found:
         raise ValueError(f"{root} has the splits {sorted(found)}, expected a folder 'train' beside them.")
@@ -65,7 +84,7 @@ def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
     class_names = [folder.name for folder in subfolders(folders["train"])]
     if not class_names:
         raise ValueError(
-            f"{root} has no folders in it, expected {content.noun} in folders named after their classes: "
+            f"{root} has no folders in it, expected {noun} in folders named after their classes: "
             "<class>/<file>, or {train,validation,test}/<class>/<file>."
         )
     splits = {}
@@ -73,18 +92,39 @@ def read_class_folders(root: Path, content: Content) -> dict[str, Dataset]:
         if strangers := sorted({path.name for path in subfolders(folder)} - set(class_names)):
             raise ValueError(
                 f"{folder} has the classes {strangers}, which the training set does not have. "
-                f"Add training {content.noun} of these classes, or take the folders away."
+                f"Add training {noun} of these classes, or take the folders away."
             )
-        files = [files_of(folder / name, content.suffixes()) for name in class_names]
+        samples = [_samples(folder / name, contents) for name in class_names]
         if split == "train" and (
-            empty := [name for name, paths in zip(class_names, files, strict=True) if not paths]
+            empty := [name for name, found in zip(class_names, samples, strict=True) if not found]
         ):
-            raise ValueError(
-                f"{folder} has no {content.noun} in the folders {empty}. Fill them or take them away."
-            )
-        labels = [label for label, paths in enumerate(files) for _ in paths]
-        splits[split] = labelled_dataset(content, list(chain.from_iterable(files)), labels, class_names)
+            raise ValueError(f"{folder} has no {noun} in the folders {empty}. Fill them or take them away.")
+        labels = [label for label, found in enumerate(samples) for _ in found]
+        columns = {content: [one.get(content) for found in samples for one in found] for content in contents}
+        splits[split] = labelled_dataset(columns, labels, class_names)
     return splits
+
+
+def nouns(contents: Sequence[Content]) -> str:
+    """Returns what messages call several contents: "images and sounds"."""
+    *first, last = [content.noun for content in contents]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _samples(folder: Path, contents: Sequence[Content]) -> list[dict[Content, Any]]:
+    """What columns hold of the files of a folder: those with equal paths but for the ending are one sample."""
+    samples: dict[str, dict[Content, Any]] = {}
+    for content in contents:
+        for file in files_of(folder, content.suffixes()):
+            name = file if len(contents) == 1 else os.path.splitext(file)[0]
+            sample = samples.setdefault(name, {})
+            if content in sample:
+                raise ValueError(
+                    f"{folder} has several {content.noun} that are called {Path(name).name!r}, expected one: files "
+                    "that are called alike belong together. Rename them."
+                )
+            sample[content] = content.stored(file)
+    return [samples[name] for name in sorted(samples)]
 
 
 def split_folders(root: Path) -> dict[str, Path]:
@@ -177,36 +217,54 @@ def named_splits(loaded: Mapping[str, Dataset] | Dataset) -> dict[str, Dataset]:
 
 
 def select_columns(
-    splits: Mapping[str, Dataset], content: Content, *, input_column: str | None, label_column: str
+    splits: Mapping[str, Dataset],
+    contents: Sequence[Content],
+    *,
+    input_column: str | None,
+    label_column: str,
 ) -> dict[str, Dataset]:
-    """Picks the columns of the content and the label, and calls them so.
+    """Picks the columns of the contents and the label, and calls them so.
+
+    Args:
+        splits: The sets.
+        contents: What is read; each from the column of its own name.
+        input_column: Of one content: the column that it is read from instead.
+        label_column: The column of the labels.
 
     Raises:
-        ValueError: A split lacks a column.
+        ValueError: A split lacks a column, or `input_column` is given for several contents.
     """
-    source = input_column or content.column
-    if source == label_column:
+    if input_column is not None and len(contents) > 1:
         raise ValueError(
-            f"The {content.noun} and their labels cannot both be in the column {source!r}. Choose input_column and "
-            "label_column."
+            f"input_column is {input_column!r}, but several columns are read: "
+            f"{', '.join(one.column for one in contents)}. Rename the columns of the data instead."
+        )
+    sources = {input_column or content.column: content for content in contents}
+    if label_column in sources:
+        raise ValueError(
+            f"The {sources[label_column].noun} and their labels cannot both be in the column {label_column!r}. Choose "
+            "input_column and label_column."
         )
     selected = {}
     for split, rows in splits.items():
-        for column, option in ((source, "input_column"), (label_column, "label_column")):
+        for column, option in (*((one, "input_column") for one in sources), (label_column, "label_column")):
             if column not in rows.column_names:
                 raise ValueError(
                     f"The {split} split has no column {column!r}, it has {rows.column_names}. "
                     f"Name one of these with {option}."
                 )
-        rows = rows.with_format(None).select_columns([source, label_column])
-        rows = rows.rename_columns({source: content.column, label_column: LABEL})
-        try:
-            selected[split] = rows.cast_column(content.column, content.feature())
-        except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
-            raise ValueError(
-                f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
-                f"{rows.features[content.column]}. Name another column with input_column."
-            ) from error
+        rows = rows.with_format(None).select_columns([*sources, label_column])
+        names = {source: content.column for source, content in sources.items()}
+        rows = rows.rename_columns({**names, label_column: LABEL})
+        for source, content in sources.items():
+            try:
+                rows = content.in_column(rows, content.column)
+            except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
+                raise ValueError(
+                    f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
+                    f"{rows.features[content.column]}. Name another column with input_column."
+                ) from error
+        selected[split] = rows
     return selected
 
 

@@ -1,20 +1,96 @@
 """Sound files.
 
-Shape legend: S samples.
+Shape legend: F channels, S samples.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import wave
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perceiver_io.extras import require
 from perceiver_io.files import writing
+from perceiver_io.media.source import Source, fault_of, open_source, unreadable
 
-__all__ = ["mono_samples", "write_wav"]
+__all__ = ["Sound", "mono_samples", "read_sound", "sound_fault", "sound_suffixes", "write_wav"]
+
+_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"}
+# Headers of files that were written as a stream say that there is more than can ever be.
+_STREAMED = 0x7FFF0000
+# The length that the header of an MP3 says is an estimate in some.
+_ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording.
+
+    Attributes:
+        samples: (F, S) float32, from -1 to 1 in files of whole numbers.
+        sample_rate: Samples a second.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+
+
+def read_sound(source: Source) -> Sound:
+    """Reads a sound, all of it, in its own rate and with all of its channels.
+
+    Args:
+        source: The file: a path, bytes, or a mapping of `path` and `bytes`. WAV, FLAC, Ogg, MP3 and what else
+            libsndfile knows.
+
+    Raises:
+        UnreadableError: There is no such file, it is no sound, it has no samples, it is damaged or cut short, or it
+            holds NaN or infinities.
+        ImportError: soundfile is not installed.
+    """
+    soundfile = require("soundfile", extra="audio")
+    with open_source(source) as file:
+        try:
+            with soundfile.SoundFile(file) as sound:
+                length, log, sample_rate = sound.frames, sound.extra_info, sound.samplerate
+                samples = sound.read(dtype="float32", always_2d=True).T
+        except (RuntimeError, TypeError, ValueError, OSError) as error:
+            reason = str(error).rpartition(": ")[2].rstrip(".")
+            raise unreadable(source, f"not a sound, or damaged ({reason})") from error
+    if not samples.size:
+        raise unreadable(source, "empty: it has no samples, or is damaged")
+    if samples.shape[1] < _ENOUGH * length or _is_cut_short(log):
+        raise unreadable(
+            source, f"damaged: it ends after {samples.shape[1]} samples, before its header says that it does"
+        )
+    if not np.isfinite(samples).all():
+        place = int(np.argwhere(~np.isfinite(samples).all(0))[0, 0])
+        raise unreadable(source, f"NaN or infinite at sample {place}")
+    return Sound(np.ascontiguousarray(samples), sample_rate)
+
+
+def sound_suffixes() -> set[str]:
+    """Returns the endings of sound files that can be read, in lower case."""
+    return set(_SUFFIXES)
+
+
+def sound_fault(source: Source | None) -> str | None:
+    """Returns what is wrong with a sound file, None if it can be read.
+
+    Args:
+        source: As `read_sound`; None where there is none.
+    """
+    return fault_of(read_sound, source)
+
+
+def _is_cut_short(log: str) -> bool:
+    """Whether libsndfile found less than the header of a WAV or AIFF file declares; it only logs that."""
+    found = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    return found is not None and int(found[2]) < int(found[1]) < _STREAMED
 
 
 def write_wav(

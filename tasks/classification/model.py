@@ -1,51 +1,74 @@
-"""The model that names a class: any named inputs in, logits out.
+"""Models that name a class: the one for any named inputs, and what those of a field have in common with it.
 
 Shape legend: B batch, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.value_checks import looks_at
-from perceiver_io.vector_decoders import ClassificationDecoder, PooledClassificationDecoder
 
-__all__ = ["PerceiverIOForClassification", "check_class_labels"]
+__all__ = ["Classifier", "PerceiverIOForClassification", "check_class_labels"]
 
 
-class PerceiverIOForClassification(SingleOutputModel):
-    """A Perceiver IO with any inputs, whose one output is a class.
+class Classifier(SingleOutputModel):
+    """A model whose one output is a class. A subclass says what its inputs are called.
 
     Args:
-        config: A configuration whose one output is a `ClassificationDecoder.Config` or a
-            `PooledClassificationDecoder.Config`. Classes without names are called LABEL_0, LABEL_1, and so on.
+        config: A configuration whose one output has a decoder with `num_classes`. Classes without names are called
+            LABEL_0, LABEL_1, and so on.
 
     Raises:
-        ValueError: There are several outputs, or it is another one, or there are not as many class names as classes.
+        ValueError: There are several outputs, or it is another one, or the inputs are not those of the class, or there
+            are not as many class names as classes.
     """
 
     def __init__(self, config: PerceiverIOConfig) -> None:
+        num_classes = 0
         for part in config.outputs.values():
-            if not isinstance(part, (ClassificationDecoder.Config, PooledClassificationDecoder.Config)):
+            num_classes = getattr(part, "num_classes", 0)
+            if not num_classes:
                 raise ValueError(
-                    "The output of a classifier is a ClassificationDecoder.Config or a "
-                    f"PooledClassificationDecoder.Config, got {type(part).__qualname__}."
+                    "The output of a classifier needs a decoder whose configuration has num_classes, such as a "
+                    f"ClassificationDecoder.Config, got {type(part).__qualname__}."
                 )
-            config.name_classes(part.num_classes)
+            config.name_classes(num_classes)
         super().__init__(config)
+        self.num_labels = num_classes
 
     @property
     def num_classes(self) -> int:
         """K."""
-        part = self.config.outputs[self.output_name]
-        assert isinstance(part, (ClassificationDecoder.Config, PooledClassificationDecoder.Config))
-        return part.num_classes
+        return self.num_labels
+
+    def _classified(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor | None] | None,
+        labels: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor]:
+        """The mean cross-entropy, if there are labels, and the logits (B, K)."""
+        logits_BK = self._output(inputs, masks)
+        if labels is None:
+            return None, logits_BK
+        check_class_labels(labels, batch_size=logits_BK.shape[0], num_classes=self.num_labels)
+        return torch.nn.functional.cross_entropy(logits_BK, labels), logits_BK
+
+
+class PerceiverIOForClassification(Classifier):
+    """A Perceiver IO with any named inputs, whose one output is a class.
+
+    Args:
+        config: As `Classifier`.
+    """
 
     def forward(
         self,
@@ -66,12 +89,24 @@ class PerceiverIOForClassification(SingleOutputModel):
         Raises:
             ValueError: An input does not fit its adapter, or the labels do not fit the classes.
         """
-        logits_BK = self.perceiver(inputs, masks)[self.output_name]
-        loss = None
-        if labels is not None:
-            check_class_labels(labels, batch_size=logits_BK.shape[0], num_classes=self.num_classes)
-            loss = torch.nn.functional.cross_entropy(logits_BK, labels)
+        loss, logits_BK = self._classified(inputs, masks, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits_BK)
+
+    def attention_maps(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        *,
+        latents: Iterable[int] | None = None,
+    ) -> list[AttentionMap]:
+        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+
+        Args:
+            inputs: As `PerceiverIO`.
+            masks: As `PerceiverIO`.
+            latents: Indices of the latents that are wanted; all if None.
+        """
+        return self._attention_maps(inputs, masks, latents)
 
 
 def check_class_labels(labels: Tensor, *, batch_size: int, num_classes: int) -> None:

@@ -29,7 +29,7 @@ def _digits() -> Dataset:
     digits = require("sklearn.datasets", extra="train").load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     names = [str(name) for name in digits.target_names]
-    return labelled_dataset(IMAGES, list(pixels), digits.target.tolist(), names)
+    return labelled_dataset({IMAGES: list(pixels)}, digits.target.tolist(), names)
 
 
 EMBEDDED = {"digits": _digits}

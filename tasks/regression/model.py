@@ -5,12 +5,13 @@ Shape legend: B batch, V numbers a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.value_checks import looks_at
@@ -69,7 +70,7 @@ class PerceiverIOForRegression(SingleOutputModel):
         Raises:
             ValueError: An input does not fit its adapter, or the labels do not fit.
         """
-        logits_BV = self.perceiver(inputs, masks)[self.output_name]
+        logits_BV = self._output(inputs, masks)
         loss = None
         if labels is not None:
             if not isinstance(labels, Tensor) or not labels.is_floating_point():
@@ -87,3 +88,19 @@ class PerceiverIOForRegression(SingleOutputModel):
                     "labels hold NaN or infinities. Leave out the samples whose numbers are unknown."
                 )
         return RegressionOutput(loss=loss, logits=logits_BV)
+
+    def attention_maps(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        *,
+        latents: Iterable[int] | None = None,
+    ) -> list[AttentionMap]:
+        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+
+        Args:
+            inputs: As `PerceiverIO`.
+            masks: As `PerceiverIO`.
+            latents: Indices of the latents that are wanted; all if None.
+        """
+        return self._attention_maps(inputs, masks, latents)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from perceiver_io.media.sound import mono_samples, write_wav
+from perceiver_io.media.sound import mono_samples, read_sound, sound_fault, sound_suffixes, write_wav
 
 
 def test_wav_holds_the_samples(tmp_path: Path) -> None:
@@ -37,3 +39,66 @@ def test_bad_sound_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a file that can be written"):
         write_wav(tmp_path, np.zeros(5))
     assert not list(tmp_path.iterdir())
+
+
+def encoded(samples: np.ndarray, *, rate: int = 8000, kind: str = "WAV", subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+STEREO = np.stack([0.5 * np.sin(np.arange(8000) / 6), 0.3 * np.cos(np.arange(8000) / 9)], axis=1)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("WAV", 1e-4), ("FLAC", 1e-4), ("OGG", 0.05), ("MP3", 0.05)])
+def test_a_sound_is_read_as_it_was_written(kind: str, tolerance: float, tmp_path: Path) -> None:
+    content = encoded(STEREO, kind=kind)
+    path = tmp_path / f"a.{kind.lower()}"
+    path.write_bytes(content)
+    assert path.suffix in sound_suffixes()
+    for source in (
+        path,
+        str(path),
+        content,
+        {"path": None, "bytes": content},
+        {"path": str(path), "bytes": None},
+    ):
+        sound = read_sound(source)
+        assert (sound.samples.shape, sound.samples.dtype, sound.sample_rate) == ((2, 8000), np.float32, 8000)
+        # Compression may change a little, and most at the beginning.
+        np.testing.assert_allclose(sound.samples[:, 100:-100], STEREO.T[:, 100:-100], atol=tolerance)
+        assert sound_fault(source) is None
+
+
+def test_every_bad_sound_says_which_it_is_and_why(tmp_path: Path) -> None:
+    whole = encoded(STEREO)
+    noise = encoded(np.append(STEREO[:, :1], [[math.nan]]), subtype="FLOAT")
+    mp3, flac = encoded(STEREO, kind="MP3"), encoded(STEREO, kind="FLAC")
+    bad = {
+        "missing": ("gone.wav", None),
+        "empty": ("empty.wav", b""),
+        "no samples": ("none.wav", encoded(np.zeros((0, 1)))),
+        "not a sound": ("text.wav", b"hello " * 50),
+        "ends after 3": ("half.wav", whole[: len(whole) // 2]),
+        "or damaged": ("half.flac", flac[: len(flac) // 2]),
+        "before its header": ("half.mp3", mp3[: len(mp3) // 2]),
+        "NaN or infinite at sample 8000": ("nan.wav", noise),
+    }
+    for reason, (name, content) in bad.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is .*{reason}"):
+            read_sound(path)
+        assert reason in (sound_fault({"path": str(path), "bytes": None}) or "")
+    with pytest.raises(ValueError, match=r"is not readable .*directory"):
+        read_sound(tmp_path)
+    assert sound_fault(None) == "missing"
+
+
+def test_a_file_that_was_written_as_a_stream_is_whole() -> None:
+    """Who writes to a pipe does not know how long the sound will be, and says that it is endless."""
+    content = bytearray(encoded(STEREO))
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    assert content[36:40] == b"data"
+    assert read_sound(bytes(content)).samples.shape == (2, 8000)

@@ -25,7 +25,7 @@ IMAGES = Content(
 def shades() -> datasets.Dataset:
     """An embedded set: thirty images of two classes, twice as many of the second."""
     return labelled_dataset(
-        IMAGES, [picture(index) for index in range(30)], [0, 1, 1] * 10, ["light", "dark"]
+        {IMAGES: [picture(index) for index in range(30)]}, [0, 1, 1] * 10, ["light", "dark"]
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageClassification, Trainer, TrainingArguments
 
-from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIOConfig
+from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIOConfig, RegressionDecoder
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.tasks.image_classification import VARIANTS, PerceiverIOForImageClassification, config
 from perceiver_io.vector_decoders import PooledClassificationDecoder
@@ -172,11 +172,11 @@ def settings(**fields: Any) -> PerceiverIOConfig:
     [
         (
             {"inputs": {"video": ImageAdapter.Config(size=(4, 4))}},
-            r"the input 'image' .* got the inputs \['video'\]",
+            r"the input 'image', got the inputs \['video'\]",
         ),
         (
-            {"outputs": {"flow": ClassificationDecoder.Config(num_classes=3)}},
-            r"the output 'label', .* outputs \['flow'\]",
+            {"outputs": {"number": RegressionDecoder.Config()}},
+            r"needs a decoder whose configuration has num_classes, .* got RegressionDecoder.Config",
         ),
         ({"id2label": {0: "a", 1: "b"}}, "names 2 classes in id2label, its decoder has 3"),
     ],

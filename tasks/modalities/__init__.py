@@ -1,0 +1,1 @@
+"""Modalities as tasks see them: one file each, from files to pictures of what the model attended to."""
