@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.audio_processor import PerceiverIOFeatureExtractor
 from perceiver_io.adapters.spectrogram import SpectrogramAdapter
 from perceiver_io.component import ComponentConfig
-from perceiver_io.data import Content
+from perceiver_io.data import Content, file_feature
 from perceiver_io.extras import require
 from perceiver_io.input_tools import check_positive
 from perceiver_io.media.sound import Sound, read_sound, sound_fault, sound_suffixes
@@ -26,6 +26,9 @@ from perceiver_io.pictures.seen_sound import SeenSound
 from perceiver_io.pictures.seen_spectrogram import SeenSpectrogram
 from perceiver_io.tasks.modalities.modality import Modality
 from perceiver_io.tasks.modalities.variation import check_fractions, uniform
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["AUDIO", "AudioModality", "AudioSettings"]
 
@@ -73,6 +76,12 @@ class AudioSettings(ComponentConfig):
             raise ValueError(f"max_seconds is {self.max_seconds}, expected more than 0.")
 
 
+def _typed(rows: Dataset, column: str) -> Dataset:
+    """Files of a column of `datasets.Audio`, of paths, or of paths and bytes; they are not decoded by `datasets`."""
+    sounds = rows.cast_column(column, require("datasets", extra="train").Audio(decode=False))
+    return sounds.cast_column(column, file_feature())
+
+
 class AudioModality(Modality):
     """Recordings."""
 
@@ -81,12 +90,14 @@ class AudioModality(Modality):
     content = Content(
         column="audio",
         noun="recordings",
-        feature=lambda **settings: require("datasets", extra="train").Audio(decode=False),
+        feature=file_feature,
         suffixes=sound_suffixes,
         fault=sound_fault,
         decode=lambda value: (
             read_sound(value) if isinstance(value, Mapping) and "array" not in value else value
         ),
+        stored=lambda path: {"bytes": None, "path": path},
+        typed=_typed,
     )
 
     def processor(self, settings: AudioSettings, values: Iterable[Sound]) -> PerceiverIOFeatureExtractor:
@@ -123,7 +134,7 @@ class AudioModality(Modality):
                 max_resolution=-(-length // patch),
                 position_extent="nominal",
             )
-        num_frames = 1 + max(length - of.window, 0) // of.hop
+        num_frames = 1 - (-max(length - of.window, 0) // of.hop)
         return SpectrogramAdapter.Config(
             size=(-(-num_frames // 4) * 4, processor.num_features), features="conv", num_bands=16
         )
