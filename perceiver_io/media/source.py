@@ -18,7 +18,7 @@ class UnreadableError(ValueError):
     """Content that cannot be used; made by `unreadable`.
 
     Attributes:
-        reason: What is wrong with it, without its name: "missing".
+        reason: What it is instead, without its name: "missing".
     """
 
     reason = "unreadable"
@@ -26,7 +26,7 @@ class UnreadableError(ValueError):
 
 def unreadable(source: Source, reason: str) -> UnreadableError:
     """Returns the error that says which content cannot be used, and why."""
-    error = UnreadableError(f"{_name(source)} cannot be read: {reason}.")
+    error = UnreadableError(f"{_name(source)} is {reason}.")
     error.reason = reason
     return error
 
@@ -58,7 +58,7 @@ def open_source(source: Source) -> BinaryIO:
         except FileNotFoundError as error:
             raise unreadable(source, "missing") from error
         except OSError as error:
-            raise unreadable(source, error.strerror or str(error)) from error
+            raise unreadable(source, f"not readable ({error.strerror or error})") from error
     else:
         raise ValueError(
             f"Got {type(where).__name__}, expected the path of a file, its bytes, or a mapping of `path` and `bytes`."

@@ -150,9 +150,7 @@ class Inputs:
             ValueError: It is damaged, or of other inputs.
             OSError: There is none.
         """
-        with reading_settings(
-            source, *PROCESSOR_FILES
-        ):
+        with reading_settings(source, *PROCESSOR_FILES):
             loaded = PerceiverIOProcessor.from_pretrained(source)
         if not isinstance(loaded, PerceiverIOProcessor):
             ((name, modality),) = self.modalities.items()

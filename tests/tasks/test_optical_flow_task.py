@@ -254,8 +254,8 @@ def test_bad_input_is_found_before_anything_is_written(
     for arguments, message in (
         ([a, b, other], "other.png has 31x20"),
         ([a, b, str(tmp_path / "text.png")], "text.png is not an image"),
-        ([a, b, str(tmp_path / "cut.png")], "cut.png is not an image, or damaged"),
-        ([a, b, str(tmp_path / "missing.png")], "There is no file"),
+        ([a, b, str(tmp_path / "cut.png")], "cut.png is damaged"),
+        ([a, b, str(tmp_path / "missing.png")], "missing.png is missing"),
         ([a, b, "--ground-truth", str(tmp_path / "small.flo")], "the true flow of"),
         ([a, b, "--ground-truth", str(tmp_path / "bad.flo")], "less than a header"),
         (
