@@ -206,10 +206,8 @@ def _numbers(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]] | N
 
 
 def _category(value: Any) -> str:
-    is_whole = (
-        isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and float(value).is_integer()
-    )
-    return str(int(value)) if is_whole else str(value)
+    number = None if isinstance(value, str) else _numbers([value])
+    return str(int(number[0])) if number is not None and number[0].is_integer() else str(value)
 
 
 def _order(name: str) -> tuple[bool, float, str]:

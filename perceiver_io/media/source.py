@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["Source", "UnreadableError", "fault_of", "is_source", "open_source", "unreadable"]
+__all__ = ["Source", "UnreadableError", "fault_of", "is_source", "located", "open_source", "unreadable"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any]"
 """A path, the bytes of a file, or ``{"path": …, "bytes": …}``, as rows of `datasets` that are not decoded have it."""
@@ -38,6 +38,13 @@ def is_source(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike, bytes))
 
 
+def located(source: Source) -> Any:
+    """Returns where content lies: the path of a file, or its bytes; None where there is none."""
+    if isinstance(source, Mapping):
+        return source.get("path") if source.get("bytes") is None else source["bytes"]
+    return source
+
+
 def open_source(source: Source) -> BinaryIO:
     """Opens content for reading.
 
@@ -45,9 +52,7 @@ def open_source(source: Source) -> BinaryIO:
         UnreadableError: There is no such file, it is empty, or it may not be read.
         ValueError: It is no content at all.
     """
-    where = source
-    if isinstance(source, Mapping):
-        where = source["path"] if source.get("bytes") is None else source["bytes"]
+    where = located(source)
     if where is None:
         raise unreadable(source, "missing")
     if isinstance(where, bytes):

@@ -21,6 +21,7 @@ from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.running import DatasetRecipe, Setup
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.single_output import Arguments
+from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
 from perceiver_io.tasks.classification.presets import ENCODERS, LABEL, classifier_config
 from perceiver_io.tasks.classification.task import ClassificationTask
 from perceiver_io.tasks.modalities.inputs import Inputs
@@ -75,6 +76,7 @@ class ModalClassificationTask(ClassificationTask):
         embedded: Functions that make the sets that need no download, by name.
     """
 
+    model_class: ClassVar[type[Classifier]] = PerceiverIOForClassification
     inputs: ClassVar[Inputs]
     embedded: ClassVar[Mapping[str, Callable[[], Dataset | LabelledRows]]] = {}
     recipe_class = ModalRecipe

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from perceiver_io.cli import main
-from perceiver_io.media.video import Clip, read_clips
+from perceiver_io.media.clips import Clip, read_clips
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import multimodal_autoencoding as mm
@@ -241,8 +241,8 @@ def test_bad_input_on_the_command_line(
     out = str(tmp_path / "out")
     for arguments, message in [
         ([str(text)], "text.txt is a text file"),
-        ([str(truncated)], "half.mp4 cannot be decoded"),
-        ([good, str(tmp_path / "missing.mp4")], "no video file"),
+        ([str(truncated)], "half.mp4 is .*cannot be decoded"),
+        ([good, str(tmp_path / "missing.mp4")], "no video file|is missing"),
         ([good, "-o", str(tmp_path)], "would be overwritten"),
         ([good, twin, "-o", out], "Several results would be called a.mp4"),
         ([good, "-o", good], "is a file"),
@@ -327,7 +327,13 @@ def test_attention_to_the_first_clip(
         inputs["audio"] = torch.from_numpy(clip.audio)[None]
         masks["audio"] = torch.arange(1280)[None] < clip.num_real_samples
     expected = tiny().perceiver.attention_maps(inputs, masks)
-    assert view.images == {} and view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert set(view.seen) == ({"image", "audio"} if sound else {"image"})
+    np.testing.assert_array_equal(view.seen["image"].frames, clip.frames)
+    assert view.seen["image"].num_real == 2
+    if sound:
+        np.testing.assert_array_equal(view.seen["audio"].samples, clip.audio)
+        assert view.seen["audio"].num_real == clip.num_real_samples
     assert ("audio" in view.maps[0].weights) == sound or not view.maps[0].weights["audio"].any()
     for name, weights in expected[0].weights.items():
         torch.testing.assert_close(view.maps[0].weights[name], weights)
