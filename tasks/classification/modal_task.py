@@ -6,7 +6,7 @@ Shape legend: B batch, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,10 @@ class ModalClassificationTask(ClassificationTask):
 
     def data(self, recipe: Any) -> Splits:
         """Reads labelled files, tables, or an embedded set."""
-        contents = self.inputs.chosen(recipe.input_names).contents
-        return read_labelled(recipe, *contents, embedded=self.embedded, seed=recipe.seed)
+        chosen = self.inputs.chosen(recipe.input_names)
+        left_out = set(self.inputs.modalities) - set(chosen.modalities)
+        embedded = {name: partial(_without, make, left_out) for name, make in self.embedded.items()}
+        return read_labelled(recipe, *chosen.contents, embedded=embedded, seed=recipe.seed)
 
     def config(self, recipe: Any, data: Splits) -> PerceiverIOConfig:
         """Returns the preset's configuration, with the recipe's settings."""
@@ -172,3 +174,14 @@ class ModalClassificationTask(ClassificationTask):
         smoothing = recipe.label_smoothing
         batch["labels"] = one_hot_BK * (1 - smoothing) + smoothing / num_classes if smoothing else labels_B
         return batch
+
+
+def _without(
+    make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]
+) -> Dataset | LabelledRows:
+    """Makes an embedded set without the inputs that are not read."""
+    made = make()
+    if not left_out or not isinstance(made, LabelledRows):
+        return made
+    rows = [{name: value for name, value in row.items() if name not in left_out} for row in made.rows]
+    return LabelledRows(rows, made.class_names)
