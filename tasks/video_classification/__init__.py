@@ -5,6 +5,7 @@ imported where they are used.
 """
 
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers.utils import is_torchvision_available, is_vision_available
 
 from perceiver_io.adapters.video_processor import PerceiverIOVideoProcessor
 from perceiver_io.config import PerceiverIOConfig
@@ -13,5 +14,6 @@ from perceiver_io.tasks.video_classification.presets import config
 
 __all__ = ["PerceiverIOForVideoClassification", "PerceiverIOVideoProcessor", "config"]
 
-AutoVideoProcessor.register(PerceiverIOConfig, PerceiverIOVideoProcessor)
+if is_vision_available() and is_torchvision_available():  # the auto class needs both
+    AutoVideoProcessor.register(PerceiverIOConfig, PerceiverIOVideoProcessor)
 AutoModelForVideoClassification.register(PerceiverIOConfig, PerceiverIOForVideoClassification)
