@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from perceiver_io.cli import main
-from perceiver_io.media.video import Clip, read_clips
+from perceiver_io.media.clips import Clip, read_clips
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import multimodal_autoencoding as mm
@@ -241,7 +241,7 @@ def test_bad_input_on_the_command_line(
     out = str(tmp_path / "out")
     for arguments, message in [
         ([str(text)], "text.txt is a text file"),
-        ([str(truncated)], "half.mp4 cannot be decoded"),
+        ([str(truncated)], "half.mp4 is no video, damaged, or"),
         ([good, str(tmp_path / "missing.mp4")], "no video file"),
         ([good, "-o", str(tmp_path)], "would be overwritten"),
         ([good, twin, "-o", out], "Several results would be called a.mp4"),
@@ -327,7 +327,13 @@ def test_attention_to_the_first_clip(
         inputs["audio"] = torch.from_numpy(clip.audio)[None]
         masks["audio"] = torch.arange(1280)[None] < clip.num_real_samples
     expected = tiny().perceiver.attention_maps(inputs, masks)
-    assert view.images == {} and view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert set(view.seen) == ({"image", "audio"} if sound else {"image"})
+    np.testing.assert_array_equal(view.seen["image"].frames, clip.frames)
+    assert view.seen["image"].num_real == 2
+    if sound:
+        np.testing.assert_array_equal(view.seen["audio"].samples, clip.audio)
+        assert view.seen["audio"].num_real == clip.num_real_samples
     assert ("audio" in view.maps[0].weights) == sound or not view.maps[0].weights["audio"].any()
     for name, weights in expected[0].weights.items():
         torch.testing.assert_close(view.maps[0].weights[name], weights)
@@ -345,5 +351,5 @@ def test_attention_takes_one_video(folder: str, tmp_path: Path) -> None:
     loaded = task.load(folder, device="cpu")
     with pytest.raises(ValueError, match="one video at a time, got 2 files"):
         task.attention_view(loaded, [str(video(tmp_path / "a.mp4"))] * 2)
-    with pytest.raises(ValueError, match="There is no video file"):
+    with pytest.raises(ValueError, match=r"b\.mp4 is missing"):
         task.attention_view(loaded, [str(tmp_path / "b.mp4")])

@@ -1,0 +1,1 @@
+"""What the tasks are compared with: one file each, see benchmarks/modalities.py."""
