@@ -11,6 +11,9 @@ import torch
 from transformers import BaseImageProcessor, BatchFeature
 
 from perceiver_io.extras import require
+from perceiver_io.media.images import open_image
+from perceiver_io.media.source import is_source
+from perceiver_io.ragged import pad_ragged
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["PerceiverIOImageProcessor"]
 
 _PIL_MODES = {1: "L", 3: "RGB"}
+
+# The entry point alone registers this processor: without Pillow its base class has no attributes that could be checked.
 
 # What transformers writes into, or finds in, a preprocessor_config.json beside the fields of the processor.
 _SERVICE_KEYS = {"auto_map", "feature_extractor_type", "image_processor_type", "processor_class"}
@@ -145,6 +150,22 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
         """
         pixels = self.normalize_pixels(self.to_uint8(images))
         return BatchFeature({"pixel_values": pixels.numpy()}, tensor_type=return_tensors)
+
+    def prepare(self, value: Any) -> torch.Tensor:
+        """Processes one image, or the file of one: a path, bytes, or a mapping of `path` and `bytes`.
+
+        Returns:
+            (C, H, W), float32.
+
+        Raises:
+            ValueError: It is not an image, empty, or damaged.
+        """
+        image = open_image(value) if is_source(value) else value
+        return self.normalize_pixels(self.to_tensor(self.resize(self._to_pil(image, "The image"))))
+
+    def collate(self, samples: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Makes a batch (B, C, H, W) of samples, and its mask (B, H, W) where one lacks an image."""
+        return pad_ragged(samples, axes=(1, 2))
 
     def to_uint8(self, images: ImageLike | Sequence[ImageLike]) -> torch.Tensor:
         """Cuts and resizes images: the part of `preprocess` before `normalize_pixels`.

@@ -4,9 +4,8 @@
     python benchmarks/modalities.py audio-classification --seeds 0
 
 Each Perceiver is trained by its task's recipe as it comes, as `perceiver-io train TASK --dataset SET` does. The simple
-baseline is fitted on the raw input (or on mel pictures), the small network is trained on the same batches for the
-modality's own kind. All see the training and validation rows of seed 0, or the training rows where a checkpoint is chosen
-by validation; all are judged by the same test rows.
+baseline is fitted on the raw input (or on mel pictures); the small network is of the modality's own kind. Both learn
+from the validation rows too, which choose nothing of them. All are judged by the same test rows.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import baselines
 import numpy as np
 import torch
 
-import baselines
 from perceiver_io.data import Splits
 from perceiver_io.running.find_task import get_task
 from perceiver_io.running.runner import train

@@ -101,21 +101,26 @@ class PackingConfig(ComponentConfig):
             training, each of its elements is replaced by the token with this probability; at 1 all are, always. Where
             the probability is not 0, an element that is masked, and an input that always has the same number of
             elements but is not there, is shown as the token, so that the model knows that something is missing.
+        input_dropout: Pairs of an input's name and a probability. In training, each sample loses such an input as a
+            whole with this probability: all of its elements are masked, and what `mask_probabilities` says of masked
+            elements holds for them. A sample that would lose its last input keeps all of them.
     """
 
     min_padding: int = 1
     mask_probabilities: tuple[tuple[str, float], ...] = ()
+    input_dropout: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_padding < 1:
             raise ValueError(f"PackingConfig.min_padding must be at least 1, got {self.min_padding}.")
-        names = [name for name, _ in self.mask_probabilities]
-        if len(set(names)) != len(names) or not all(0 <= p <= 1 for _, p in self.mask_probabilities):
-            raise ValueError(
-                "PackingConfig.mask_probabilities must hold one probability from 0 to 1 for each input it names, got "
-                f"{self.mask_probabilities}."
-            )
+        for field in ("mask_probabilities", "input_dropout"):
+            pairs = getattr(self, field)
+            names = [name for name, _ in pairs]
+            if len(set(names)) != len(names) or not all(0 <= probability <= 1 for _, probability in pairs):
+                raise ValueError(
+                    f"PackingConfig.{field} must hold one probability from 0 to 1 for each input it names, got {pairs}."
+                )
 
 
 class ByteArrayPacker(nn.Module):
@@ -149,8 +154,10 @@ class ByteArrayPacker(nn.Module):
         alone = len(self.names) == 1
         self.num_channels = max(num_channels.values()) + (0 if alone else config.min_padding)
         self.probabilities = dict(config.mask_probabilities)
-        if unknown := sorted(set(self.probabilities) - set(self.names)):
-            raise ValueError(f"mask_probabilities names {unknown}, but the inputs are {list(self.names)}.")
+        self.dropout = dict(config.input_dropout)
+        for field, named in (("mask_probabilities", self.probabilities), ("input_dropout", self.dropout)):
+            if unknown := sorted(set(named) - set(self.names)):
+                raise ValueError(f"{field} names {unknown}, but the inputs are {list(self.names)}.")
         self.padding = nn.ModuleDict()
         if not alone:
             for name in self.names:
@@ -175,6 +182,8 @@ class ByteArrayPacker(nn.Module):
         parts: dict[str, ByteArray] = {}
         hidden: dict[str, Tensor] = {}
         batch_size = next(iter(byte_arrays.values())).values.shape[0]
+        if self.training and self.dropout:
+            byte_arrays = self._with_dropout(byte_arrays)
         for name in self.names:
             if name in byte_arrays:
                 parts[name] = self._widened(name, byte_arrays[name])
@@ -217,6 +226,25 @@ class ByteArrayPacker(nn.Module):
         part = part.in_type_of(padding_1P)
         padding_BMP = padding_1P.to(part.values.dtype).expand(*part.values.shape[:2], -1)
         return replace(part, values=torch.cat([part.values, padding_BMP], dim=-1))
+
+    def _with_dropout(self, byte_arrays: Mapping[str, ByteArray]) -> dict[str, ByteArray]:
+        """The inputs without those that each sample loses."""
+        values = next(iter(byte_arrays.values())).values
+        # For all that may be lost, whatever the batch has: what is drawn next does not depend on it.
+        draws_BI = torch.rand(values.shape[0], len(self.dropout), device=values.device)
+        lost = {
+            name: draw_B < probability
+            for (name, probability), draw_B in zip(self.dropout.items(), draws_BI.unbind(1), strict=True)
+        }
+        left_B = torch.zeros_like(draws_BI[:, 0], dtype=torch.bool)
+        for name, part in byte_arrays.items():
+            if self.probabilities.get(name) != 1:  # else the model never sees it
+                real_B = _mask(part).any(dim=1)
+                left_B = left_B | (real_B & ~lost[name] if name in lost else real_B)
+        return {
+            name: replace(part, mask=_mask(part) & ~(lost[name] & left_B)[:, None]) if name in lost else part
+            for name, part in byte_arrays.items()
+        }
 
     def _masked(self, name: str, part: ByteArray) -> tuple[ByteArray, Tensor]:
         """The input with its mask token where elements are hidden, and where that is."""

@@ -324,7 +324,7 @@ def test_bad_files(run: Path, folder: Path, tmp_path: Path, capsys: pytest.Captu
     for name, message in (
         ("text.png", "not an image"),
         ("cut.png", "damaged"),
-        ("missing.png", "There is no file"),
+        ("missing.png", "missing.png is missing"),
     ):
         assert main(["predict", str(run), good, str(tmp_path / name)]) == 2
         line = error_line(capsys)

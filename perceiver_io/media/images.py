@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
+from perceiver_io.media.source import Source, fault_of, open_source, unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,26 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["image_fault", "image_suffixes", "open_image", "write_image"]
 
 
-def open_image(path: str | os.PathLike[str]) -> Image:
+def open_image(source: Source) -> Image:
     """Opens an image file, all of it.
 
     Args:
-        path: The file.
+        source: The file: a path, bytes, or a mapping of `path` and `bytes`.
 
     Raises:
-        ValueError: There is no such file, or it is no image, or damaged.
+        UnreadableError: There is no such file, or it is no image, or damaged.
         ImportError: Pillow is not installed.
     """
-    pil = require("PIL.Image", extra="image")
-    try:
-        with pil.open(path) as image:
-            image.load()
-            opened: Image = image
-            return opened
-    except FileNotFoundError as error:
-        raise ValueError(f"There is no file {path}.") from error
-    except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image, or damaged: {error}.") from error
+    return _opened(source)
 
 
 def write_image(path: str | os.PathLike[str], image: Image | NDArray[np.uint8]) -> None:
@@ -68,25 +59,27 @@ def image_suffixes() -> set[str]:
     return {extension for extension, form in pil.registered_extensions().items() if form in pil.OPEN}
 
 
-def image_fault(image: Mapping[str, Any] | None) -> str | None:
-    """Returns what is wrong with an encoded image, None if it decodes.
+def image_fault(source: Source | None) -> str | None:
+    """Returns what is wrong with an image file, None if it decodes.
 
     Args:
-        image: Its `path`, or its `bytes`; None where there is none.
+        source: As `open_image`; None where there is none.
     """
+    # At an eighth of the size, where the format can do that (JPEG): reads all data, skips most work.
+    return fault_of(functools.partial(_opened, smallest=True), source)
+
+
+def _opened(source: Source, *, smallest: bool = False) -> Image:
     pil = require("PIL.Image", extra="image")
-    if image is None:
-        return "missing"
-    source = image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])
-    try:
-        with pil.open(source) as picture:
-            # At an eighth of the size, where the format can do that (JPEG): reads all data, skips most work.
-            picture.draft(None, (1, 1))
-            picture.load()
-    except FileNotFoundError:
-        return "missing"
-    except pil.UnidentifiedImageError:
-        return "not an image"
-    except Exception as error:  # decoders raise what they like
-        return str(error) or type(error).__name__
-    return None
+    with open_source(source) as file:
+        try:
+            with pil.open(file) as image:
+                if smallest:
+                    image.draft(None, (1, 1))
+                image.load()
+                opened: Image = image
+                return opened
+        except pil.UnidentifiedImageError as error:
+            raise unreadable(source, "not an image") from error
+        except Exception as error:  # decoders raise what they like
+            raise unreadable(source, f"damaged ({error or type(error).__name__})") from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["Source", "UnreadableError", "fault_of", "is_source", "open_source", "unreadable"]
+__all__ = ["Source", "UnreadableError", "fault_of", "is_source", "located", "open_source", "unreadable"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any]"
 """A path, the bytes of a file, or ``{"path": …, "bytes": …}``, as rows of `datasets` that are not decoded have it."""
@@ -18,7 +18,7 @@ class UnreadableError(ValueError):
     """Content that cannot be used; made by `unreadable`.
 
     Attributes:
-        reason: What is wrong with it, without its name: "missing".
+        reason: What it is instead, without its name: "missing".
     """
 
     reason = "unreadable"
@@ -26,7 +26,7 @@ class UnreadableError(ValueError):
 
 def unreadable(source: Source, reason: str) -> UnreadableError:
     """Returns the error that says which content cannot be used, and why."""
-    error = UnreadableError(f"{_name(source)} cannot be read: {reason}.")
+    error = UnreadableError(f"{_name(source)} is {reason}.")
     error.reason = reason
     return error
 
@@ -38,6 +38,13 @@ def is_source(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike, bytes))
 
 
+def located(source: Source) -> Any:
+    """Returns where content lies: the path of a file, or its bytes; None where there is none."""
+    if isinstance(source, Mapping):
+        return source.get("path") if source.get("bytes") is None else source["bytes"]
+    return source
+
+
 def open_source(source: Source) -> BinaryIO:
     """Opens content for reading.
 
@@ -45,9 +52,7 @@ def open_source(source: Source) -> BinaryIO:
         UnreadableError: There is no such file, it is empty, or it may not be read.
         ValueError: It is no content at all.
     """
-    where = source
-    if isinstance(source, Mapping):
-        where = source["path"] if source.get("bytes") is None else source["bytes"]
+    where = located(source)
     if where is None:
         raise unreadable(source, "missing")
     if isinstance(where, bytes):
@@ -58,7 +63,7 @@ def open_source(source: Source) -> BinaryIO:
         except FileNotFoundError as error:
             raise unreadable(source, "missing") from error
         except OSError as error:
-            raise unreadable(source, error.strerror or str(error)) from error
+            raise unreadable(source, f"not readable ({error.strerror or error})") from error
     else:
         raise ValueError(
             f"Got {type(where).__name__}, expected the path of a file, its bytes, or a mapping of `path` and `bytes`."

@@ -1,111 +1,50 @@
-"""Video files: frame by frame in their own size, or as clips at the rates and the size that a model takes.
+"""Video files, frame by frame in their own size: every so manyth, or so many that are spread over a video.
 
-Shape legend: T frames of a clip, H height, W width, S samples of a clip.
+Shape legend: T frames, H height, W width.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perceiver_io.extras import require
+from perceiver_io.media.source import Source, fault_of, unreadable
+from perceiver_io.media.video_stream import Picture, TimedFrame, TimedFrames, opened, upright, video_stream
 
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
-    from av.audio.stream import AudioStream
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+__all__ = ["sample_frames", "video_fault", "video_frames", "video_suffixes"]
 
-__all__ = ["Clip", "ClipFormat", "read_clips", "video_frames"]
-
-Frames: TypeAlias = NDArray[np.uint8]
-Sound: TypeAlias = NDArray[np.float32]
-
+_SUFFIXES = {
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ogv",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".gif",
+    )
+}
 # Containers round times, to a millisecond at worst.
 _TOLERANCE = 1e-3
-# A hole in a sound track that is longer than this is kept; anything shorter is rounding.
-_GAP = 0.05
-# A frame that is shown for longer, in seconds, is the mark of damaged times, and would fill the memory.
-_LONGEST_FRAME = 600
-# Playlists must not make the reader open other places than this machine's files.
-_OPEN_OPTIONS = {"protocol_whitelist": "file,crypto,data"}
+# Frames that are farther away than so many seconds are sought. Those between key frames are decoded anyway.
+_FAR = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipFormat:
-    """What a clip looks like.
-
-    Attributes:
-        num_frames: T.
-        size: H and W in pixels.
-        frame_rate: Frames a second.
-        num_samples: S; as long as the frames.
-
-    Raises:
-        ValueError: A number is not positive, or the sound does not have a whole number of samples a second.
-    """
-
-    num_frames: int = 16
-    size: tuple[int, int] = (224, 224)
-    frame_rate: float = 25
-    num_samples: int = 30720
-
-    def __post_init__(self) -> None:
-        numbers = (self.num_frames, *self.size, self.frame_rate, self.num_samples)
-        if not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise ValueError(f"A clip's sizes and rates must be above zero, got {self}.")
-        rate = self.num_samples * self.frame_rate / self.num_frames
-        if abs(rate - round(rate)) > 1e-6:
-            raise ValueError(
-                f"{self.num_samples} samples in {self.num_frames} frames at {self.frame_rate:g} frames a second are "
-                f"{rate:.4f} samples a second, expected a whole number. Choose another frame rate."
-            )
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second."""
-        return round(self.num_samples * self.frame_rate / self.num_frames)
-
-    @property
-    def seconds(self) -> float:
-        """Length of a clip."""
-        return self.num_frames / self.frame_rate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A piece of a video, always of full length: what the file lacks is black and silent, and not counted as real.
-
-    Attributes:
-        frames: (T, H, W, 3) uint8 RGB.
-        audio: (S,) float32 mono in [-1, 1]; None where the file has no sound.
-        start: Where the clip starts in the file, in seconds.
-        num_real_frames: How many of the frames, the first, come from the file.
-        num_real_samples: The same of the samples.
-    """
-
-    frames: Frames
-    audio: Sound | None
-    start: float
-    num_real_frames: int
-    num_real_samples: int
-
-
-def video_frames(path: str | os.PathLike[str], *, stride: int = 1) -> Iterator[tuple[int, Frames]]:
+def video_frames(source: Source, *, stride: int = 1) -> Iterator[tuple[int, Picture]]:
     """Yields frames of a video in their own size, decoded as they are asked for.
 
     Args:
-        path: A file that FFmpeg can decode. Nothing but local files is opened.
+        source: A file that FFmpeg can decode: a path, bytes, or a mapping of `path` and `bytes`. Nothing but local
+            files is opened.
         stride: Every how many frames one is wanted, from the first on.
 
     Yields:
@@ -113,255 +52,123 @@ def video_frames(path: str | os.PathLike[str], *, stride: int = 1) -> Iterator[t
 
     Raises:
         ValueError: The file does not exist, is no video, is damaged, or the stride is not positive.
-        OSError: The file may not be read.
         ImportError: PyAV is not installed.
     """
     if stride < 1:
         raise ValueError(f"The stride must be at least 1, got {stride}.")
-    with _opened(path) as container:
-        for index, frame in enumerate(container.decode(_video_stream(container, path))):
+    with opened(source) as container:
+        for index, frame in enumerate(container.decode(video_stream(container, source))):
             if index % stride == 0:
-                yield index, np.ascontiguousarray(_upright(frame))
+                yield index, np.ascontiguousarray(upright(frame))
 
 
-def read_clips(
-    path: str | os.PathLike[str],
-    clip_format: ClipFormat | None = None,
-    *,
-    num_clips: int | None = 1,
-    start: float = 0.0,
-) -> list[Clip]:
-    """Reads clips that follow one another without a gap.
+def sample_frames(
+    source: Source, num_frames: int, *, start: float = 0.0, end: float | None = None
+) -> NDArray[np.uint8]:
+    """Reads frames that are spread evenly over a video, or over a piece of it.
 
-    A clip's frame at a time is the file's frame shown at that time, whatever the file's frame rate is and however it
-    varies. A frame is turned upright, cut to the largest centred box of the clip's aspect ratio and resized with
-    antialiasing. Sound is mixed down to mono and resampled. The published model was made for frames cut and resized so,
-    and for samples in [-1, 1].
+    The piece is cut in as many parts of equal length as frames are wanted, and the frame shown in the middle of each is
+    taken. No frame comes twice: a video of fewer frames gives those that it has. Only the frames that are wanted are
+    converted, and in long videos what lies between them is not even decoded.
 
     Args:
-        path: A file that FFmpeg can decode. Nothing but local files is opened.
-        clip_format: Frames, size and rates of the clips; those of the published model if None.
-        num_clips: How many clips are wanted; all that the file has if None. Fewer come back if the file is shorter,
-            but at least one; the last may be partly real.
-        start: Where the first clip starts, in seconds.
+        source: A file that FFmpeg can decode: a path, bytes, or a mapping of `path` and `bytes`. Nothing but local
+            files is opened.
+        num_frames: The most frames that come back.
+        start: Where the piece starts, in seconds.
+        end: Where it ends; where the video does, if None or beyond.
+
+    Returns:
+        (T, H, W, 3) RGB, upright, T at most `num_frames`.
 
     Raises:
-        ValueError: The file does not exist, is no video, is damaged, or ends before `start`.
-        OSError: The file may not be read.
-        ImportError: PyAV or Pillow is not installed.
+        ValueError: The file does not exist, is no video, is damaged, changes its size, or ends before `start`; or the
+            numbers do not fit.
+        ImportError: PyAV is not installed.
     """
-    clip_format = clip_format or ClipFormat()
-    if num_clips is not None and num_clips < 1:
-        raise ValueError(f"num_clips is {num_clips}, expected 1 or more.")
-    if not math.isfinite(start) or start < 0:
-        raise ValueError(f"start is {start} seconds, expected 0 or more.")
-    num_frames = math.inf if num_clips is None else num_clips * clip_format.num_frames
-    frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
-    real_clips = -(-len(frames) // clip_format.num_frames)
-    sound, num_real = _read_sound(
-        path, clip_format, start=start + origin, num_samples=real_clips * clip_format.num_samples
-    )
-
-    clips = []
-    for index in range(real_clips):
-        part = frames[index * clip_format.num_frames : (index + 1) * clip_format.num_frames]
-        missing = clip_format.num_frames - len(part)
-        samples = slice(index * clip_format.num_samples, (index + 1) * clip_format.num_samples)
-        real_samples = min(max(num_real - samples.start, 0), clip_format.num_samples)
-        clips.append(
-            Clip(
-                frames=np.stack(part + [np.zeros_like(part[0])] * missing),
-                audio=sound[samples] if real_samples else None,
-                start=start + index * clip_format.seconds,
-                num_real_frames=len(part),
-                num_real_samples=real_samples,
-            )
-        )
-    return clips
-
-
-def _read_frames(
-    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_frames: float
-) -> tuple[list[Frames], float]:
-    """Returns the frames from `start` on, and when the file's first frame is shown."""
-    rate = clip_format.frame_rate
-    frames: list[Frames] = []
-    shown: Callable[[], Frames] | None = None
-
-    def show_until(end: float) -> None:
-        if end - max(shown_at, start) > _LONGEST_FRAME:
-            raise ValueError(
-                f"The video {path} cannot be decoded: it says that a frame at {shown_at:.2f} s is shown until "
-                f"{end:.2f} s. It is damaged."
-            )
-        while (
-            shown is not None and len(frames) < num_frames and start + len(frames) / rate < end - _TOLERANCE
-        ):
-            frames.append(shown())
-
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        step = float(1 / stream.average_rate) if stream.average_rate else 1 / rate
-        shown_at = time = -step
-        # Players count from the first frame; headers do not always say when it is shown.
-        decoded = container.decode(stream)
-        first = next(decoded, None)
-        origin = 0.0 if first is None or first.time is None else first.time
-        if start > 0 and _seek(container, start + origin):
-            decoded = container.decode(stream)
-        elif first is not None:
-            decoded = itertools.chain([first], decoded)
-        for frame in decoded:
-            time = time + step if frame.time is None else frame.time - origin
-            show_until(time)
-            if len(frames) >= num_frames:
-                break
-            shown, shown_at = _Picture(frame, stream, clip_format.size), time
-            if frame.duration and frame.time_base:
-                step = float(frame.duration * frame.time_base)
-        show_until(time + step)
-    if first is None:
-        raise ValueError(f"No frame of the video {path} can be decoded: it is damaged or empty.")
-    if not frames:
-        raise ValueError(f"The video {path} ends before the start at {start:g} s.")
-    return frames, origin
-
-
-class _Picture:
-    """A frame as a clip holds it, made once it is asked for: frames that no clip shows are never converted."""
-
-    def __init__(self, frame: VideoFrame, stream: VideoStream, size: tuple[int, int]) -> None:
-        self.frame = frame
-        self.aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel
-        self.size = size
-        self.picture: Frames | None = None
-
-    def __call__(self) -> Frames:
-        if self.picture is None:
-            aspect = 1 / self.aspect if _quarters(self.frame) % 2 else self.aspect
-            self.picture = _resized(_upright(self.frame), self.size, aspect)
-        return self.picture
-
-
-def _quarters(frame: VideoFrame) -> int:
-    """How many right angles a player turns a frame by, anticlockwise."""
-    return round(frame.rotation / 90)
-
-
-def _upright(frame: VideoFrame) -> Frames:
-    stored: Frames = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.rot90(stored, k=_quarters(frame))
-
-
-def _resized(picture_hwc: Frames, size: tuple[int, int], pixel_aspect: float) -> Frames:
-    """Cuts the largest centred box of the right shape and resizes it; pixels may be wider than high."""
-    pil = require("PIL.Image", extra="video")
-    source_height, source_width = picture_hwc.shape[:2]
-    height, width = size
-    box_height = min(source_height, source_width * pixel_aspect * height / width)
-    box_width = box_height * width / height / pixel_aspect
-    left, top = (source_width - box_width) / 2, (source_height - box_height) / 2
-    box = (
-        max(left, 0.0),
-        max(top, 0.0),
-        min(left + box_width, source_width),
-        min(top + box_height, source_height),
-    )
-    image = pil.fromarray(np.ascontiguousarray(picture_hwc))
-    return np.asarray(image.resize((width, height), resample=pil.Resampling.BILINEAR, box=box))
-
-
-def _read_sound(
-    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_samples: int
-) -> tuple[Sound, int]:
-    """Returns the samples from a time of the file on, silent where there are none, and where the last real one ends."""
-    rate = clip_format.sample_rate
-    sound = np.zeros(num_samples, np.float32)
-    end = 0
-    with _opened(path) as container:
-        stream = _audio_stream(container)
-        if stream is None:
-            return sound, 0
-        _seek(container, start)
-        position: int | None = None
-        for chunk in _resampled(container.decode(stream), rate):
-            samples = chunk.to_ndarray()[0]
-            said = position if chunk.time is None else round((chunk.time - start) * rate)
-            if position is None or (said is not None and abs(said - position) > _GAP * rate):
-                position = said or 0
-            first, last = max(position, 0), min(position + len(samples), num_samples)
-            if first < last:
-                sound[first:last] = samples[first - position : last - position]
-                end = last
-            position += len(samples)
-            if position >= num_samples:
-                break
-    # Resampling can overshoot; damaged files can hold anything.
-    return np.clip(np.nan_to_num(sound), -1, 1), end
-
-
-def _resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[AudioFrame]:
-    """Makes mono frames of a sample rate; what comes in may change its own, as recordings of broadcasts do."""
-    av = require("av", extra="video")
-    resampler: Any = None
-    setup = None
-    for frame in frames:
-        of_frame = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if of_frame != setup:
-            if resampler is not None:
-                yield from resampler.resample(None)
-            resampler, setup = av.AudioResampler(format="fltp", layout="mono", rate=rate), of_frame
-        yield from resampler.resample(frame)
-    if resampler is not None:
-        yield from resampler.resample(None)
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
-    """Opens a file, and says which one it is if it cannot be decoded, in the block too."""
-    av = require("av", extra="video")
-    file = Path(path).absolute()  # what looks like an address is none
-    if not file.is_file():
-        raise ValueError(f"There is no video file {path}.")
-    with file.open("rb"):  # may it be read at all? FFmpeg uses the same errors for damaged files
-        pass
-    try:
-        with av.open(str(file), options=dict(_OPEN_OPTIONS), metadata_errors="ignore") as container:
-            yield container
-    except av.error.FFmpegError as error:
+    if num_frames < 1:
+        raise ValueError(f"num_frames is {num_frames}, expected 1 or more.")
+    if not 0 <= start < (math.inf if end is None else end):
         raise ValueError(
-            f"{path} cannot be decoded ({error.strerror}): it is no video, it is damaged, or FFmpeg does not know its "
-            "format."
-        ) from error
-
-
-def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
-    av = require("av", extra="video")
-    pictures = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & av.stream.Disposition.attached_pic  # the cover of a song is no video
-    ]
-    if container.format.name == "tty":  # FFmpeg draws text files
-        raise ValueError(f"{path} is a text file, not a video.")
+            f"The piece of the video is from {start} to {end} seconds, expected rising times from 0 on."
+        )
+    until = _duration(source)
+    until = until if end is None else min(end, until)
+    pictures: list[Picture] = []
+    if start < until:
+        pictures, last = _shown_at(source, _middles(start, until, num_frames))
+        if last is not None and start < last:  # headers say what they like
+            pictures, _ = _shown_at(source, _middles(start, last, num_frames))
     if not pictures:
-        found = ", ".join(stream.type for stream in container.streams) or "nothing"
-        raise ValueError(f"{path} has no video, but {found}.")
-    pictures[0].thread_type = "AUTO"
-    return pictures[0]
+        raise unreadable(source, f"a video that ends before the start at {start:g} s")
+    if len(sizes := {picture.shape for picture in pictures}) > 1:
+        raise unreadable(source, f"of several sizes: {sorted(size[:2] for size in sizes)}")
+    return np.stack(pictures)
 
 
-def _audio_stream(container: InputContainer) -> AudioStream | None:
-    return next(iter(container.streams.audio), None)
+def video_suffixes() -> set[str]:
+    """Returns the endings of video files that can be read, in lower case."""
+    return set(_SUFFIXES)
 
 
-def _seek(container: InputContainer, seconds: float) -> bool:
-    """Goes to the last key frame before a time, and returns whether it did; some formats can't."""
-    av = require("av", extra="video")
-    if seconds <= 1:  # not worth it
-        return False
-    try:
-        container.seek(int(seconds * 1_000_000))
-    except av.error.FFmpegError:
-        return False
-    return True
+def video_fault(source: Source | None) -> str | None:
+    """Returns what is wrong with a video file, None if all of it decodes.
+
+    Args:
+        source: As `sample_frames`; None where there is none.
+    """
+    return fault_of(_decode, source)
+
+
+def _decode(source: Source) -> None:
+    with opened(source) as container:
+        for _ in TimedFrames(container, source):
+            pass
+
+
+def _middles(start: float, end: float, number: int) -> list[float]:
+    return [start + (index + 0.5) * (end - start) / number for index in range(number)]
+
+
+def _duration(source: Source) -> float:
+    """Returns how long the file says that its video is, in seconds; what it takes to decode it, if it does not say."""
+    with opened(source) as container:
+        frames = TimedFrames(container, source)
+        if frames.stream.duration and frames.stream.time_base:
+            return float(frames.stream.duration * frames.stream.time_base)
+        if container.duration:
+            return container.duration / 1_000_000
+        return max(frame.end for frame in frames)
+
+
+def _shown_at(source: Source, times: Sequence[float]) -> tuple[list[Picture], float | None]:
+    """Returns the frames that are shown at rising times, each once, and where the video ends if that is before one."""
+    pictures: list[Picture] = []
+    waiting = list(reversed(times))
+    taken: float | None = None
+    shown: TimedFrame | None = None
+
+    def take(frame: TimedFrame, until: float) -> None:
+        nonlocal taken
+        while waiting and waiting[-1] < until - _TOLERANCE:
+            waiting.pop()
+            if taken != frame.start:
+                pictures.append(np.ascontiguousarray(upright(frame.frame)))
+                taken = frame.start
+
+    with opened(source) as container:
+        frames = TimedFrames(container, source)
+        sought: float | None = None
+        for frame in frames:
+            take(shown or frame, frame.start)
+            if not waiting:
+                return pictures, None
+            shown = frame
+            if waiting[-1] > frame.end + _FAR and sought != waiting[-1]:
+                sought = waiting[-1]
+                frames.seek(sought)
+                shown = None
+        if shown is not None:
+            take(shown, shown.end)
+            return pictures, shown.end if waiting else None
+    return pictures, None

@@ -19,7 +19,7 @@ from torch import Tensor
 from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.dense_decoder import DenseDecoder
-from perceiver_io.media.video import Clip, ClipFormat, read_clips
+from perceiver_io.media.clips import Clip, ClipFormat, read_clips
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
 from perceiver_io.tasks.multimodal_autoencoding.model import (
     AUDIO,

@@ -13,9 +13,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from perceiver_io.files import check_outputs, writing_into
+from perceiver_io.media.clips import read_clips
 from perceiver_io.media.images import write_image
 from perceiver_io.media.sound import write_wav
-from perceiver_io.media.video import read_clips
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.registry import register_task

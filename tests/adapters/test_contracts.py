@@ -8,10 +8,15 @@ import torch
 
 from perceiver_io.adapters import (
     AudioAdapter,
+    FeaturesAdapter,
     FramePairAdapter,
     ImageAdapter,
     LabelAdapter,
+    PointCloudAdapter,
+    SpectrogramAdapter,
+    TableAdapter,
     TextAdapter,
+    TimeSeriesAdapter,
     VideoAdapter,
 )
 from perceiver_io.registry import ADAPTERS
@@ -82,6 +87,48 @@ def label_case(x: torch.Tensor, **fields: Any) -> AdapterCase:
     )
 
 
+def spectrogram_case(*, num_frames: int = 8, **fields: Any) -> AdapterCase:
+    config = SpectrogramAdapter.Config(
+        **{"size": (8, 6), "patch_size": (2, 3), "num_bands": 2, "position_channels": 3} | fields
+    )
+    mask = torch.ones(2, num_frames, dtype=torch.bool)
+    mask[0, num_frames // 2 - 1 :] = mask[1, :4] = False
+    x = torch.randn(2, num_frames, 6)
+    return AdapterCase(adapter_class=SpectrogramAdapter, config=config, x=x, mask=mask)
+
+
+def point_cloud_case(x: torch.Tensor, **fields: Any) -> AdapterCase:
+    config = PointCloudAdapter.Config(**{"num_bands": 2} | fields)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    mask[0, 2:] = mask[1, 0] = False
+    return AdapterCase(adapter_class=PointCloudAdapter, config=config, x=x, mask=mask)
+
+
+def features_case(**fields: Any) -> AdapterCase:
+    config = FeaturesAdapter.Config(
+        **{"num_features": 3, "max_length": 10, "num_bands": 2, "position_channels": 4} | fields
+    )
+    mask = torch.tensor([[True, True, True, False, False], [False, True, False, True, True]])
+    return AdapterCase(adapter_class=FeaturesAdapter, config=config, x=torch.randn(2, 5, 3), mask=mask)
+
+
+def table_case(columns: tuple[Any, ...], rows: list[list[float]], **fields: Any) -> AdapterCase:
+    config = TableAdapter.Config(columns=columns, num_channels=4, position_channels=3, num_frequencies=2)
+    mask = torch.ones(len(rows), len(columns), dtype=torch.bool)
+    mask[0, 1:] = mask[1, 0] = False
+    return AdapterCase(adapter_class=TableAdapter, config=config, x=torch.tensor(rows), mask=mask, **fields)
+
+
+def time_series_case(**fields: Any) -> AdapterCase:
+    config = TimeSeriesAdapter.Config(
+        **{"num_variables": 2, "time_range": (0.0, 10.0), "num_bands": 2} | fields
+    )
+    mask = torch.tensor([[True, True, True, False, False], [False, True, False, True, True]])
+    times = torch.tensor([[0.0, 0.5, 2.0, 7.0, 12.0], [-1.0, 3.0, 3.0, 4.0, 9.0]])
+    x = torch.cat([times[..., None], torch.randn(2, 5, 2)], dim=-1)
+    return AdapterCase(adapter_class=TimeSeriesAdapter, config=config, x=x, mask=mask)
+
+
 # By the adapter's registered name, then by what is special about the case.
 CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
     "audio": {
@@ -94,6 +141,11 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "nominal-stereo-shorter": lambda: audio_case(
             audio_channels=2, num_samples=8, position_extent="nominal"
         ),
+    },
+    "features": {
+        "set": lambda: features_case(),
+        "fourier": lambda: features_case(position="fourier", max_length=5),
+        "learned": lambda: features_case(position="learned"),
     },
     "frame-pair": {
         "3x3": lambda: frame_pair_case(),
@@ -130,6 +182,38 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "probabilities": lambda: label_case(torch.rand(3, 4)),
         "indices": lambda: label_case(torch.tensor([3, 1, 0]), bad_values=(-1, 4)),
     },
+    "point-cloud": {
+        "3-axes": lambda: point_cloud_case(torch.randn(2, 5, 3)),
+        "2-axes-with-features-in-a-range": lambda: point_cloud_case(
+            torch.randn(2, 6, 5), num_axes=2, num_features=3, minimum=(-4, 0), maximum=(4, 1)
+        ),
+        "all-in-one-place": lambda: point_cloud_case(torch.ones(2, 4, 1), num_axes=1, max_resolution=(7,)),
+    },
+    "spectrogram": {
+        "patches": lambda: spectrogram_case(),
+        "patches-of-all-bands": lambda: spectrogram_case(patch_size=None),
+        "patches-input-extent-longer": lambda: spectrogram_case(
+            num_frames=12, position_extent="input", max_resolution=(5, 5), include_coordinates=False
+        ),
+        "learned": lambda: spectrogram_case(position="learned", size=(16, 6)),
+        "learned-input-extent": lambda: spectrogram_case(position="learned", position_extent="input"),
+        "conv": lambda: spectrogram_case(features="conv", patch_size=None, feature_channels=4, num_frames=16),
+        "conv-without-positions": lambda: spectrogram_case(
+            features="conv", patch_size=None, feature_channels=3, position="none"
+        ),
+    },
+    "table": {
+        "numbers": lambda: table_case(
+            (("number", 0.0, 1.0), ("number", 5.0, 2.5)), [[0.3, 4.0], [-1.5, 9.0], [0.0, 5.0]]
+        ),
+        "categories": lambda: table_case(
+            (("category", 2), ("category", 5)), [[0.0, 1.0], [1.0, 3.0]], bad_values=(-1.0, 5.0, 0.5)
+        ),
+        "numbers-and-categories": lambda: table_case(
+            (("category", 3), ("number", -2.0, 0.5), ("category", 2), ("number", 0.0, 1.0)),
+            [[2.0, -2.5, 1.0, 0.1], [0.0, -1.0, 0.0, 3.0]],
+        ),
+    },
     "text": {
         "int64": lambda: text_case(),
         "int32-half-length": lambda: text_case(length=6, dtype=torch.int32),
@@ -144,6 +228,10 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             length=6,
             max_length=6,
         ),
+    },
+    "time-series": {
+        "irregular": lambda: time_series_case(),
+        "fine": lambda: time_series_case(max_resolution=9, time_range=(-1.0, 12.0)),
     },
     "video": {
         "space": lambda: video_case(),
@@ -197,5 +285,5 @@ def test_traces_whole(adapter: str, masked: bool) -> None:
     expected = module(case.x, mask)
     torch.testing.assert_close(byte_array.values, expected.values)
     assert byte_array.grid == expected.grid
-    assert (byte_array.mask is None) == (mask is None)
+    assert (byte_array.mask is None) == (expected.mask is None)
     torch._dynamo.reset()

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perceiver_io.media.clips import Clip, ClipFormat, read_clips
 from perceiver_io.media.sound import write_wav
-from perceiver_io.media.video import Clip, ClipFormat, read_clips, video_frames
+from perceiver_io.media.video import sample_frames, video_fault, video_frames, video_suffixes
+from perceiver_io.media.video_stream import TimedFrames
 from perceiver_io.media.video_writer import VIDEO_SUFFIXES, write_video
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
 
@@ -137,7 +139,7 @@ def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
 
 def test_damaged_times_do_not_fill_the_memory(tmp_path: Path) -> None:
     write_with_times(tmp_path / "a.mkv", [10, 60, 110], [0, 0.04, 500_000])
-    with pytest.raises(ValueError, match=r"a\.mkv cannot be decoded.*shown until 500000"):
+    with pytest.raises(ValueError, match=r"a\.mkv is damaged, and cannot be decoded.*shown until 500000"):
         read_clips(tmp_path / "a.mkv", SMALL, num_clips=None)
 
 
@@ -264,7 +266,7 @@ def test_the_cover_of_a_song_is_no_video(reader: str, tmp_path: Path) -> None:
         container.mux(sound.encode(None))
     with av.open(str(path)) as container:
         assert any(stream.type == "video" for stream in container.streams)
-    with pytest.raises(ValueError, match=r"song\.mka has no video, but audio"):
+    with pytest.raises(ValueError, match=r"song\.mka is no video: it has audio"):
         READERS[reader](path)
 
 
@@ -272,7 +274,7 @@ def test_the_cover_of_a_song_is_no_video(reader: str, tmp_path: Path) -> None:
 def test_truncated_video_is_refused_by_name(reader: str, tmp_path: Path) -> None:
     content = bunny().read_bytes()
     (tmp_path / "half.mp4").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"half\.mp4 cannot be decoded"):
+    with pytest.raises(ValueError, match=r"half\.mp4 is .*cannot be decoded"):
         READERS[reader](tmp_path / "half.mp4")
 
 
@@ -345,3 +347,89 @@ def test_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         write_video(path, grey_frames([50] * 2))
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"] and path.read_text() == "earlier"
+
+
+def levels_of(frames: np.ndarray) -> list[int]:
+    """The grey of each frame, to the nearest ten, as lossy coding changes it by a little."""
+    return [round(float(frame.mean()) / 10) * 10 for frame in frames]
+
+
+def test_frames_are_spread_evenly_over_a_video(tmp_path: Path) -> None:
+    levels = [10 * index for index in range(24)]
+    path = tmp_path / "a.mp4"
+    write_video(path, grey_frames(levels), frame_rate=8)  # three seconds
+    for source in (path, path.read_bytes(), {"path": None, "bytes": path.read_bytes()}):
+        frames = sample_frames(source, 4)
+        assert frames.shape == (4, 32, 32, 3) and frames.dtype == np.uint8
+        assert levels_of(frames) == [30, 90, 150, 210]  # the middles of four parts of six frames
+    assert levels_of(sample_frames(path, 1)) == [120]
+    assert levels_of(sample_frames(path, 24)) == levels
+    assert levels_of(sample_frames(path, 2, start=1, end=2)) == [100, 140]
+    assert levels_of(sample_frames(path, 2, start=2, end=99)) == [180, 220]
+
+
+def test_a_video_of_fewer_frames_gives_those_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, grey_frames([50, 100, 150]))
+    assert levels_of(sample_frames(path, 16)) == [50, 100, 150]
+    write_video(path, grey_frames([80]))
+    assert levels_of(sample_frames(path, 16)) == [80]
+
+
+def test_sampled_frames_of_a_real_video_are_those_that_ffmpeg_decodes() -> None:
+    sampled = sample_frames(bunny(), 5)
+    with av.open(str(bunny())) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for frame, index in zip(sampled, (13, 39, 66, 92, 118), strict=True):
+        assert np.array_equal(frame, pictures[index])
+
+
+def test_long_videos_are_not_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.mkv"
+    write_with_times(path, [index % 200 for index in range(600)], [float(index) for index in range(600)])
+    decoded = 0
+    step = TimedFrames.__next__
+
+    def counted(self: TimedFrames) -> object:
+        nonlocal decoded
+        decoded += 1
+        return step(self)
+
+    monkeypatch.setattr(TimedFrames, "__next__", counted)
+    there = sample_frames(path, 2)
+    assert levels_of(there) == [150, 50]
+    assert decoded < 450  # key frames lie far apart in it, so that half a part is decoded before each frame
+
+
+def test_headers_that_say_too_much_are_not_believed(tmp_path: Path) -> None:
+    """The sound is longer than the video, and the only length in the header is that of both."""
+    path = tmp_path / "a.mkv"
+    write_video(path, grey_frames([40, 80, 120, 160]), frame_rate=8, audio=tone(2, 8000), sample_rate=8000)
+    assert levels_of(sample_frames(path, 4)) == [40, 80, 120, 160]
+    assert levels_of(sample_frames(path, 2)) == [80, 160]
+
+
+def test_frames_that_cannot_be_sampled(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, grey_frames([40, 80]))
+    with pytest.raises(ValueError, match="num_frames is 0"):
+        sample_frames(path, 0)
+    with pytest.raises(ValueError, match="ends before the start at 3 s"):
+        sample_frames(path, 2, start=3)
+    for start, end in ((-1, None), (2, 1), (math.nan, None)):
+        with pytest.raises(ValueError, match="expected rising times"):
+            sample_frames(path, 2, start=start, end=end)
+
+
+def test_faults_of_videos(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, grey_frames([40, 80]))
+    content = path.read_bytes()
+    assert path.suffix in video_suffixes() and set(VIDEO_SUFFIXES) <= video_suffixes()
+    assert video_fault(path) is None and video_fault({"path": str(path), "bytes": content}) is None
+    assert "nothing that can be decoded" in (video_fault(content[: len(content) // 2]) or "")
+    assert "cannot be decoded" in (video_fault(content[:50]) or "")
+    assert video_fault(tmp_path / "b.mp4") == video_fault(None) == "missing"
+    assert video_fault({"path": "b.mp4", "bytes": b""}) == "empty"
+    with pytest.raises(ValueError, match=r"b\.mp4 is empty"):
+        sample_frames({"path": "b.mp4", "bytes": b""}, 2)

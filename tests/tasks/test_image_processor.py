@@ -12,6 +12,8 @@ from PIL import Image
 from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
+from perceiver_io.input_processor import InputProcessor
+from perceiver_io.registry import PROCESSORS
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -240,3 +242,23 @@ def test_damaged_settings(tmp_path: Path, settings: object, message: str):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=message):
         PerceiverIOImageProcessor.from_pretrained(tmp_path)
+
+
+def test_it_is_a_processor_of_inputs(tmp_path: Path) -> None:
+    """What `prepare` and `collate` give is what calling it gives."""
+    assert PROCESSORS.get("image") is PerceiverIOImageProcessor
+    processor = PerceiverIOImageProcessor(size=(8, 6))
+    assert isinstance(processor, InputProcessor)
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    expected = processor(RGB)["pixel_values"]
+    for value in (RGB, Image.fromarray(RGB), tmp_path / "a.png", str(tmp_path / "a.png"), content):
+        batch, mask = processor.collate([processor.prepare(value)])
+        assert mask is None and torch.equal(batch, expected)
+    batch, mask = processor.collate([None, processor.prepare({"path": None, "bytes": content})])
+    assert mask is not None and mask.shape == (2, 8, 6) and not mask[0].any() and mask[1].all()
+    assert torch.equal(batch[1:], expected)
+    with pytest.raises(ValueError, match="is missing"):
+        processor.prepare(str(tmp_path / "b.png"))
+    with pytest.raises(ValueError, match="The image is not an image"):
+        processor.prepare(None)

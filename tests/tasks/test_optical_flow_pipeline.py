@@ -128,7 +128,7 @@ def test_other_precisions(model: PerceiverIOForOpticalFlow) -> None:
     ("second", "message"),
     [
         (frame(24, 33), "one size, got 32x24 and 33x24 pixels"),
-        ("missing.png", "There is no file missing.png"),
+        ("missing.png", "missing.png is missing"),
         (frame().astype(np.float32), "expected uint8"),
         (np.stack([frame(), frame()]), "Expected one image, got 2"),
         (np.zeros((24, 32, 2), dtype=np.uint8), r"shape \(24, 32, 2\)"),
@@ -142,7 +142,7 @@ def test_bad_frames(second: Any, message: str, model: PerceiverIOForOpticalFlow)
 
 def test_a_file_that_is_no_image(model: PerceiverIOForOpticalFlow, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(ValueError, match=r"text\.png is not an image, or damaged"):
+    with pytest.raises(ValueError, match=r"text\.png is not an image"):
         OpticalFlowPipeline(model)(frame(), tmp_path / "text.png")
 
 

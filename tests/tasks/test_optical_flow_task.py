@@ -254,8 +254,8 @@ def test_bad_input_is_found_before_anything_is_written(
     for arguments, message in (
         ([a, b, other], "other.png has 31x20"),
         ([a, b, str(tmp_path / "text.png")], "text.png is not an image"),
-        ([a, b, str(tmp_path / "cut.png")], "cut.png is not an image, or damaged"),
-        ([a, b, str(tmp_path / "missing.png")], "There is no file"),
+        ([a, b, str(tmp_path / "cut.png")], "cut.png is damaged"),
+        ([a, b, str(tmp_path / "missing.png")], "missing.png is missing"),
         ([a, b, "--ground-truth", str(tmp_path / "small.flo")], "the true flow of"),
         ([a, b, "--ground-truth", str(tmp_path / "bad.flo")], "less than a header"),
         (
@@ -273,7 +273,7 @@ def test_bad_input_is_found_before_anything_is_written(
         ([a, b, "--max-pairs", "0"], "max_pairs is 0, expected 1 or more"),
         ([str(tmp_path / "text.png")], "text.png"),
         ([str(tmp_path / "bad.flo")], "cannot be decoded"),
-        ([str(tmp_path / "missing.mp4")], "There is no video file"),
+        ([str(tmp_path / "missing.mp4")], "missing.mp4 is missing"),
         ([a, "--ground-truth", str(tmp_path / "small.flo")], "not for a video"),
         ([a], "fewer than two frames at a stride of 1. Pass two images"),
     ):

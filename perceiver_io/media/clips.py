@@ -1,0 +1,259 @@
+"""Clips of videos, at the rates and the size that a model takes.
+
+Shape legend: T frames of a clip, H height, W width, S samples of a clip.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceiver_io.extras import require
+from perceiver_io.media.source import unreadable
+from perceiver_io.media.video_stream import (
+    Picture,
+    TimedFrames,
+    audio_stream,
+    opened,
+    quarters,
+    resampled,
+    seek,
+    upright,
+)
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+__all__ = ["Clip", "ClipFormat", "read_clips"]
+
+Samples: TypeAlias = NDArray[np.float32]
+
+# Containers round times, to a millisecond at worst.
+_TOLERANCE = 1e-3
+# A hole in a sound track that is longer than this is kept; anything shorter is rounding.
+_GAP = 0.05
+# A frame that is shown for longer, in seconds, is the mark of damaged times, and would fill the memory.
+_LONGEST_FRAME = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFormat:
+    """What a clip looks like.
+
+    Attributes:
+        num_frames: T.
+        size: H and W in pixels.
+        frame_rate: Frames a second.
+        num_samples: S; as long as the frames.
+
+    Raises:
+        ValueError: A number is not positive, or the sound does not have a whole number of samples a second.
+    """
+
+    num_frames: int = 16
+    size: tuple[int, int] = (224, 224)
+    frame_rate: float = 25
+    num_samples: int = 30720
+
+    def __post_init__(self) -> None:
+        numbers = (self.num_frames, *self.size, self.frame_rate, self.num_samples)
+        if not all(math.isfinite(number) and number > 0 for number in numbers):
+            raise ValueError(f"A clip's sizes and rates must be above zero, got {self}.")
+        rate = self.num_samples * self.frame_rate / self.num_frames
+        if abs(rate - round(rate)) > 1e-6:
+            raise ValueError(
+                f"{self.num_samples} samples in {self.num_frames} frames at {self.frame_rate:g} frames a second are "
+                f"{rate:.4f} samples a second, expected a whole number. Choose another frame rate."
+            )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+        return round(self.num_samples * self.frame_rate / self.num_frames)
+
+    @property
+    def seconds(self) -> float:
+        """Length of a clip."""
+        return self.num_frames / self.frame_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A piece of a video, always of full length: what the file lacks is black and silent, and not counted as real.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB.
+        audio: (S,) float32 mono in [-1, 1]; None where the file has no sound.
+        start: Where the clip starts in the file, in seconds.
+        num_real_frames: How many of the frames, the first, come from the file.
+        num_real_samples: The same of the samples.
+    """
+
+    frames: NDArray[np.uint8]
+    audio: Samples | None
+    start: float
+    num_real_frames: int
+    num_real_samples: int
+
+
+def read_clips(
+    path: str | os.PathLike[str],
+    clip_format: ClipFormat | None = None,
+    *,
+    num_clips: int | None = 1,
+    start: float = 0.0,
+) -> list[Clip]:
+    """Reads clips that follow one another without a gap.
+
+    A clip's frame at a time is the file's frame shown at that time, whatever the file's frame rate is and however it
+    varies. A frame is turned upright, cut to the largest centred box of the clip's aspect ratio and resized with
+    antialiasing. Sound is mixed down to mono and resampled. The published model was made for frames cut and resized so,
+    and for samples in [-1, 1].
+
+    Args:
+        path: A file that FFmpeg can decode. Nothing but local files is opened.
+        clip_format: Picture, size and rates of the clips; those of the published model if None.
+        num_clips: How many clips are wanted; all that the file has if None. Fewer come back if the file is shorter,
+            but at least one; the last may be partly real.
+        start: Where the first clip starts, in seconds.
+
+    Raises:
+        ValueError: The file does not exist, is no video, is damaged, or ends before `start`.
+        OSError: The file may not be read.
+        ImportError: PyAV or Pillow is not installed.
+    """
+    clip_format = clip_format or ClipFormat()
+    if num_clips is not None and num_clips < 1:
+        raise ValueError(f"num_clips is {num_clips}, expected 1 or more.")
+    if not math.isfinite(start) or start < 0:
+        raise ValueError(f"start is {start} seconds, expected 0 or more.")
+    num_frames = math.inf if num_clips is None else num_clips * clip_format.num_frames
+    frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
+    real_clips = -(-len(frames) // clip_format.num_frames)
+    sound, num_real = _read_sound(
+        path, clip_format, start=start + origin, num_samples=real_clips * clip_format.num_samples
+    )
+
+    clips = []
+    for index in range(real_clips):
+        part = frames[index * clip_format.num_frames : (index + 1) * clip_format.num_frames]
+        missing = clip_format.num_frames - len(part)
+        samples = slice(index * clip_format.num_samples, (index + 1) * clip_format.num_samples)
+        real_samples = min(max(num_real - samples.start, 0), clip_format.num_samples)
+        clips.append(
+            Clip(
+                frames=np.stack(part + [np.zeros_like(part[0])] * missing),
+                audio=sound[samples] if real_samples else None,
+                start=start + index * clip_format.seconds,
+                num_real_frames=len(part),
+                num_real_samples=real_samples,
+            )
+        )
+    return clips
+
+
+def _read_frames(
+    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_frames: float
+) -> tuple[list[Picture], float]:
+    """Returns the frames from `start` on, and when the file's first frame is shown."""
+    rate = clip_format.frame_rate
+    frames: list[Picture] = []
+    shown: Callable[[], Picture] | None = None
+    shown_at = 0.0
+
+    def show_until(end: float) -> None:
+        if shown is not None and end - max(shown_at, start) > _LONGEST_FRAME:
+            raise unreadable(
+                path,
+                f"damaged, and cannot be decoded: it says that a frame at {shown_at:.2f} s is shown until {end:.2f} s",
+            )
+        while (
+            shown is not None and len(frames) < num_frames and start + len(frames) / rate < end - _TOLERANCE
+        ):
+            frames.append(shown())
+
+    with opened(path) as container:
+        decoded = TimedFrames(container, path, frame_rate=rate)
+        if start > 0:
+            decoded.seek(start)
+        end = 0.0
+        for frame in decoded:
+            show_until(frame.start)
+            if len(frames) >= num_frames:
+                break
+            shown, shown_at = _LatePicture(frame.frame, decoded.stream, clip_format.size), frame.start
+            end = frame.end
+        show_until(end)
+    if not frames:
+        raise ValueError(f"The video {path} ends before the start at {start:g} s.")
+    return frames, decoded.origin
+
+
+class _LatePicture:
+    """A frame as a clip holds it, made once it is asked for: frames that no clip shows are never converted."""
+
+    def __init__(self, frame: VideoFrame, stream: VideoStream, size: tuple[int, int]) -> None:
+        self.frame = frame
+        self.aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel
+        self.size = size
+        self.picture: Picture | None = None
+
+    def __call__(self) -> Picture:
+        if self.picture is None:
+            aspect = 1 / self.aspect if quarters(self.frame) % 2 else self.aspect
+            self.picture = _resized(upright(self.frame), self.size, aspect)
+        return self.picture
+
+
+def _resized(picture_hwc: Picture, size: tuple[int, int], pixel_aspect: float) -> Picture:
+    """Cuts the largest centred box of the right shape and resizes it; pixels may be wider than high."""
+    pil = require("PIL.Image", extra="video")
+    source_height, source_width = picture_hwc.shape[:2]
+    height, width = size
+    box_height = min(source_height, source_width * pixel_aspect * height / width)
+    box_width = box_height * width / height / pixel_aspect
+    left, top = (source_width - box_width) / 2, (source_height - box_height) / 2
+    box = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + box_width, source_width),
+        min(top + box_height, source_height),
+    )
+    image = pil.fromarray(np.ascontiguousarray(picture_hwc))
+    return np.asarray(image.resize((width, height), resample=pil.Resampling.BILINEAR, box=box))
+
+
+def _read_sound(
+    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_samples: int
+) -> tuple[Samples, int]:
+    """Returns the samples from a time of the file on, silent where there are none, and where the last real one ends."""
+    rate = clip_format.sample_rate
+    sound = np.zeros(num_samples, np.float32)
+    end = 0
+    with opened(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return sound, 0
+        seek(container, start)
+        position: int | None = None
+        for chunk in resampled(container.decode(stream), rate):
+            samples = chunk.to_ndarray()[0]
+            said = position if chunk.time is None else round((chunk.time - start) * rate)
+            if position is None or (said is not None and abs(said - position) > _GAP * rate):
+                position = said or 0
+            first, last = max(position, 0), min(position + len(samples), num_samples)
+            if first < last:
+                sound[first:last] = samples[first - position : last - position]
+                end = last
+            position += len(samples)
+            if position >= num_samples:
+                break
+    # Resampling can overshoot; damaged files can hold anything.
+    return np.clip(np.nan_to_num(sound), -1, 1), end
