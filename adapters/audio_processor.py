@@ -142,6 +142,19 @@ class PerceiverIOFeatureExtractor(FeatureExtractionMixin):
         """Returns the settings, as JSON values."""
         return {"feature_extractor_type": type(self).__name__, **self.settings.to_dict()}
 
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Builds a feature extractor from what `to_dict` returned.
+
+        Args:
+            feature_extractor_dict: The settings.
+            **kwargs: Settings that replace them; others are left to the caller.
+
+        Raises:
+            ValueError: A setting is unknown, out of range or of a wrong type.
+        """
+        return super().from_dict(dict(feature_extractor_dict), **kwargs)
+
     def __call__(
         self, raw_speech: Any, sampling_rate: int | None = None, *, return_tensors: str | None = "pt"
     ) -> BatchFeature:

@@ -99,7 +99,9 @@ class PerceiverIOVideoProcessor(VideoProcessorMixin):
         return {"video_processor_type": type(self).__name__, **self.settings.to_dict()}
 
     @classmethod
-    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(  # type: ignore[override]  # named as video processors name it
+        cls, video_processor_dict: dict[str, Any], **kwargs: Any
+    ) -> Any:
         """Builds a processor from what `to_dict` returned.
 
         Args:

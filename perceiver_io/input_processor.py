@@ -41,7 +41,7 @@ class InputProcessor(Protocol):
         """Returns the settings, as JSON values: ``type(self).from_dict(self.to_dict())`` is an equal processor."""
 
     @classmethod
-    def from_dict(cls, settings: dict[str, Any]) -> InputProcessor:
+    def from_dict(cls, settings: dict[str, Any], /) -> InputProcessor:
         """Makes a processor of its settings.
 
         Raises:

@@ -34,7 +34,9 @@ class LinearStart:
     input_shares: tuple[float, ...] | None = None
 
     def draw(self, layer: nn.Linear) -> None:
-        """Draws new initial values."""
+        """Draws new initial values, which nothing can have on the meta device."""
+        if layer.weight.is_meta:
+            return
         if self.input_shares is None:
             shares_I = layer.weight.new_full((layer.in_features,), 1 / layer.in_features)
         else:
@@ -99,7 +101,9 @@ class LearnedArray(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws new initial values."""
+        """Draws new initial values, which nothing can have on the meta device."""
+        if self.weight.is_meta:
+            return
         nn.init.trunc_normal_(self.weight, std=self.std, a=-2.0, b=2.0)
 
     def forward(self) -> Tensor:

@@ -17,9 +17,10 @@ from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
     AutoVideoProcessor,
+    FeatureExtractionMixin,
     ProcessorMixin,
 )
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from perceiver_io.files import writing
 from perceiver_io.input_processor import InputProcessor, SavedAlone
@@ -29,11 +30,11 @@ __all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor"]
 
 PROCESSOR_FILE = "processor_config.json"
 
-# What a folder without one may have instead: processors that `transformers` has a kind for.
-_OTHERS = {
-    "preprocessor_config.json": (AutoImageProcessor, AutoFeatureExtractor),
-    "video_preprocessor_config.json": (AutoVideoProcessor,),
-    "tokenizer_config.json": (AutoTokenizer,),
+# What a folder without one may have instead: processors that `transformers` has a kind for. Two kinds share a file.
+_OTHERS: dict[str, Any] = {
+    "preprocessor_config.json": AutoFeatureExtractor,
+    "video_preprocessor_config.json": AutoVideoProcessor,
+    "tokenizer_config.json": AutoTokenizer,
 }
 PROCESSOR_FILES = (PROCESSOR_FILE, *_OTHERS)
 """The files beside a model that may hold its processor."""
@@ -190,15 +191,11 @@ class PerceiverIOProcessor:
         }
         if cached_file(source, PROCESSOR_FILE, **_hub_options(kwargs), **quiet) is not None:
             return cls.from_dict(ProcessorMixin.get_processor_dict(str(source), **kwargs)[0])
-        for file, auto_classes in _OTHERS.items():
-            if cached_file(source, file, **_hub_options(kwargs), **quiet) is None:
-                continue
-            for auto_class in auto_classes:
-                try:
-                    return auto_class.from_pretrained(source, **kwargs)
-                except ValueError:
-                    if auto_class is auto_classes[-1]:
-                        raise
+        for file, auto_class in _OTHERS.items():
+            found = cached_file(source, file, **_hub_options(kwargs), **quiet)
+            if found is not None:
+                is_image = auto_class is AutoFeatureExtractor and _is_image_processor(found)
+                return (AutoImageProcessor if is_image else auto_class).from_pretrained(source, **kwargs)
         raise OSError(f"There is no processor in {source}: it has no {PROCESSOR_FILE}.")
 
     def __eq__(self, other: object) -> bool:
@@ -210,3 +207,8 @@ class PerceiverIOProcessor:
 def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
     known = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
     return {name: options[name] for name in known if name in options}
+
+
+def _is_image_processor(file: str) -> bool:
+    """Whether a preprocessor_config.json is not that of a feature extractor."""
+    return "feature_extractor_type" not in FeatureExtractionMixin.get_feature_extractor_dict(file)[0]

@@ -62,6 +62,6 @@ def pad_ragged(
     mask = torch.zeros((len(samples), *(shape[axis] for axis in axes)), dtype=torch.bool)
     for index, sample in enumerate(samples):
         if sample is not None:
-            batch[(index, *(slice(size) for size in sample.shape))] = sample
-            mask[(index, *(slice(sample.shape[axis]) for axis in axes))] = True
+            batch[index][tuple(slice(size) for size in sample.shape)] = sample
+            mask[index][tuple(slice(sample.shape[axis]) for axis in axes)] = True
     return batch, None if mask.all() else mask

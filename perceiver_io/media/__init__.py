@@ -1,1 +1,1 @@
-"""Files of pictures, sound and video, in and out: one reader each, with kept libraries behind them."""
+"""Files of pictures, sound, video, point clouds and texts, in and out: kept libraries stand behind them."""

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from perceiver_io.attention_maps import AttentionMap
-from perceiver_io.extras import require
+from perceiver_io.pictures.attention_colors import backdrop, highest_drawn, overlay_colormap, percent
 from perceiver_io.pictures.figure import DPI, INK, MUTED, RULE, new_figure, write_figure
+from perceiver_io.pictures.input_attention import by_latent, interesting_latents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     ImageLike = Image | NDArray[np.uint8]
 
-__all__ = ["attention_figure", "draw_attention", "interesting_latents"]
+__all__ = ["attention_figure", "draw_attention", "image_pixels"]
 
 _NUM_DEFAULT_LATENTS = 4
 
@@ -53,21 +53,6 @@ def draw_attention(
         input_name: The input that is an image.
     """
     write_figure(attention_figure(image, maps, latents=latents, title=title, input_name=input_name), path)
-
-
-def interesting_latents(maps: Sequence[AttentionMap], count: int, *, input_name: str = "image") -> list[int]:
-    """Returns the latents that look at the least of the image in the last cross-attend, the sharpest first.
-
-    How much a latent looks at is the entropy of its weights, averaged over heads.
-
-    Args:
-        maps: Attention maps of one image.
-        count: How many latents; all of them, if there are not as many.
-        input_name: The input that they look at, which has a grid of rows and columns.
-    """
-    weights_NGg = _by_latent(maps[-1].weights[input_name])
-    entropy_N = torch.special.entr(weights_NGg).sum(dim=(-2, -1))
-    return entropy_N.argsort(stable=True)[:count].tolist()
 
 
 def attention_figure(
@@ -96,7 +81,7 @@ def attention_figure(
         ValueError: The image is not one, the maps are none or of several images, or a latent is out of range.
         ImportError: matplotlib is not installed.
     """
-    pixels = _pixels(image)
+    pixels = image_pixels(image)
     num_latents = _check_maps(maps, input_name)
     shown = (
         interesting_latents(maps, _NUM_DEFAULT_LATENTS, input_name=input_name)
@@ -173,7 +158,7 @@ class _AttentionSheet:
         top = self.top + group * self.group_height
         self._reference_image(top, name)
         rows = [
-            _by_latent(part[input_name])
+            by_latent(part[input_name])
             for part in (attention_map.weights, attention_map.content, attention_map.position)
         ]
         seen_Gg = (rows[0] > 0).any(dim=0).numpy()
@@ -200,11 +185,12 @@ class _AttentionSheet:
             left, top, f"{name}: {label}: weights", row_label="weights" if first else None
         )
         weights_axes.set_title(label, fontsize=8, color=INK, pad=4)
-        self._imshow(weights_axes, _backdrop(self.pixels), cmap="gray", limits=(0, 255))
-        highest, highest_label = _weight_scale(weights_Gg)
-        drawn = self._imshow(weights_axes, weights_Gg, cmap=_overlay_colormap(), limits=(0, highest))
+        self._imshow(weights_axes, backdrop(self.pixels), cmap="gray", limits=(0, 255))
+        highest = highest_drawn(weights_Gg)
+        highest_label = percent(highest) if highest == weights_Gg.max() else f"≥ {percent(highest)}"
+        drawn = self._imshow(weights_axes, weights_Gg, cmap=overlay_colormap(), limits=(0, highest))
         bottom = top + self.panel_height
-        self._colour_bar(left, bottom, drawn, {0: "0", highest: highest_label}, backdrop=True)
+        self._colour_bar(left, bottom, drawn, {0: "0", highest: highest_label}, on_dark=True)
 
         bottom += self._bar_gap + self._bar + self._bar_labels
         limit = max(float(np.abs(part).max()) for part in parts) or 1.0
@@ -260,10 +246,10 @@ class _AttentionSheet:
         )
 
     def _colour_bar(
-        self, left: float, top: float, drawn: Any, ticks: Mapping[float, str], *, backdrop: bool = False
+        self, left: float, top: float, drawn: Any, ticks: Mapping[float, str], *, on_dark: bool = False
     ) -> None:
         axes = self._axes(left, top + self._bar_gap, self.panel_width, self._bar, label="<colorbar>")
-        if backdrop:
+        if on_dark:
             axes.set_facecolor("#4d4d4d")
         bar = self.figure.colorbar(drawn, cax=axes, orientation="horizontal")
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
@@ -278,7 +264,15 @@ class _AttentionSheet:
         self.figure.text(left / self.width, 1 - top / self.height, text, **style)
 
 
-def _pixels(image: ImageLike) -> NDArray[np.uint8]:
+def image_pixels(image: ImageLike) -> NDArray[np.uint8]:
+    """Returns the pixels of an image to draw on, (H, W) or (H, W, 3) uint8.
+
+    Args:
+        image: Such an array, or a PIL image.
+
+    Raises:
+        ValueError: It is something else.
+    """
     if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     pixels = np.asarray(image)
@@ -306,39 +300,6 @@ def _check_maps(maps: Sequence[AttentionMap], input_name: str) -> int:
     return min(shape[2] for shape in shapes)
 
 
-def _by_latent(part_BHNGg: torch.Tensor) -> torch.Tensor:
-    return part_BHNGg.detach()[0].float().mean(dim=0).cpu()
-
-
 def _centred(part_Gg: NDArray[np.float32], seen_Gg: NDArray[np.bool_]) -> NDArray[np.float32]:
     seen = np.ma.masked_array(part_Gg, mask=~seen_Gg)
     return seen - seen.mean()
-
-
-def _backdrop(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image in dark greys, so that colours stand out on it wherever it is white."""
-    grey = pixels if pixels.ndim == 2 else pixels @ np.array([0.299, 0.587, 0.114])
-    return np.round(30 + 110 * (grey / 255)).astype(np.uint8)
-
-
-def _overlay_colormap() -> Colormap:
-    """Inferno's upper part, fading out towards zero: the image shows where no weight is."""
-    colors = require("matplotlib.colors", extra="train")
-    inferno = require("matplotlib", extra="train").colormaps["inferno"]
-    rgba = inferno(np.linspace(0.3, 1, 256))
-    rgba[:, 3] = np.linspace(0, 1, 256) ** 0.6
-    colormap: Colormap = colors.ListedColormap(rgba, name="attention")
-    return colormap
-
-
-def _weight_scale(weights_Gg: NDArray[np.float32]) -> tuple[float, str]:
-    """The highest weight on the colour scale, and what to call it.
-
-    On large grids it leaves out the largest half percent of weights, or one bright element would black out the
-    rest; but never shows as bright what is less than even attention.
-    """
-    largest = float(weights_Gg.max())
-    high = float(np.quantile(weights_Gg, 0.995, method="higher"))
-    high = min(max(high, 1 / weights_Gg.size), largest)
-    label = f"{100 * high:.2g} %" if high < 0.995 else "100 %"
-    return high, label if high == largest else f"≥ {label}"

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.pictures.figure import INK, MUTED, RULE, new_figure, write_figure
+from perceiver_io.pictures.strips import binned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["attention_overview_figure", "draw_attention_overview"]
 
-_MAX_COLUMNS = 512  # more elements than that are drawn as the sums of neighbours
 _MAX_LATENTS = 64
 
 
@@ -77,7 +77,7 @@ def attention_overview_figure(
     for row, parts in enumerate(panels):
         for column, name in enumerate(names):
             weights_NM, axes = parts[name][shown], grid[row][column]
-            drawn_NM = _binned(weights_NM)
+            drawn_NM = binned(weights_NM)
             axes.imshow(
                 drawn_NM,
                 cmap="magma",
@@ -115,12 +115,3 @@ def _weights(weights: torch.Tensor) -> NDArray[np.float32]:
         )
     found: NDArray[np.float32] = weights_NM.numpy()
     return found
-
-
-def _binned(weights_NM: NDArray[np.float32]) -> NDArray[np.float32]:
-    num_elements = weights_NM.shape[1]
-    if num_elements <= _MAX_COLUMNS:
-        return weights_NM
-    edges = np.linspace(0, num_elements, _MAX_COLUMNS + 1).astype(int)[:-1]
-    binned: NDArray[np.float32] = np.add.reduceat(weights_NM, edges, axis=1)
-    return binned

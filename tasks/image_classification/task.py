@@ -16,6 +16,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_labelled
 from perceiver_io.media.images import image_suffixes, open_image
 from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
 from perceiver_io.running.loaded_model import reading_settings
@@ -107,8 +108,8 @@ class ImageClassificationTask(ClassificationTask):
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in an image, to be drawn over it."""
         view = super().row_view(model, processor, row, title)
-        seen = processor.to_uint8(row["image"])[0].permute(1, 2, 0).squeeze(-1).numpy()
-        return replace(view, images={IMAGE: seen})
+        pixels = processor.to_uint8(row["image"])[0].permute(1, 2, 0).squeeze(-1).numpy()
+        return replace(view, seen={IMAGE: SeenImage(pixels=pixels)})
 
     def load_processor(self, source: str | Path) -> PerceiverIOImageProcessor:
         """Loads the image processor beside a model; that of a published model becomes one of ours that does the same.

@@ -16,6 +16,7 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
+from perceiver_io.pictures.seen_text import SeenText, byte_pieces
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
 from perceiver_io.running.loaded_model import reading_settings
@@ -223,7 +224,8 @@ def _check_length(config: PerceiverIOConfig, recipe: MaskedLanguageModelingRecip
 
 def _view(model: PerceiverIOForMaskedLM, ids: torch.Tensor, title: str) -> AttentionView:
     maps = model.perceiver.attention_maps({TEXT: ids.to(model.device)})
-    return AttentionView(maps=maps, title=" ".join(title.split())[:80])
+    seen = SeenText(pieces=byte_pieces(ids[0].tolist()))
+    return AttentionView(maps=maps, seen={TEXT: seen}, title=" ".join(title.split())[:80])
 
 
 def _printable(character: str) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
 from perceiver_io.data import Content
-from perceiver_io.pictures.attention_view import Seen
+from perceiver_io.pictures.seen import Seen
 from perceiver_io.presets import laid_over
 from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
 from perceiver_io.running.loaded_model import reading_settings

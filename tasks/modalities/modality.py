@@ -11,7 +11,7 @@ from torch import Tensor
 from perceiver_io.component import ComponentConfig
 from perceiver_io.data import Content
 from perceiver_io.input_processor import InputProcessor
-from perceiver_io.pictures.attention_view import Seen
+from perceiver_io.pictures.seen import Seen
 from perceiver_io.running import section
 
 __all__ = ["Modality", "settings_section"]

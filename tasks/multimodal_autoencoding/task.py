@@ -18,9 +18,16 @@ from perceiver_io.media.images import write_image
 from perceiver_io.media.sound import write_wav
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pictures.seen import Seen
+from perceiver_io.pictures.seen_sound import SeenSound
+from perceiver_io.pictures.seen_video import SeenVideo
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Task
-from perceiver_io.tasks.multimodal_autoencoding.model import PerceiverIOForMultimodalAutoencoding
+from perceiver_io.tasks.multimodal_autoencoding.model import (
+    AUDIO,
+    IMAGE,
+    PerceiverIOForMultimodalAutoencoding,
+)
 from perceiver_io.tasks.multimodal_autoencoding.picture import reconstruction_picture
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
     MultimodalAutoencodingPipeline,
@@ -129,7 +136,17 @@ class MultimodalAutoencodingTask(Task):
         (clip,) = read_clips(inputs[0], pipeline.clip_format)
         tensors, masks = pipeline.inputs(clip)
         maps = loaded.model.perceiver.attention_maps(tensors, masks)
-        return AttentionView(maps=maps, title=Path(inputs[0]).name)
+        clip_format = pipeline.clip_format
+        seen: dict[str, Seen] = {
+            IMAGE: SeenVideo(
+                frames=clip.frames, frame_rate=clip_format.frame_rate, num_real=clip.num_real_frames
+            )
+        }
+        if clip.audio is not None:
+            seen[AUDIO] = SeenSound(
+                samples=clip.audio, sample_rate=clip_format.sample_rate, num_real=clip.num_real_samples
+            )
+        return AttentionView(maps=maps, seen=seen, title=Path(inputs[0]).name)
 
 
 def _reconstructed(

@@ -22,6 +22,7 @@ from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import write_image
 from perceiver_io.media.video import video_frames
 from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Task
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
@@ -157,9 +158,9 @@ class OpticalFlowTask(Task):
         first_FHW, second_FHW = (pipeline.pixels(file) for file in inputs)
         frames_12FHW = pipeline.normalized(first_FHW, second_FHW)[None]
         maps = loaded.model.perceiver.attention_maps({FRAMES: frames_12FHW})
-        seen = first_FHW.permute(1, 2, 0).squeeze(-1).numpy()
+        seen = SeenImage(pixels=first_FHW.permute(1, 2, 0).squeeze(-1).numpy())
         title = " and ".join(Path(file).name for file in inputs)
-        return AttentionView(maps=maps, images={FRAMES: seen}, title=title)
+        return AttentionView(maps=maps, seen={FRAMES: seen}, title=title)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from transformers import AutoFeatureExtractor
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+from transformers.pipelines.base import pad_collate_fn
 
 from perceiver_io.adapters.audio_processor import PerceiverIOFeatureExtractor
 from perceiver_io.config import PerceiverIOConfig
@@ -98,6 +99,18 @@ def test_batches_are_padded_and_masked() -> None:
     assert not one["input_values"][0, 21:].any()
     rows = extractor(np.stack([sine(0.1)] * 3), sampling_rate=RATE, return_tensors="np")
     assert rows["input_values"].shape == (3, 800) and rows["attention_mask"].all()
+
+
+@pytest.mark.parametrize("features", ["raw", "log-mel"])
+def test_pipelines_make_the_batches_that_it_makes_itself(features: str) -> None:
+    extractor = PerceiverIOFeatureExtractor(sampling_rate=RATE, features=features, multiple_of=16)
+    recordings = [sine(0.1), sine(0.05), sine(0.0213)]
+    items = [dict(extractor(one, sampling_rate=RATE)) for one in recordings]
+    theirs = pad_collate_fn(None, extractor)(items)
+    ours = extractor(recordings, sampling_rate=RATE)
+    assert theirs.keys() == ours.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor)
 
 
 def test_batches_of_several_channels_are_padded_along_time() -> None:

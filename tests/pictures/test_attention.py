@@ -12,11 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from perceiver_io.attention_maps import AttentionMap
-from perceiver_io.pictures.attention import (
-    attention_figure,
-    draw_attention,
-    interesting_latents,
-)
+from perceiver_io.pictures.attention import attention_figure, draw_attention
+from perceiver_io.pictures.input_attention import interesting_latents
 from perceiver_io.tasks import image_classification as ic
 
 

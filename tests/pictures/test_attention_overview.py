@@ -16,31 +16,7 @@ from perceiver_io.encoder import EncoderConfig
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pictures.attention_overview import attention_overview_figure, draw_attention_overview
 from perceiver_io.vector_decoders import ClassificationDecoder
-
-
-def make_maps(
-    grids: dict[str, tuple[int, ...]], *, num_maps: int = 1, num_heads: int = 2, num_latents: int = 3
-) -> list[AttentionMap]:
-    """Random weights that sum to one over all inputs."""
-    rng = np.random.default_rng(0)
-    sizes = {name: int(np.prod(grid)) for name, grid in grids.items()}
-    maps = []
-    for _ in range(num_maps):
-        weights = rng.dirichlet(np.full(sum(sizes.values()), 0.3), size=(1, num_heads, num_latents))
-        parts = np.split(weights, np.cumsum(list(sizes.values()))[:-1], axis=-1)
-        by_input = {
-            name: torch.from_numpy(part.reshape(1, num_heads, num_latents, *grids[name])).float()
-            for name, part in zip(grids, parts, strict=True)
-        }
-        maps.append(
-            AttentionMap(
-                weights=by_input,
-                content=by_input,
-                position=by_input,
-                bias=torch.zeros(1, num_heads, num_latents),
-            )
-        )
-    return maps
+from tests.pictures.random_maps import make_maps
 
 
 def panels(maps: list[AttentionMap], latents: list[int] | None = None) -> dict[str, Axes]:

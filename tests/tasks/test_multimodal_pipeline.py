@@ -327,7 +327,13 @@ def test_attention_to_the_first_clip(
         inputs["audio"] = torch.from_numpy(clip.audio)[None]
         masks["audio"] = torch.arange(1280)[None] < clip.num_real_samples
     expected = tiny().perceiver.attention_maps(inputs, masks)
-    assert view.images == {} and view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert view.title == "a.mp4" and len(view.maps) == len(expected)
+    assert set(view.seen) == ({"image", "audio"} if sound else {"image"})
+    np.testing.assert_array_equal(view.seen["image"].frames, clip.frames)
+    assert view.seen["image"].num_real == 2
+    if sound:
+        np.testing.assert_array_equal(view.seen["audio"].samples, clip.audio)
+        assert view.seen["audio"].num_real == clip.num_real_samples
     assert ("audio" in view.maps[0].weights) == sound or not view.maps[0].weights["audio"].any()
     for name, weights in expected[0].weights.items():
         torch.testing.assert_close(view.maps[0].weights[name], weights)

@@ -318,7 +318,7 @@ def test_attention_is_drawn_over_the_first_frame(
     view = task.attention_view(task.load(folder, device="cpu"), files)
     with Image.open(files[0]) as first, Image.open(files[1]) as second:
         pixels = np.stack([np.asarray(first), np.asarray(second)])
-    np.testing.assert_array_equal(view.images["frames"], pixels[0])
+    np.testing.assert_array_equal(view.seen["frames"].pixels, pixels[0])
     model = PerceiverIOForOpticalFlow.from_pretrained(folder).eval()
     frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)[None].double().div(127.5).sub(1).float()
     expected = model.perceiver.attention_maps({"frames": frames})
