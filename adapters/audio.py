@@ -1,4 +1,4 @@
-"""Audio: samples of a waveform in patches, beside positions in time.
+"""Audio: samples of a waveform in patches, or convolved, beside positions in time.
 
 Shape legend: B batch, F channels of sound, S samples, J samples a patch, C channels of the byte array; M = S / J
 elements.
@@ -7,12 +7,14 @@ elements.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters.sample_convolutions import SampleConvolutions
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import (
@@ -33,7 +35,7 @@ __all__ = ["AudioAdapter"]
 
 @register_adapter("audio")
 class AudioAdapter(InputAdapter):
-    """Cuts sound in patches of samples (Perceiver IO, section 4.3 on multimodal autoencoding).
+    """Cuts sound in patches of samples (Perceiver IO, section 4.3 on multimodal autoencoding), or convolves it.
 
     Mono sound is (B, S), sound of several channels (B, F, S). A mask is (B, S), True where a sample is real; masked
     samples are set to zero, and an element is real if any of its samples is.
@@ -51,6 +53,9 @@ class AudioAdapter(InputAdapter):
                 have other lengths at run time, all multiples of a patch.
             audio_channels: F. Sounds of one channel have no axis for it.
             samples_per_patch: J.
+            features: What the content of an element is: "patches", its samples; "conv", what strided convolutions make
+                of them and of their neighbours, one for each prime factor of J.
+            feature_channels: Width of "conv" features; 64 if None.
             num_bands: Frequencies of the Fourier positions.
             max_resolution: Resolution whose Nyquist frequency is the highest band; `num_samples` if None. As
                 published, that is the number of samples and not of patches, whose positions are thus finer than need
@@ -64,6 +69,8 @@ class AudioAdapter(InputAdapter):
         num_samples: int
         audio_channels: int = 1
         samples_per_patch: int = 16
+        features: Literal["patches", "conv"] = "patches"
+        feature_channels: int | None = None
         num_bands: int = 192
         max_resolution: int | None = None
         include_coordinates: bool = True
@@ -72,7 +79,11 @@ class AudioAdapter(InputAdapter):
         def __post_init__(self) -> None:
             super().__post_init__()
             check_positive(self, "num_samples", "audio_channels", "samples_per_patch")
-            check_positive(self, "num_bands", "max_resolution")
+            check_positive(self, "num_bands", "max_resolution", "feature_channels")
+            if self.features != "conv" and self.feature_channels is not None:
+                raise ValueError(
+                    f"feature_channels goes with features='conv', got features={self.features!r}."
+                )
             self.grid(self.num_samples)
 
         def grid(self, num_samples: int) -> tuple[int, ...]:
@@ -92,7 +103,15 @@ class AudioAdapter(InputAdapter):
             include_coordinates=config.include_coordinates,
             nominal_grid=config.grid(config.num_samples) if config.position_extent == "nominal" else None,
         )
+        self.convolutions = None
         self.num_content_channels = config.samples_per_patch * config.audio_channels
+        if config.features == "conv":
+            self.num_content_channels = config.feature_channels or 64
+            self.convolutions = SampleConvolutions(
+                config.audio_channels,
+                self.num_content_channels,
+                samples_per_element=config.samples_per_patch,
+            )
         self.num_channels = self.num_content_channels + self.position.num_channels
         self.depends_on_extent = config.position_extent == "input"
 
@@ -104,7 +123,8 @@ class AudioAdapter(InputAdapter):
             mask: (B, S) bool, True where a sample is real.
 
         Returns:
-            The byte array: the samples of a patch first (sample by sample, each with its channels), then its position.
+            The byte array: the samples of a patch first (sample by sample, each with its channels), or what the
+            convolutions make of it; then its position.
 
         Raises:
             ValueError: The rank, channels, type or length does not fit, the batch is empty, or a real sample is NaN.
@@ -125,9 +145,12 @@ class AudioAdapter(InputAdapter):
         if mask is not None:
             x_BFS = torch.where(mask[:, None], x_BFS, 0)
         check_finite(x_BFS, name="The batch of sounds")
-        patches_BMC = rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
+        if self.convolutions is None:
+            content_BMC = rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
+        else:
+            content_BMC = self.convolutions(x_BFS, mask)
         return ByteArray(
-            values=beside(patches_BMC, self.position(grid, like=x)),
+            values=beside(content_BMC, self.position(grid, like=x)),
             mask=None if mask is None else element_mask(mask, grid),
             grid=grid,
             num_content_channels=self.num_content_channels,

@@ -23,9 +23,9 @@ _TIMBRES: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], 
     "flute": (lambda h: 0.25 ** (h - 1), "blown"),
     "clarinet": (lambda h: (h % 2) / h, "blown"),
     "trumpet": (lambda h: np.exp(-((h - 4) ** 2) / 10), "blown"),
-    "organ": (lambda h: np.isin(h, (1, 2, 4, 8)) * 1.0, "held"),
+    "organ": (lambda h: np.isin(h, (1, 2, 4, 8)).astype(np.float64), "held"),
     "guitar": (lambda h: 1 / h, "plucked"),
-    "bell": (lambda h: 1 / h**0.5, "plucked"),
+    "bell": (lambda h: 1 / np.sqrt(h), "plucked"),
 }
 
 

@@ -6,7 +6,7 @@ Shape legend: B batch, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.running import DatasetRecipe, Setup
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.single_output import Arguments
+from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
 from perceiver_io.tasks.classification.presets import ENCODERS, LABEL, classifier_config
 from perceiver_io.tasks.classification.task import ClassificationTask
 from perceiver_io.tasks.modalities.inputs import Inputs
@@ -75,14 +76,17 @@ class ModalClassificationTask(ClassificationTask):
         embedded: Functions that make the sets that need no download, by name.
     """
 
+    model_class: ClassVar[type[Classifier]] = PerceiverIOForClassification
     inputs: ClassVar[Inputs]
     embedded: ClassVar[Mapping[str, Callable[[], Dataset | LabelledRows]]] = {}
     recipe_class = ModalRecipe
 
     def data(self, recipe: Any) -> Splits:
         """Reads labelled files, tables, or an embedded set."""
-        contents = self.inputs.chosen(recipe.input_names).contents
-        return read_labelled(recipe, *contents, embedded=self.embedded, seed=recipe.seed)
+        chosen = self.inputs.chosen(recipe.input_names)
+        left_out = set(self.inputs.modalities) - set(chosen.modalities)
+        embedded = {name: partial(_without, make, left_out) for name, make in self.embedded.items()}
+        return read_labelled(recipe, *chosen.contents, embedded=embedded, seed=recipe.seed)
 
     def config(self, recipe: Any, data: Splits) -> PerceiverIOConfig:
         """Returns the preset's configuration, with the recipe's settings."""
@@ -170,3 +174,14 @@ class ModalClassificationTask(ClassificationTask):
         smoothing = recipe.label_smoothing
         batch["labels"] = one_hot_BK * (1 - smoothing) + smoothing / num_classes if smoothing else labels_B
         return batch
+
+
+def _without(
+    make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]
+) -> Dataset | LabelledRows:
+    """Makes an embedded set without the inputs that are not read."""
+    made = make()
+    if not left_out or not isinstance(made, LabelledRows):
+        return made
+    rows = [{name: value for name, value in row.items() if name not in left_out} for row in made.rows]
+    return LabelledRows(rows, made.class_names, groups=made.groups)

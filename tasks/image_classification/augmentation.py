@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.extras import require
 
-__all__ = ["Augmentation", "ImageCollator", "augmentation_preset"]
+__all__ = ["Augmentation", "ImageCollator", "ImageVariation", "augmentation_preset"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class ImageCollator:
     ) -> None:
         self.num_classes = num_classes
         self.smoothing = augmentation.label_smoothing
-        self.vary = _Variation(processor, augmentation)
+        self.vary = ImageVariation(processor, augmentation)
         self.mix = _mixer(augmentation, num_classes)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -169,7 +169,14 @@ class ImageCollator:
         return {"pixel_values": pixel_values, "labels": labels}
 
 
-class _Variation:
+class ImageVariation:
+    """Varies images at random, each by itself.
+
+    Args:
+        processor: Processor of the model.
+        augmentation: What to vary; what mixes images or labels is left out.
+    """
+
     def __init__(self, processor: PerceiverIOImageProcessor, augmentation: Augmentation) -> None:
         self.processor, self.augmentation = processor, augmentation
         self.crop_and_resize: Callable[[Any], Any] = processor.resize
@@ -191,6 +198,7 @@ class _Variation:
             )
 
     def __call__(self, batch: Sequence[Any]) -> torch.Tensor:
+        """Returns (B, C, H, W) normalised pixels of images of any size."""
         augmentation = self.augmentation
         # Torchvision draws one set of numbers a call, so its transforms run image by image. What tiny images
         # need is done by the batch, because there torchvision's time a call would exceed that of the training.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.audio_processor import PerceiverIOFeatureExtractor
 from perceiver_io.adapters.spectrogram import SpectrogramAdapter
 from perceiver_io.component import ComponentConfig
-from perceiver_io.data import Content
+from perceiver_io.data import Content, file_feature
 from perceiver_io.extras import require
 from perceiver_io.input_tools import check_positive
 from perceiver_io.media.sound import Sound, read_sound, sound_fault, sound_suffixes
@@ -27,10 +27,16 @@ from perceiver_io.pictures.seen_spectrogram import SeenSpectrogram
 from perceiver_io.tasks.modalities.modality import Modality
 from perceiver_io.tasks.modalities.variation import check_fractions, uniform
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 __all__ = ["AUDIO", "AudioModality", "AudioSettings"]
 
 # What a new model's positions cover, where there is no data to tell.
 _NOMINAL_SECONDS = 1.0
+_USUAL_RATE = 16000
+# Seconds of an element of raw samples.
+_RAW_ELEMENT = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +46,10 @@ class AudioSettings(ComponentConfig):
     Attributes:
         sampling_rate: Samples a second that the model takes; that of the first training recording if None.
         num_channels: 1 mixes recordings down to mono.
-        features: "log-mel" frames, or "raw" samples.
+        features: "log-mel" frames, or "raw" samples, which strided convolutions look at first.
         num_mel_bands: Bands of a log-mel frame.
         max_seconds: Longer recordings are cut; the longest training recording's length if None, but 10 at most.
-        samples_per_patch: Raw samples of an element.
+        samples_per_patch: Raw samples of an element; those of 20 ms if None.
         speed: Largest change of speed in training: 0.1 is from 0.9 to 1.1 times the speed.
         shift: Largest shift in time in training, in seconds.
         gain: Largest change of loudness in training, in decibels; what is normalised hears nothing of it.
@@ -57,7 +63,7 @@ class AudioSettings(ComponentConfig):
     features: Literal["log-mel", "raw"] = "log-mel"
     num_mel_bands: int = 40
     max_seconds: float | None = None
-    samples_per_patch: int = 16
+    samples_per_patch: int | None = None
     speed: float = 0.15
     shift: float = 0.04
     gain: float = 6.0
@@ -73,6 +79,12 @@ class AudioSettings(ComponentConfig):
             raise ValueError(f"max_seconds is {self.max_seconds}, expected more than 0.")
 
 
+def _typed(rows: Dataset, column: str) -> Dataset:
+    """Files of a column of `datasets.Audio`, of paths, or of paths and bytes; they are not decoded by `datasets`."""
+    sounds = rows.cast_column(column, require("datasets", extra="train").Audio(decode=False))
+    return sounds.cast_column(column, file_feature())
+
+
 class AudioModality(Modality):
     """Recordings."""
 
@@ -81,12 +93,14 @@ class AudioModality(Modality):
     content = Content(
         column="audio",
         noun="recordings",
-        feature=lambda **settings: require("datasets", extra="train").Audio(decode=False),
+        feature=file_feature,
         suffixes=sound_suffixes,
         fault=sound_fault,
         decode=lambda value: (
             read_sound(value) if isinstance(value, Mapping) and "array" not in value else value
         ),
+        stored=lambda path: {"bytes": None, "path": path},
+        typed=_typed,
     )
 
     def processor(self, settings: AudioSettings, values: Iterable[Sound]) -> PerceiverIOFeatureExtractor:
@@ -98,14 +112,16 @@ class AudioModality(Modality):
                 rate = sound.sample_rate if rate is None else rate
                 longest = max(longest, sound.samples.shape[-1] / sound.sample_rate)
             seconds = min(longest or _NOMINAL_SECONDS, 10.0) if seconds is None else seconds
+        rate = rate or _USUAL_RATE
         raw = settings.features == "raw"
+        patch = settings.samples_per_patch or max(1, round(_RAW_ELEMENT * rate))
         return PerceiverIOFeatureExtractor(
-            sampling_rate=rate or 16000,
+            sampling_rate=rate,
             num_channels=settings.num_channels,
             features=settings.features,
             num_mel_bands=settings.num_mel_bands,
             normalize="rms" if raw else "standard",
-            multiple_of=settings.samples_per_patch if raw else 4,
+            multiple_of=patch if raw else 4,
             max_seconds=math.ceil(seconds * 100) / 100,
         )
 
@@ -114,16 +130,17 @@ class AudioModality(Modality):
         of = processor.settings
         length = round((of.max_seconds or _NOMINAL_SECONDS) * of.sampling_rate)
         if of.features == "raw":
-            patch = settings.samples_per_patch
+            patch = of.multiple_of
             return AudioAdapter.Config(
                 num_samples=-(-length // patch) * patch,
                 samples_per_patch=patch,
+                features="conv",
                 audio_channels=of.num_channels,
-                num_bands=32,
+                num_bands=16,
                 max_resolution=-(-length // patch),
                 position_extent="nominal",
             )
-        num_frames = 1 + max(length - of.window, 0) // of.hop
+        num_frames = 1 - (-max(length - of.window, 0) // of.hop)
         return SpectrogramAdapter.Config(
             size=(-(-num_frames // 4) * 4, processor.num_features), features="conv", num_bands=16
         )

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.presets import laid_over
@@ -153,8 +154,14 @@ class Inputs:
         with reading_settings(source, *PROCESSOR_FILES):
             loaded = PerceiverIOProcessor.from_pretrained(source)
         if not isinstance(loaded, PerceiverIOProcessor):
-            ((name, modality),) = self.modalities.items()
-            loaded = PerceiverIOProcessor({name: modality.loaded(loaded)})
+            names = list(self.modalities)
+            if len(names) > 1:  # then the model says which of them it has
+                names = list(PerceiverIOConfig.from_pretrained(source).inputs)
+            if len(names) != 1 or names[0] not in self.modalities:
+                raise ValueError(
+                    f"The processor in {source} is a {type(loaded).__name__}, expected one of the inputs {names}."
+                )
+            loaded = PerceiverIOProcessor({names[0]: self.modalities[names[0]].loaded(loaded)})
         if unknown := sorted(set(loaded.names) - set(self.modalities)):
             raise ValueError(
                 f"The processor in {source} has the inputs {unknown}, expected some of {list(self.modalities)}."
@@ -175,11 +182,12 @@ class Inputs:
         processor: PerceiverIOProcessor,
         varied: Settings | None,
     ) -> dict[str, Tensor]:
-        values = {
-            name: self.modalities[name].content.decode(row[name])
-            for name in processor.names
-            if row.get(name) is not None
-        }
+        present = [name for name in self.modalities if row.get(name) is not None]
+        if unknown := [name for name in present if name not in processor.names]:
+            raise ValueError(
+                f"Sample {index} has the inputs {unknown}, which the model does not: it has {processor.names}."
+            )
+        values = {name: self.modalities[name].content.decode(row[name]) for name in present}
         if varied is None or not values:
             return processor.prepare(values, index)
         return {

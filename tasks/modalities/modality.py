@@ -52,7 +52,7 @@ class Modality(ABC):
 
     def loaded(self, processor: Any) -> InputProcessor:
         """Returns the processor that was loaded by one of the auto classes of `transformers`; by default it is one."""
-        return processor  # type: ignore[no-any-return]
+        return processor
 
     def varied(self, value: Any, processor: Any, settings: Any) -> Tensor:
         """Prepares a value for training, varied at random as the settings say; by default as it is.
@@ -67,7 +67,7 @@ class Modality(ABC):
         Returns:
             As `InputProcessor.prepare`.
         """
-        return processor.prepare(value)  # type: ignore[no-any-return]
+        return processor.prepare(value)
 
     @abstractmethod
     def seen(self, value: Any, sample: Tensor, processor: Any) -> Seen:

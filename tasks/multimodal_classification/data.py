@@ -38,23 +38,23 @@ EMBEDDED = {"seen-and-heard": seen_and_heard}
 
 
 def _spoilt(picture: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(8, 8) grey levels, a picture with 17 grey levels from 0 to 16, half of it hidden."""
-    noisy = picture / 16 + rng.normal(0, 0.25, picture.shape)
-    row, column = rng.integers(0, 4, 2)
-    noisy[row : row + 5, column : column + 5] = 0
+    """(8, 8) grey levels of a picture with 17 grey levels from 0 to 16, a window of it hidden."""
+    noisy = picture / 16 + rng.normal(0, 0.12, picture.shape)
+    row, column = rng.integers(1, 5, 2)
+    noisy[row : row + 3, column : column + 3] = 0
     return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 
 def _spelled(digit: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The signs of a digit as tones, about 0.6 to 1 s."""
-    parts = []
+    """The signs of a digit as tones, 0.5 to 1.2 s, after a silence."""
+    length = _RATE * rng.uniform(0.08, 0.15)  # of a sign: fast or slow, all in all
+    parts = [np.zeros(int(_RATE * rng.uniform(0, 0.25)))]
     for sign in _MORSE[digit]:
-        length = int(_RATE * rng.uniform(0.1, 0.15))
-        time_S = np.arange(length) / _RATE
+        time_S = np.arange(int(length * rng.uniform(0.8, 1.2))) / _RATE
         pitch = (_HIGH if sign == "-" else _LOW) * rng.uniform(0.95, 1.05)
-        loudness = 0.05 if rng.random() < 0.12 else rng.uniform(0.7, 1.3)
+        loudness = 0.05 if rng.random() < 0.15 else rng.uniform(0.7, 1.3)
         parts.append(loudness * np.sin(2 * np.pi * pitch * time_S + rng.uniform(0, 2 * np.pi)))
-        parts.append(np.zeros(int(_RATE * rng.uniform(0.02, 0.05))))
+        parts.append(np.zeros(int(length * rng.uniform(0.2, 0.4))))
     sound_S = np.concatenate(parts)
-    sound_S = sound_S + rng.normal(0, 0.7, len(sound_S))
+    sound_S = sound_S + rng.normal(0, 0.5, len(sound_S))
     return (0.1 * sound_S).astype(np.float32)

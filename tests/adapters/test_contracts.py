@@ -141,6 +141,10 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "nominal-stereo-shorter": lambda: audio_case(
             audio_channels=2, num_samples=8, position_extent="nominal"
         ),
+        "conv": lambda: audio_case(features="conv", feature_channels=5, position_extent="nominal"),
+        "conv-stereo-longer": lambda: audio_case(
+            features="conv", audio_channels=2, num_samples=24, samples_per_patch=6, position_extent="nominal"
+        ),
     },
     "features": {
         "set": lambda: features_case(),

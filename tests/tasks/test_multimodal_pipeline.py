@@ -241,8 +241,8 @@ def test_bad_input_on_the_command_line(
     out = str(tmp_path / "out")
     for arguments, message in [
         ([str(text)], "text.txt is a text file"),
-        ([str(truncated)], "half.mp4 is .*cannot be decoded"),
-        ([good, str(tmp_path / "missing.mp4")], "no video file|is missing"),
+        ([str(truncated)], "half.mp4 is no video, damaged, or"),
+        ([good, str(tmp_path / "missing.mp4")], "no video file"),
         ([good, "-o", str(tmp_path)], "would be overwritten"),
         ([good, twin, "-o", out], "Several results would be called a.mp4"),
         ([good, "-o", good], "is a file"),
@@ -351,5 +351,5 @@ def test_attention_takes_one_video(folder: str, tmp_path: Path) -> None:
     loaded = task.load(folder, device="cpu")
     with pytest.raises(ValueError, match="one video at a time, got 2 files"):
         task.attention_view(loaded, [str(video(tmp_path / "a.mp4"))] * 2)
-    with pytest.raises(ValueError, match="There is no video file"):
+    with pytest.raises(ValueError, match=r"b\.mp4 is missing"):
         task.attention_view(loaded, [str(tmp_path / "b.mp4")])
