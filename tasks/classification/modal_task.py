@@ -184,4 +184,4 @@ def _without(
     if not left_out or not isinstance(made, LabelledRows):
         return made
     rows = [{name: value for name, value in row.items() if name not in left_out} for row in made.rows]
-    return LabelledRows(rows, made.class_names)
+    return LabelledRows(rows, made.class_names, groups=made.groups)
