@@ -116,8 +116,8 @@ def augmentation_preset(name: str) -> Augmentation:
     """Returns a named augmentation.
 
     Args:
-        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same, with
-            larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: resized crops,
+        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same,
+            with larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: resized crops,
             flips, RandAugment, mixup, CutMix, label smoothing).
 
     Raises:

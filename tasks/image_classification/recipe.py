@@ -28,16 +28,16 @@ class ImageClassificationRecipe(DatasetRecipe):
     num_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,500 steps, within 10 (with "
-            "an accelerator 30) and 300."
+            "help": "How often training passes over the data; by default as often as makes 1,500 steps, from 10 "
+            "(with an accelerator 30) to 300."
         },
     )
     batch_size: int = field(default=32, metadata={"help": "Images in a batch, per process."})
     best_metric: str | None = field(
         default=None,
         metadata={
-            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last one. By "
-            "default accuracy where there are 500 images or more to validate on, else none."
+            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last one. "
+            "By default accuracy where there are 500 images or more to validate on, else none."
         },
     )
     variant: str | None = field(
