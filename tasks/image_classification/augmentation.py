@@ -117,7 +117,7 @@ def augmentation_preset(name: str) -> Augmentation:
 
     Args:
         name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same,
-            with larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: resized crops,
+            with larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: crops,
             flips, RandAugment, mixup, CutMix, label smoothing).
 
     Raises:

@@ -36,7 +36,7 @@ class ImageClassificationRecipe(DatasetRecipe):
     best_metric: str | None = field(
         default=None,
         metadata={
-            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last one. "
+            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: the last one. "
             "By default accuracy where there are 500 images or more to validate on, else none."
         },
     )
