@@ -176,12 +176,10 @@ class ModalClassificationTask(ClassificationTask):
         return batch
 
 
-def _without(
-    make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]
-) -> Dataset | LabelledRows:
+def _without(make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]) -> Dataset | LabelledRows:
     """Makes an embedded set without the inputs that are not read."""
     made = make()
     if not left_out or not isinstance(made, LabelledRows):
         return made
     rows = [{name: value for name, value in row.items() if name not in left_out} for row in made.rows]
-    return LabelledRows(rows, made.class_names)
+    return LabelledRows(rows, made.class_names, groups=made.groups)
