@@ -144,9 +144,9 @@ def test_evaluates_resumes_and_draws(run: Path, folder: Path, tmp_path: Path) ->
 def test_starts_from_a_run_with_other_classes(run: Path, folder: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / "other" / name).mkdir(parents=True)
-        for index in range(4):
+        for index in range(10):
             (tmp_path / "other" / name / f"{index}.wav").symlink_to(folder / "low" / f"{index}.wav")
-    results = train(TASK, recipe(tmp_path / "other", tmp_path, pretrained=str(run), model={}))
+    results = train(TASK, recipe(tmp_path / "other", tmp_path, pretrained=str(run), model={}, validation_fraction=0.3))
     assert results["steps"] == 2
     assert TASK.load(tmp_path / "run").model.num_classes == 3
 

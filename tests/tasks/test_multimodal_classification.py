@@ -112,7 +112,7 @@ def test_two_processes_of_which_one_may_have_no_sounds(tmp_path: Path) -> None:
             write_pair(tmp_path / "some" / name, index, sound=index < 3)
     arguments = ["train", "multimodal-classification", "--dataset", str(tmp_path / "some")]
     arguments += ["--output-dir", str(tmp_path / "run"), "--device", "cpu", "--report-to", "none"]
-    arguments += ["--max-steps", "6", "--batch-size", "1", "--model.encoder.num-latents", "4"]
+    arguments += ["--max-steps", "4", "--evaluate-every", "4", "--batch-size", "1", "--num-threads", "1", "--model.encoder.num-latents", "4"]
     in_two_processes(["-m", "perceiver_io.cli"], arguments)
     assert RunFolder(tmp_path / "run").is_complete
 
@@ -178,8 +178,11 @@ def test_draws_what_is_there(run: Path, folder: Path, tmp_path: Path) -> None:
     picture, sound = folder / "cat" / "7.png", folder / "cat" / "7.wav"
     attention(TASK, run, [f"image={picture},audio={sound}"], tmp_path / "both.png")
     attention(TASK, run, [f"audio={sound}"], tmp_path / "one.png")
-    sizes = [Image.open(tmp_path / name).height for name in ("both.png", "one.png")]
-    assert sizes[0] > sizes[1]
+    heights = []
+    for name in ("both.png", "one.png"):
+        with Image.open(tmp_path / name) as drawn:
+            heights.append(drawn.height)
+    assert heights[0] > heights[1]
 
 
 def test_files_that_are_called_alike_twice(folder: Path, tmp_path: Path) -> None:
