@@ -33,13 +33,13 @@ class MultimodalClassificationRecipe(ModalRecipe):
         metadata={"help": f"What a sample has, one or more of {', '.join(INPUTS.modalities)}."},
     )
     input_dropout: float = field(
-        default=0.25,
+        default=0.4,
         metadata={"help": "Probability that a training sample loses an input, but never its last one."},
     )
     image: dict[str, Any] = settings_section(IMAGE, "the pictures")
     audio: dict[str, Any] = settings_section(AUDIO, "the recordings")
     variant: str = "tiny"
-    num_epochs: int = 25
+    num_epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size
