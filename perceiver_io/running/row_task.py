@@ -50,18 +50,22 @@ class RowTask(TrainableTask):
         """Returns `collate`, in training as otherwise."""
         return partial(self.collate, processor=setup.processor)
 
-    def outputs(self, loaded: LoadedModel[Any], files: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    def outputs(
+        self, loaded: LoadedModel[Any], files: Sequence[str], *, batch_size: int | None = None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields each file with what the model gives for it, its row of `logits` in float32.
 
         Args:
             loaded: The model and its processor.
             files: The files.
+            batch_size: How many are predicted at once, if not as many as usual.
 
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.
         """
-        for start in range(0, len(files), self.batch_size):
-            part = files[start : start + self.batch_size]
+        size = batch_size or self.batch_size
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
             batch = self._inputs(loaded.model, [self.read(file) for file in part], loaded.processor)
             with torch.inference_mode():
                 logits = loaded.model(**batch).logits.float().cpu()

@@ -140,7 +140,7 @@ class AudioModality(Modality):
                 max_resolution=-(-length // patch),
                 position_extent="nominal",
             )
-        num_frames = 1 - (-max(length - of.window, 0) // of.hop)
+        num_frames = of.num_frames(length)
         return SpectrogramAdapter.Config(
             size=(-(-num_frames // 4) * 4, processor.num_features), features="conv", num_bands=16
         )

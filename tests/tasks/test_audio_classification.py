@@ -60,7 +60,10 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_instruments_are_the_same_each_time_and_of_unequal_lengths() -> None:
     one, other = instruments(), instruments()
     assert len(one.rows) == 6 * 250 and one.class_names[0] == "flute"
-    assert all(np.array_equal(a["audio"].samples, b["audio"].samples) for a, b in zip(one.rows, other.rows))
+    assert all(
+        np.array_equal(a["audio"].samples, b["audio"].samples)
+        for a, b in zip(one.rows, other.rows, strict=True)
+    )
     assert len({row["audio"].samples.shape[1] for row in one.rows}) > 100
 
 
@@ -88,7 +91,9 @@ def test_padding_changes_nothing(folder: Path, tmp_path: Path, features: str) ->
     settings = recipe(folder, tmp_path, audio={"features": features})
     setup = build(TASK, settings, TASK.data(settings))
     setup.model.eval()
-    rows = [{"audio": Sound(tone(300, seconds)[None].astype(np.float32), 4000)} for seconds in (0.1, 0.33, 0.21)]
+    rows = [
+        {"audio": Sound(tone(300, seconds)[None].astype(np.float32), 4000)} for seconds in (0.1, 0.33, 0.21)
+    ]
     batch = TASK.collate(rows, setup.processor)
     assert not batch["attention_mask"].all()
     with torch.inference_mode():
@@ -146,12 +151,16 @@ def test_starts_from_a_run_with_other_classes(run: Path, folder: Path, tmp_path:
         (tmp_path / "other" / name).mkdir(parents=True)
         for index in range(10):
             (tmp_path / "other" / name / f"{index}.wav").symlink_to(folder / "low" / f"{index}.wav")
-    results = train(TASK, recipe(tmp_path / "other", tmp_path, pretrained=str(run), model={}, validation_fraction=0.3))
+    results = train(
+        TASK, recipe(tmp_path / "other", tmp_path, pretrained=str(run), model={}, validation_fraction=0.3)
+    )
     assert results["steps"] == 2
     assert TASK.load(tmp_path / "run").model.num_classes == 3
 
 
-def test_bad_files_are_named(folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_are_named(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("high", "low"):
         (tmp_path / "bad" / name).mkdir(parents=True)
         for file in (folder / name).iterdir():
@@ -180,7 +189,9 @@ def test_bad_settings(section: dict[str, Any], message: str) -> None:
 
 
 def test_presets() -> None:
-    config = ac.config(class_names=["a", "b"], variant="tiny", settings={"sampling_rate": 8000, "features": "raw"})
+    config = ac.config(
+        class_names=["a", "b"], variant="tiny", settings={"sampling_rate": 8000, "features": "raw"}
+    )
     assert config.inputs["audio"].samples_per_patch == 160
     model = ac.PerceiverIOForAudioClassification(config)
     assert model(torch.randn(2, 800)).logits.shape == (2, 2)

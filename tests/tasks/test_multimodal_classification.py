@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from two_processes import in_two_processes
 
 from perceiver_io.cli.main import main
 from perceiver_io.data import Splits
@@ -22,7 +23,6 @@ from perceiver_io.tasks.modalities.image import IMAGE, ImageSettings
 from perceiver_io.tasks.multimodal_classification.data import seen_and_heard
 from perceiver_io.tasks.multimodal_classification.presets import INPUTS
 from perceiver_io.tasks.multimodal_classification.task import MultimodalClassificationTask
-from two_processes import in_two_processes
 
 TASK = MultimodalClassificationTask()
 TINY = {
@@ -74,7 +74,9 @@ def test_the_embedded_set_is_the_same_each_time() -> None:
     one, other = seen_and_heard(), seen_and_heard()
     assert len(one.rows) == 1797
     for a, b in zip(one.rows[:50], other.rows[:50], strict=True):
-        assert np.array_equal(a["image"], b["image"]) and np.array_equal(a["audio"].samples, b["audio"].samples)
+        assert np.array_equal(a["image"], b["image"]) and np.array_equal(
+            a["audio"].samples, b["audio"].samples
+        )
 
 
 def test_a_sample_that_lacks_an_input_is_as_one_that_never_had_it(folder: Path, tmp_path: Path) -> None:
@@ -112,16 +114,27 @@ def test_two_processes_of_which_one_may_have_no_sounds(tmp_path: Path) -> None:
             write_pair(tmp_path / "some" / name, index, sound=index < 3)
     arguments = ["train", "multimodal-classification", "--dataset", str(tmp_path / "some")]
     arguments += ["--output-dir", str(tmp_path / "run"), "--device", "cpu", "--report-to", "none"]
-    arguments += ["--max-steps", "4", "--evaluate-every", "4", "--batch-size", "1", "--num-threads", "1", "--model.encoder.num-latents", "4"]
+    arguments += [
+        "--max-steps",
+        "4",
+        "--evaluate-every",
+        "4",
+        "--batch-size",
+        "1",
+        "--num-threads",
+        "1",
+        "--model.encoder.num-latents",
+        "4",
+    ]
     in_two_processes(["-m", "perceiver_io.cli"], arguments)
     assert RunFolder(tmp_path / "run").is_complete
 
 
-@pytest.mark.parametrize("names", [*((name,) for name in INPUTS.modalities), *itertools.combinations(INPUTS.modalities, 2)])
+@pytest.mark.parametrize(
+    "names", [*((name,) for name in INPUTS.modalities), *itertools.combinations(INPUTS.modalities, 2)]
+)
 def test_saves_and_loads_any_inputs(names: tuple[str, ...], tmp_path: Path) -> None:
-    rows = [
-        {**{name: VALUES[name](index) for name in names}, "label": index} for index in (0, 1)
-    ]
+    rows = [{**{name: VALUES[name](index) for name in names}, "label": index} for index in (0, 1)]
     settings = TASK.recipe_class(inputs=list(names), dataset="none", **TINY)
     data = _splits(rows)
     setup = build(TASK, settings, data)
@@ -221,7 +234,10 @@ def test_pictures_have_the_size_of_the_first_one() -> None:
         picture = np.zeros(shape, dtype=np.uint8)
         processor = IMAGE.processor(ImageSettings(), [picture])
         adapter = IMAGE.adapter(ImageSettings(), processor)
-        assert (processor.size["height"], processor.size["width"], processor.num_channels) == (*size, channels)
+        assert (processor.size["height"], processor.size["width"], processor.num_channels) == (
+            *size,
+            channels,
+        )
         assert adapter.patch_size == patch  # type: ignore[attr-defined]
         assert IMAGE.varied(picture, processor, ImageSettings()).shape == (channels, *size)
 
@@ -233,5 +249,3 @@ def test_presets() -> None:
     assert model({"image": torch.randn(2, 3, 64, 64)}).logits.shape == (2, 2)
     alone = mm.config(inputs=["audio"], variant="tiny", input_dropout=0.3)
     assert alone.packing is None or not alone.packing.input_dropout
-
-
