@@ -37,6 +37,9 @@ TINY = {
 VALUES = {
     "image": lambda index: np.full((8, 8), 20 * index, dtype=np.uint8),
     "audio": lambda index: Sound(np.sin(np.arange(700) * (0.1 + index))[None].astype(np.float32), 4000),
+    "video": lambda index: np.full((3 + index, 8, 8, 3), 40 * index, dtype=np.uint8),
+    "text": lambda index: f"sample {index}, " * (1 + index),
+    "cloud": lambda index: np.random.default_rng(index).normal(size=(5 + 3 * index, 3)).astype(np.float32),
 }
 
 
@@ -212,7 +215,7 @@ def test_files_that_are_called_alike_twice(folder: Path, tmp_path: Path) -> None
     [
         ({"inputs": []}, "expected one or more"),
         ({"inputs": ["image", "image"]}, "each once"),
-        ({"inputs": ["smell"]}, "no inputs.*smell.*Known: image, audio"),
+        ({"inputs": ["smell"]}, "no inputs.*smell.*Known: image, audio, video, text, cloud"),
         ({"input_dropout": 1.0}, "input_dropout"),
         ({"image": {"size": [30, 30]}}, "section image: .*multiples"),
         ({"image": {"num_channels": 2}}, "section image: .*num_channels"),
