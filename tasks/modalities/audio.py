@@ -169,9 +169,11 @@ class AudioModality(Modality):
     def seen(self, value: Any, sample: Tensor, processor: PerceiverIOFeatureExtractor) -> Seen:
         """Returns the samples, or the log-mel picture."""
         of = processor.settings
+        padded = processor.collate([sample])[0][0].numpy()  # what elements cover
         if of.features == "raw":
-            return SeenSound(samples=sample.numpy(), sample_rate=of.sampling_rate)
-        return SeenSpectrogram(values=sample.numpy(), seconds_per_frame=of.hop / of.sampling_rate)
+            return SeenSound(samples=padded, sample_rate=of.sampling_rate, num_real=sample.shape[-1])
+        seconds = of.hop / of.sampling_rate
+        return SeenSpectrogram(values=padded, seconds_per_frame=seconds, num_real=len(sample))
 
 
 AUDIO = AudioModality()

@@ -7,8 +7,8 @@ from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.classification.presets import preset
-from perceiver_io.tasks.modalities.inputs import Inputs
 from perceiver_io.tasks.modalities.cloud import CLOUD as CLOUDS
+from perceiver_io.tasks.modalities.inputs import Inputs
 from perceiver_io.tasks.point_cloud_classification.model import CLOUD
 
 __all__ = ["INPUTS", "config"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from perceiver_io.registry import register_task
 from perceiver_io.tasks.classification.modal_task import ModalClassificationTask, ModalRecipe
-from perceiver_io.tasks.modalities.modality import settings_section
 from perceiver_io.tasks.modalities.cloud import CLOUD
+from perceiver_io.tasks.modalities.modality import settings_section
 from perceiver_io.tasks.point_cloud_classification.data import EMBEDDED
 from perceiver_io.tasks.point_cloud_classification.model import PerceiverIOForPointCloudClassification
 from perceiver_io.tasks.point_cloud_classification.presets import INPUTS

@@ -5,7 +5,7 @@ imported where they are used.
 """
 
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
-from transformers.utils import is_torchvision_available, is_vision_available
+from transformers.utils.import_utils import is_torchvision_available, is_vision_available
 
 from perceiver_io.adapters.video_processor import PerceiverIOVideoProcessor
 from perceiver_io.config import PerceiverIOConfig
