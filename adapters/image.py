@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters.conv_stem import STEM_CHANNELS, ConvStem, check_widths
 from perceiver_io.adapters.downsampling import DownsamplingConvolution
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
@@ -56,9 +57,12 @@ class ImageAdapter(InputAdapter):
             image_channels: F.
             features: What the content of an element is: "pixels", one pixel's values; "patches", the values of a
                 patch; "conv1x1", a learned projection of one pixel; "conv", a 7x7 convolution of stride 2, batch
-                norm, ReLU and a 3x3 max-pool of stride 2.
+                norm, ReLU and a 3x3 max-pool of stride 2; "conv_stem", several 3x3 convolutions of stride 2, each
+                with batch norm and ReLU, each twice as wide as the one before.
             patch_size: Side of a patch in pixels; divides height and width. For "patches" only.
-            feature_channels: Width of "conv1x1" (256 as published) and "conv" (64 as published) features.
+            feature_channels: Width of "conv1x1" (256 as published), "conv" (64 as published) and "conv_stem" (128 by
+                default) features.
+            num_convolutions: How many "conv_stem" has: with 3, an element stands for 8x8 pixels.
             conv_padding: How "conv" pads. "same": convolution and max-pool as TensorFlow's 'SAME', as the original
                 release (224 pixels become 56 elements). "symmetric": the convolution by 3 pixels on every side and
                 the max-pool not at all, as `transformers` (224 pixels become 55 elements).
@@ -72,17 +76,18 @@ class ImageAdapter(InputAdapter):
             position_extent: What -1 to 1 covers: "input", each image whatever its size, as published; "nominal", one of
                 the nominal size. Then an element has the same position in images of any size, larger ones go on past
                 1, and padding changes nothing.
-                Learned positions are interpolated with "input", cut with "nominal". With "conv", heights and
-                widths should then be multiples of 4, which "symmetric" padding does not take.
+                Learned positions are interpolated with "input", cut with "nominal". With convolutions, heights and
+                widths should then be multiples of an element's, which "symmetric" padding does not take.
             combine: Whether positions are put beside the content ("concat") or added to it ("add"); added, both
                 must be equally wide.
         """
 
         size: tuple[int, int]
         image_channels: int = 3
-        features: Literal["pixels", "patches", "conv1x1", "conv"] = "pixels"
+        features: Literal["pixels", "patches", "conv1x1", "conv", "conv_stem"] = "pixels"
         patch_size: int = 1
         feature_channels: int | None = None
+        num_convolutions: int = 3
         conv_padding: Literal["same", "symmetric"] = "same"
         position: Literal["fourier", "learned", "none"] = "fourier"
         num_bands: int = 64
@@ -100,6 +105,7 @@ class ImageAdapter(InputAdapter):
                 "image_channels",
                 "patch_size",
                 "feature_channels",
+                "num_convolutions",
                 "num_bands",
                 "max_resolution",
                 "position_channels",
@@ -109,9 +115,17 @@ class ImageAdapter(InputAdapter):
                 raise ValueError(
                     f"patch_size {self.patch_size} goes with features='patches', got features={self.features!r}."
                 )
-            if self.feature_channels is not None and self.features not in ("conv1x1", "conv"):
+            if self.feature_channels is not None and self.features not in ("conv1x1", "conv", "conv_stem"):
                 raise ValueError(
-                    f"feature_channels goes with features='conv1x1' or 'conv', got features={self.features!r}."
+                    "feature_channels goes with features='conv1x1', 'conv' or 'conv_stem', got features="
+                    f"{self.features!r}."
+                )
+            if self.features == "conv_stem":
+                check_widths(self.feature_channels or STEM_CHANNELS, num_convolutions=self.num_convolutions)
+            elif self.num_convolutions != 3:
+                raise ValueError(
+                    f"num_convolutions {self.num_convolutions} goes with features='conv_stem', got features="
+                    f"{self.features!r}."
                 )
             if self.conv_padding != "same" and self.features != "conv":
                 raise ValueError(
@@ -135,6 +149,9 @@ class ImageAdapter(InputAdapter):
             rows, columns = patch_grid(
                 size, (self.patch_size, self.patch_size), what="The image", unit="pixels"
             )
+            if self.features == "conv_stem":
+                for _ in range(self.num_convolutions):
+                    rows, columns = _halved(rows), _halved(columns)
             if self.features != "conv":
                 return rows, columns
             if self.conv_padding == "same":
@@ -199,8 +216,8 @@ class ImageAdapter(InputAdapter):
             x = torch.where(mask[:, None], x, 0)
         check_finite(x, name="The image batch")
         self.config.grid((x.shape[2], x.shape[3]))  # refuses what cannot be cut
-        convolution = self.features if isinstance(self.features, DownsamplingConvolution) else None
-        features_BCHW = self.features(x) if convolution is None else convolution(x, mask)
+        sees_mask = isinstance(self.features, (DownsamplingConvolution, ConvStem))
+        features_BCHW = self.features(x, mask) if sees_mask else self.features(x)
         grid = tuple(features_BCHW.shape[2:])
         values_BMC = rearrange(features_BCHW, "b c h w -> b (h w) c")
         if self.position is not None:
@@ -241,6 +258,10 @@ def _features(config: ImageAdapter.Config) -> tuple[nn.Module, int]:
     if config.features == "conv1x1":
         width = 256 if config.feature_channels is None else config.feature_channels
         return nn.Conv2d(config.image_channels, width, kernel_size=1), width
+    if config.features == "conv_stem":
+        width = config.feature_channels or STEM_CHANNELS
+        stem = ConvStem(config.image_channels, width, num_convolutions=config.num_convolutions)
+        return stem, width
     width = 64 if config.feature_channels is None else config.feature_channels
     return DownsamplingConvolution(config.image_channels, width, padding=config.conv_padding), width
 

@@ -39,11 +39,11 @@ def training_arguments(
     require("accelerate", extra="train")
     use_cpu = recipe.device == "cpu" or not torch.accelerator.is_available()
     every = "epoch" if recipe.evaluate_every is None else "steps"
-    keep_best = has_validation and recipe.best_metric != "none"
+    keep_best = has_validation and recipe.best_metric not in (None, "none")
     arguments: dict[str, Any] = {
         "output_dir": checkpoints,
         "seed": recipe.seed,
-        "num_train_epochs": recipe.num_epochs,
+        "num_train_epochs": recipe.num_epochs or 0,  # 0: not known before the data is
         "max_steps": recipe.max_steps or -1,
         "per_device_train_batch_size": recipe.batch_size,
         "per_device_eval_batch_size": recipe.eval_batch_size,

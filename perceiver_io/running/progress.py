@@ -8,17 +8,23 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
+from perceiver_io.running.estimate import Estimate
+
 __all__ = ["Progress"]
 
 
 class Progress(ProgressCallback):
-    """A bar over all steps, and one line for each evaluation.
+    """A bar over all steps, one line for each evaluation, and one that says how long it will take.
 
     The base class writes a line for everything that is logged, to stdout, where a program's results belong.
+
+    Args:
+        estimate: Says how long it will take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, estimate: Estimate) -> None:
         super().__init__()
+        self.estimate = estimate
         self.training_bar: Any = None
         self.loss: float | None = None
 
@@ -39,6 +45,15 @@ class Progress(ProgressCallback):
                 dynamic_ncols=True,
                 file=sys.stderr,
             )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Moves the bar on."""
+        super().on_step_end(args, state, control, **kwargs)
+        line = self.estimate.after(state.global_step, state.max_steps)
+        if line is not None and self.training_bar is not None:
+            self.training_bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar's line, so that an error has its own."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -18,10 +18,15 @@ from perceiver_io.running.model_settings import ModelSettings
 
 __all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
 
+RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+
 # What a call asks for, as opposed to what a run is made of: not written to recipe.yaml.
 _CALL_FIELDS = ("output_dir", "overwrite", "resume")
 # What may change between an interrupted run and its continuation: nothing that the weights depend on.
 _FREE_FIELDS = (*_CALL_FIELDS, "eval_batch_size", "num_workers", "save_total_limit", "log_every", "report_to")
+
+# What may be None, and then follows from the data.
+_LEFT_TO_DATA = ("num_epochs", "evaluate_every", "best_metric")
 
 # What values of these types may be, and what messages call them.
 _KINDS: dict[Any, tuple[type, str]] = {
@@ -70,6 +75,10 @@ class TrainingRecipe(SplitSettings):
 
     sources: ClassVar[tuple[str, ...]] = ("pretrained",)
     """Fields that may name a file or a folder. In a recipe that is written such a path is absolute."""
+    best_measure: ClassVar[str] = "loss"
+    """What chooses the checkpoint where `best_metric` is left to the data."""
+    shorter: ClassVar[tuple[str, ...]] = ("--num-epochs",)
+    """Flags that shorten a training that takes long on a processor."""
 
     pretrained: str | None = field(
         default=None,
@@ -94,7 +103,13 @@ class TrainingRecipe(SplitSettings):
         default=0,
         metadata={"help": "Seed of the initial weights, the order of the data, and its augmentation."},
     )
-    num_epochs: int = field(default=30, metadata={"help": "How often training passes over the data."})
+    num_epochs: int | None = field(
+        default=30,
+        metadata={
+            "help": "How often training passes over the data; none: as often as makes 1,500 steps, within 10 (with an "
+            "accelerator 30) and 300."
+        },
+    )
     max_steps: int | None = field(
         default=None, metadata={"help": "Optimizer steps to train for; takes precedence over num_epochs."}
     )
@@ -154,7 +169,7 @@ class TrainingRecipe(SplitSettings):
             "fast for small models, and leaves the other processors to the data."
         },
     )
-    best_metric: str = field(
+    best_metric: str | None = field(
         default="loss",
         metadata={
             "help": "Validation measure that chooses the checkpoint to keep, by the direction in which it is better; "
@@ -163,7 +178,10 @@ class TrainingRecipe(SplitSettings):
     )
     evaluate_every: int | None = field(
         default=None,
-        metadata={"help": "Steps between evaluations, each with a checkpoint; by default an epoch."},
+        metadata={
+            "help": "Steps between evaluations, each with a checkpoint; by default an epoch, or more where epochs are "
+            "many and short."
+        },
     )
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints to keep, besides the best one."})
     log_every: int = field(
@@ -231,6 +249,15 @@ class TrainingRecipe(SplitSettings):
         """Returns the paths among the `sources`, as absolute ones."""
         settings = self.settings()
         return [value for name in self.sources if (value := settings[name]) and self.is_path(name, value)]
+
+    def completed(self: RecipeT, stored: Mapping[str, Any]) -> RecipeT:
+        """Returns the recipe with what it leaves to the data as a run has it already.
+
+        Args:
+            stored: The run's settings.
+        """
+        left = [name for name in _LEFT_TO_DATA if getattr(self, name) is None and name in stored]
+        return dataclasses.replace(self, **{name: stored[name] for name in left})
 
     def to_yaml(self, *, task: str) -> str:
         """Returns the settings as a recipe file of a task."""

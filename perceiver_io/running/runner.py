@@ -25,6 +25,7 @@ from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
 from perceiver_io.running.building import build
 from perceiver_io.running.evaluator import evaluate_rows
+from perceiver_io.running.fitting import fitted
 from perceiver_io.running.measures import LOSS, scalars, whether_higher_is_better
 from perceiver_io.running.optimization import training_arguments
 from perceiver_io.running.recipe import TrainingRecipe
@@ -58,6 +59,8 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
     if recipe.output_dir is None:
         raise ValueError("There is no output folder. Choose one with --output-dir.")
     run = RunFolder(recipe.output_dir)
+    if recipe.resume and run.is_started:
+        recipe = recipe.completed(run.recipe())
     run.check(recipe, task=task.name)
     if recipe.resume and run.is_complete:
         logger.warning("The run %s is complete already.", run)
@@ -68,11 +71,15 @@ def train(task: TrainableTask, recipe: TrainingRecipe) -> dict[str, Any]:
                 "file, and --resume evaluates again."
             )
         return metrics
-    args = training_arguments(
-        recipe, checkpoints=str(run.checkpoints), has_validation=recipe.validation_fraction > 0
-    )
+    args = _arguments(recipe, run)
     with run.held(is_main_process=args.should_save):
         return _train(task, recipe, run, args)
+
+
+def _arguments(recipe: TrainingRecipe, run: RunFolder) -> TrainingArguments:
+    return training_arguments(
+        recipe, checkpoints=str(run.checkpoints), has_validation=recipe.validation_fraction > 0
+    )
 
 
 def _train(
@@ -83,9 +90,16 @@ def _train(
         data = task.data(recipe)
     if data.validation is None and has_validation:
         raise ValueError("The data has no validation set. Pass --validation-fraction 0.")
+    recipe = fitted(
+        recipe,
+        num_train=len(data.train),
+        num_validation=len(data.validation) if has_validation else 0,
+        num_processes=args.world_size,
+    )
+    args = _arguments(recipe, run)
     setup = build(task, recipe, data)
     if args.metric_for_best_model is not None:
-        args.greater_is_better = whether_higher_is_better(recipe.best_metric, task.measures(setup))
+        args.greater_is_better = whether_higher_is_better(args.metric_for_best_model, task.measures(setup))
     with run.created(recipe, task=task.name, is_main_process=args.should_save):
         trainer = Trainer(
             model=setup.model,

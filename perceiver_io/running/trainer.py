@@ -25,6 +25,7 @@ from perceiver_io.running.checkpoints import (
     newest_checkpoint,
     remove_old_checkpoints,
 )
+from perceiver_io.running.estimate import Estimate
 from perceiver_io.running.evaluator import num_threads
 from perceiver_io.running.interrupt import InterruptGuard
 from perceiver_io.running.optimization import custom_optimizer, num_cosine_steps
@@ -99,7 +100,7 @@ class Trainer(transformers.Trainer):
         # The base class notes a setting of text generation there, which a strict configuration refuses to read.
         vars(model.config).pop("use_cache", None)
         self.remove_callback(ProgressCallback)
-        self.progress = Progress()
+        self.progress = Progress(_estimate(recipe, args))
         self.add_callback(self.progress)
 
     def fit(self, *, resume: bool = False) -> None:
@@ -351,6 +352,18 @@ class _Clock(TrainerCallback, ExportableState):
         **kwargs: Any,
     ) -> None:
         self.seconds += time.monotonic() - self.started
+
+
+def _estimate(recipe: TrainingRecipe, args: transformers.TrainingArguments) -> Estimate:
+    length = f"{recipe.num_epochs} epochs" if recipe.max_steps is None else f"{recipe.max_steps} steps"
+    if args.device.type != "cpu":
+        return Estimate(what=length, where=str(args.device))
+    threads = recipe.num_threads or torch.get_num_threads()
+    shorter = [
+        flag if recipe.max_steps is None else flag.replace("num-epochs", "max-steps")
+        for flag in recipe.shorter
+    ]
+    return Estimate(what=length, where=f"{threads} thread{'s' * (threads > 1)}", shorter=shorter)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import LabelledRows, Splits, read_labelled
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.processor import PerceiverIOProcessor
-from perceiver_io.running import DatasetRecipe, Setup
+from perceiver_io.running import DatasetRecipe, Setup, TrainingRecipe
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
@@ -79,7 +79,7 @@ class ModalClassificationTask(ClassificationTask):
     model_class: ClassVar[type[Classifier]] = PerceiverIOForClassification
     inputs: ClassVar[Inputs]
     embedded: ClassVar[Mapping[str, Callable[[], Dataset | LabelledRows]]] = {}
-    recipe_class = ModalRecipe
+    recipe_class: ClassVar[type[TrainingRecipe]] = ModalRecipe
 
     def data(self, recipe: Any) -> Splits:
         """Reads labelled files, tables, or an embedded set."""
@@ -176,9 +176,7 @@ class ModalClassificationTask(ClassificationTask):
         return batch
 
 
-def _without(
-    make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]
-) -> Dataset | LabelledRows:
+def _without(make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]) -> Dataset | LabelledRows:
     """Makes an embedded set without the inputs that are not read."""
     made = make()
     if not left_out or not isinstance(made, LabelledRows):

@@ -99,6 +99,8 @@ _PRESETS = {
     "none": Augmentation(),
     # A mirrored digit is another sign, and a digit has no colours: only the hand that wrote it varies.
     "digits": Augmentation(rotation=10.0, translation=0.1, scaling=0.1),
+    # What hardly ever makes another class of a picture: no flip, for of mirrored stripes, letters and signs it would.
+    "mild": Augmentation(rotation=10.0, translation=0.1, scaling=0.2, label_smoothing=0.1),
     "natural": Augmentation(
         crop="resized",
         horizontal_flip=True,
@@ -114,8 +116,9 @@ def augmentation_preset(name: str) -> Augmentation:
     """Returns a named augmentation.
 
     Args:
-        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"natural"`` (for
-            photographs: resized crops, flips, RandAugment, mixup, CutMix, label smoothing).
+        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same,
+            with larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: crops,
+            flips, RandAugment, mixup, CutMix, label smoothing).
 
     Raises:
         ValueError: There is no such preset.

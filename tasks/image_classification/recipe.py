@@ -22,7 +22,24 @@ class ImageClassificationRecipe(DatasetRecipe):
     """
 
     embedded = ("digits",)
+    best_measure = "accuracy"
+    shorter = ("--num-epochs", "--image-size", "--variant tiny")
 
+    num_epochs: int | None = field(
+        default=None,
+        metadata={
+            "help": "How often training passes over the data; by default as often as makes 1,500 steps, from 10 "
+            "(with an accelerator 30) to 300."
+        },
+    )
+    batch_size: int = field(default=32, metadata={"help": "Images in a batch, per process."})
+    best_metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: the last one. "
+            "By default accuracy where there are 500 images or more to validate on, else none."
+        },
+    )
     variant: str | None = field(
         default=None,
         metadata={
@@ -39,7 +56,8 @@ class ImageClassificationRecipe(DatasetRecipe):
         default=None, metadata={"help": "1: greyscale, 3: colour; by default 1 for digits, else 3."}
     )
     augmentation: dict[str, Any] = section(
-        "How training images are varied: preset (none, digits or natural; by default digits for digits, else natural), "
+        "How training images are varied: preset (none, digits, mild or natural; by default digits for digits, else "
+        "mild), "
         f"and what differs from it: {', '.join(one.name for one in dataclasses.fields(Augmentation))}."
     )
 
@@ -47,7 +65,7 @@ class ImageClassificationRecipe(DatasetRecipe):
         """Fills in what follows from the dataset, and checks all values."""
         super().__post_init__()
         is_digits = self.dataset == "digits"
-        self.augmentation = {"preset": "digits" if is_digits else "natural", **self.augmentation}
+        self.augmentation = {"preset": "digits" if is_digits else "mild", **self.augmentation}
         self.augmentation_settings()
         if self.pretrained is None:
             if self.variant is None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.tasks.text_classification.model import TEXT
 from perceiver_io.tasks.classification.presets import preset
-from perceiver_io.tasks.modalities.text import TEXTS
 from perceiver_io.tasks.modalities.inputs import Inputs
+from perceiver_io.tasks.modalities.text import TEXTS
+from perceiver_io.tasks.text_classification.model import TEXT
 
 __all__ = ["INPUTS", "config"]
 

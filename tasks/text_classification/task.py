@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from perceiver_io.registry import register_task
+from perceiver_io.tasks.classification.modal_task import ModalClassificationTask, ModalRecipe
+from perceiver_io.tasks.modalities.modality import settings_section
+from perceiver_io.tasks.modalities.text import TEXTS
 from perceiver_io.tasks.text_classification.data import EMBEDDED
 from perceiver_io.tasks.text_classification.model import PerceiverIOForSequenceClassification
 from perceiver_io.tasks.text_classification.presets import INPUTS
-from perceiver_io.tasks.classification.modal_task import ModalClassificationTask, ModalRecipe
-from perceiver_io.tasks.modalities.text import TEXTS
-from perceiver_io.tasks.modalities.modality import settings_section
 
 __all__ = ["TextClassificationTask"]
 

@@ -173,6 +173,14 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "conv-symmetric": lambda: image_case(
             features="conv", feature_channels=4, size=(14, 17), conv_padding="symmetric", position="learned"
         ),
+        "conv-stem": lambda: image_case(features="conv_stem", feature_channels=8, size=(9, 10)),
+        "conv-stem-nominal": lambda: image_case(
+            features="conv_stem",
+            feature_channels=4,
+            num_convolutions=2,
+            size=(8, 12),
+            position_extent="nominal",
+        ),
         "pixels-without-positions": lambda: image_case(position="none"),
         "patches-nominal": lambda: image_case(features="patches", patch_size=2, position_extent="nominal"),
         "learned-nominal": lambda: image_case(

@@ -11,6 +11,7 @@ from transformers import PerceiverConfig
 from transformers.models.perceiver.modeling_perceiver import PerceiverImagePreprocessor
 
 from perceiver_io import ByteArray
+from perceiver_io.adapters.conv_stem import ConvStem
 from perceiver_io.adapters.downsampling import DownsamplingConvolution
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.position import fourier_features, grid_coordinates
@@ -261,7 +262,13 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
     [
         ({"image_channels": 0}, "image_channels must be at least 1, got 0"),
         ({"patch_size": 2}, "patch_size 2 goes with features='patches', got features='pixels'"),
-        ({"feature_channels": 8}, "feature_channels goes with features='conv1x1' or 'conv'"),
+        ({"feature_channels": 8}, "feature_channels goes with features='conv1x1', 'conv' or 'conv_stem'"),
+        ({"num_convolutions": 2}, "num_convolutions 2 goes with features='conv_stem', got features='pixels'"),
+        ({"features": "conv_stem", "num_convolutions": 0}, "num_convolutions must be at least 1, got 0"),
+        (
+            {"features": "conv_stem", "feature_channels": 6},
+            r"feature_channels 6 cannot be halved 2 times, as 3 convolutions need it\. Choose a multiple of 4",
+        ),
         ({"features": "conv", "feature_channels": 0}, "feature_channels must be at least 1, got 0"),
         ({"position_projection": 0}, "position_projection must be at least 1, got 0"),
         ({"max_resolution": (4, 0)}, r"max_resolution must be at least 1, got \(4, 0\)"),
@@ -275,7 +282,7 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"size": (0, 4), "features": "conv"}, "0x4 pixels"),
         (
             {"features": "resnet"},
-            "features must be one of 'pixels', 'patches', 'conv1x1', 'conv', got 'resnet'",
+            "features must be one of 'pixels', 'patches', 'conv1x1', 'conv', 'conv_stem', got 'resnet'",
         ),
         ({"size": 4}, "size must be .*int.*, got 4"),
     ],
@@ -292,21 +299,17 @@ def test_adding_positions_of_another_width_is_refused() -> None:
         adapter(combine="add")
 
 
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_what_a_convolution_makes_of_masked_pixels_is_not_pooled(padding: Any) -> None:
-    """Against the layers one by one, with the masked outputs of the convolution cut off."""
-    module = DownsamplingConvolution(2, 3, padding=padding).eval()
+def test_what_a_convolution_makes_of_masked_pixels_is_not_pooled() -> None:
+    module = DownsamplingConvolution(2, 3).eval()
     with torch.no_grad():
         module.norm.bias.fill_(1.0)  # what is zero before is not zero after
     alone = torch.randn(1, 2, 16, 16)
     larger, mask = torch.zeros(1, 2, 32, 24), torch.zeros(1, 32, 24, dtype=torch.bool)
     larger[..., :16, :16], mask[:, :16, :16] = alone, True
-    ours = module(larger, mask)
-    expected = module(alone)
-    torch.testing.assert_close(ours[..., : expected.shape[2], : expected.shape[3]], expected)
-    assert not torch.allclose(module(larger)[..., : expected.shape[2], : expected.shape[3]], expected) or (
-        padding == "symmetric"
-    )
+    torch.testing.assert_close(module(larger, mask)[..., :4, :4], module(alone))
+    assert not torch.allclose(module(larger)[..., :4, :4], module(alone))
+    symmetric = DownsamplingConvolution(2, 3, padding="symmetric").eval()  # as `transformers`
+    assert torch.equal(symmetric(larger, mask), symmetric(larger))
 
 
 def test_nominal_positions_stay_where_they_are() -> None:
@@ -328,3 +331,31 @@ def test_nominal_positions_stay_where_they_are() -> None:
         learned(image)
     with pytest.raises(ValueError, match="goes with conv_padding='same'"):
         adapter(features="conv", size=(16, 16), conv_padding="symmetric")
+
+
+@pytest.mark.parametrize("size", [(16, 24), (9, 13)])
+def test_a_conv_stem_is_its_layers_one_after_the_other(size: tuple[int, int]) -> None:
+    """Against torch's own, with the first layer's widths a quarter of the last one's."""
+    module = adapter(features="conv_stem", feature_channels=8, position="none")
+    layers: list[torch.nn.Module] = []
+    for before, after in ((3, 2), (2, 4), (4, 8)):
+        layers += [torch.nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)]
+        layers += [torch.nn.BatchNorm2d(after), torch.nn.ReLU()]
+    theirs = torch.nn.Sequential(*layers).train(module.training)
+    stem = module.features
+    assert isinstance(stem, ConvStem)
+    with torch.no_grad():
+        for index, (convolution, norm) in enumerate(zip(stem.convolutions, stem.norms, strict=True)):
+            theirs[3 * index].weight.copy_(convolution.weight)  # type: ignore[arg-type]
+            norm.bias.fill_(0.1 * index)  # type: ignore[union-attr]
+            theirs[3 * index + 1].bias.fill_(0.1 * index)  # type: ignore[union-attr, operator]
+    images = torch.randn(2, 3, *size)
+    expected = theirs(images)
+    byte_array = module(images)
+    assert byte_array.grid == expected.shape[2:] == module.config.grid(size)
+    torch.testing.assert_close(byte_array.values, expected.flatten(2).transpose(1, 2))
+
+
+def test_a_conv_stem_has_128_channels_and_elements_of_8_pixels() -> None:
+    byte_array = adapter(size=(64, 64), features="conv_stem", position="none")(torch.randn(2, 3, 64, 64))
+    assert byte_array.values.shape == (2, 64, 128) and byte_array.grid == (8, 8)

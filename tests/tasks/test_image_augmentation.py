@@ -274,8 +274,9 @@ def test_collators_can_be_sent_to_worker_processes(train: bool) -> None:
 def test_presets() -> None:
     assert augmentation_preset("none") == Augmentation()
     assert not augmentation_preset("digits").horizontal_flip
+    assert not augmentation_preset("mild").horizontal_flip and augmentation_preset("natural").horizontal_flip
     for name in ("nature", None, ["digits"]):
-        with pytest.raises(ValueError, match=r"expected one of \['digits', 'natural', 'none'\]"):
+        with pytest.raises(ValueError, match=r"expected one of \['digits', 'mild', 'natural', 'none'\]"):
             augmentation_preset(name)  # type: ignore[arg-type]
 
 

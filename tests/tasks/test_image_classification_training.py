@@ -338,9 +338,19 @@ def test_defaults_follow_from_the_dataset() -> None:
     digits = ImageClassificationRecipe(dataset="digits")
     assert (digits.image_size, digits.image_channels, digits.variant) == ([8, 8], 1, "tiny")
     assert digits.augmentation == {"preset": "digits"}
-    other = ImageClassificationRecipe(dataset="photos", augmentation={"horizontal_flip": False})
+    other = ImageClassificationRecipe(dataset="photos", augmentation={"horizontal_flip": True})
     assert (other.image_size, other.image_channels, other.variant) == ([64, 64], 3, "small")
-    assert other.augmentation_settings().mixup > 0 and not other.augmentation_settings().horizontal_flip
+    assert other.augmentation["preset"] == "mild" and other.augmentation_settings().horizontal_flip
+    assert (other.num_epochs, other.best_metric) == (None, None)  # left to the data
+
+
+def test_the_digits_recipe_is_what_its_results_were_measured_with() -> None:
+    values = read_recipe_file(RECIPES / "digits.yaml", task="image-classification")
+    settings = parse_recipe(ImageClassificationRecipe, values=values).settings()
+    expected = {"variant": "tiny", "num_epochs": 60, "batch_size": 64, "learning_rate": 0.002, "seed": 0}
+    expected |= {"best_metric": "none", "evaluate_every": None, "image_size": [8, 8], "num_threads": 1}
+    assert expected.items() <= settings.items()
+    assert settings["augmentation"] == values["augmentation"] and settings["model"] == values["model"]
 
 
 def test_recipes_are_the_same_from_yaml_flags_and_python(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perceiver_io.media.sound import write_wav
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
 from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
@@ -38,6 +39,46 @@ def image_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, [str(folder / "images" / "dark" / "3.png")]
 
 
+def audio_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    write_recordings(folder / "sounds", ("high", "low"))
+    settings = {**SMALL_MODAL, "dataset": str(folder / "sounds"), "audio": STILL_AUDIO}
+    return settings, [str(folder / "sounds" / "high" / "3.wav")]
+
+
+def multimodal_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    write_recordings(folder / "pairs", ("high", "low"))
+    for name in ("high", "low"):
+        for index in range(1, 11):  # the first has a sound alone
+            Image.new("L", (8, 8), 20 * index).save(folder / "pairs" / name / f"{index}.png")
+    settings = {
+        **SMALL_MODAL,
+        "dataset": str(folder / "pairs"),
+        "input_dropout": 0.0,
+        "audio": STILL_AUDIO,
+        "image": {"rotation": 0, "translation": 0, "scaling": 0},
+    }
+    sample = folder / "pairs" / "high" / "3"
+    return settings, [f"image={sample}.png,audio={sample}.wav"]
+
+
+def write_recordings(folder: Path, names: Sequence[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for index in range(11):
+            samples = rng.uniform(-0.5, 0.5, 500 + 20 * index)
+            write_wav(folder / name / f"{index}.wav", samples, sample_rate=4000)
+
+
+# Nothing is drawn at random, so that two processes take the steps of one.
+STILL_AUDIO = {"speed": 0, "shift": 0, "gain": 0, "noise": 0, "mask_time": 0, "mask_bands": 0}
+SMALL_MODAL = {
+    "batch_size": 8,
+    "eval_batch_size": 4,
+    "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "dropout": 0.0}},
+}
+
+
 def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     lines = [f"{number} times {number} is {number * number}, or so they say.\n" for number in range(200)]
     (folder / "text.txt").write_text("".join(lines))
@@ -54,7 +95,12 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
 
 # Each process hides other bytes.
 TOLERANCE = {"masked-language-modeling": 0.05}
-MAKE = {"image-classification": image_classification, "masked-language-modeling": masked_language_modeling}
+MAKE = {
+    "audio-classification": audio_classification,
+    "image-classification": image_classification,
+    "masked-language-modeling": masked_language_modeling,
+    "multimodal-classification": multimodal_classification,
+}
 
 
 @functools.cache
