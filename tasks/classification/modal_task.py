@@ -176,9 +176,7 @@ class ModalClassificationTask(ClassificationTask):
         return batch
 
 
-def _without(
-    make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]
-) -> Dataset | LabelledRows:
+def _without(make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]) -> Dataset | LabelledRows:
     """Makes an embedded set without the inputs that are not read."""
     made = make()
     if not left_out or not isinstance(made, LabelledRows):
