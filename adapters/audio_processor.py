@@ -97,6 +97,10 @@ class AudioSettings(ComponentConfig):
         """Samples from the start of one time frame to that of the next."""
         return round(self.hop_ms * self.sampling_rate / 1000)
 
+    def num_frames(self, num_samples: int) -> int:
+        """Returns how many time frames there are of so many samples: each sample lies in one."""
+        return 1 + -(-max(num_samples - self.window, 0) // self.hop)
+
     @property
     def highest_frequency(self) -> float:
         """Where the highest band ends, in hertz."""

@@ -39,14 +39,15 @@ class DownsamplingConvolution(nn.Module):
 
         Args:
             x_BFHW: The images, zero where they are masked.
-            mask_BHW: True where a pixel is real. What the convolution makes of masked pixels is not pooled.
+            mask_BHW: True where a pixel is real. With "same", what the convolution makes of masked pixels is not
+                pooled; with "symmetric" it is, as `transformers` has it.
         """
         same = self.padding == "same"
         padded_BFHW = (
             _pad_same(x_BFHW, kernel_size=7, stride=2) if same else nn.functional.pad(x_BFHW, [3] * 4)
         )
         x_BCHW = self.norm(self.convolution(padded_BFHW)).relu()
-        if mask_BHW is not None:
+        if same and mask_BHW is not None:
             rows_columns = x_BCHW.shape[2:]
             real_BHW = element_mask(mask_BHW, rows_columns).unflatten(1, rows_columns)
             x_BCHW = torch.where(real_BHW[:, None], x_BCHW, 0)

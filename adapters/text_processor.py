@@ -23,12 +23,14 @@ from perceiver_io.ragged import pad_ragged
 from perceiver_io.registry import register_processor
 
 if TYPE_CHECKING:
-    from transformers import PerceiverTokenizer
+    from transformers import PerceiverTokenizer, PreTrainedTokenizerBase
 
 __all__ = ["ByteTextProcessor"]
 
 # As in the published vocabulary, where bytes follow six special tokens.
 _CLS, _SEP, _FIRST_BYTE = 4, 5, 6
+# What a saved tokenizer says besides, for `of_tokenizer`.
+_SPECIAL_TOKENS = "with_special_tokens"
 
 
 @register_processor("text")
@@ -68,7 +70,31 @@ class ByteTextProcessor(ComponentConfig):
         """
         from transformers import PerceiverTokenizer
 
-        return PerceiverTokenizer(model_max_length=self.max_length, split_special_tokens=True)
+        return PerceiverTokenizer(
+            model_max_length=self.max_length,
+            split_special_tokens=True,
+            **{_SPECIAL_TOKENS: self.special_tokens},
+        )
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> ByteTextProcessor:
+        """Returns the processor that gives the ids of a tokenizer, such as the one that was saved beside a model.
+
+        Raises:
+            ValueError: It is no tokenizer of bytes.
+        """
+        from transformers import PerceiverTokenizer
+
+        if not isinstance(tokenizer, PerceiverTokenizer):
+            raise ValueError(
+                f"Got a {type(tokenizer).__name__}, expected a PerceiverTokenizer: the ids of its bytes."
+            )
+        special_tokens = bool(tokenizer.init_kwargs.get(_SPECIAL_TOKENS, True))
+        return cls(max_length=tokenizer.model_max_length, special_tokens=special_tokens)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Writes the tokenizer, which pipelines of `transformers` find, into a folder."""
+        self.tokenizer.save_pretrained(save_directory)
 
     def prepare(self, value: str | Source) -> Tensor:
         """Returns the ids of a text.

@@ -110,10 +110,8 @@ class PerceiverIOConfig(PreTrainedConfig):
 
     def _check_names(self) -> None:
         named: dict[str, tuple[set[str], Mapping[str, ComponentConfig]]] = {
-            "packing.mask_probabilities": (
-                {name for name, _ in self.packing.mask_probabilities},
-                self.inputs,
-            ),
+            f"packing.{field}": ({name for name, _ in getattr(self.packing, field)}, self.inputs)
+            for field in ("mask_probabilities", "input_dropout")
         }
         if self.shared_attention is not None:
             named["shared_attention.outputs"] = (set(self.shared_attention.outputs), self.outputs)

@@ -72,7 +72,8 @@ class DenseDecoder(Decoder):
             output_channels: F.
             grid: Nominal size of each axis of the query grid; None where it follows an input's.
             grid_input: Input whose grid the queries have at run time.
-            query_input: Input whose elements are part of the queries; the queries have its grid.
+            query_input: Input whose elements are part of the queries; the queries have its grid. A set has none: where
+                queries have no positions besides, its M elements are a grid (M,).
             query_input_channels: How many of the first channels of its elements; content comes first.
             position: "fourier", "learned", or "none".
             num_bands: Frequencies per axis of Fourier positions.
@@ -86,6 +87,8 @@ class DenseDecoder(Decoder):
                 (B, F, H, W), 1 gives (B, T, F, H, W), -1 gives (B, T, F); None drops the axis of a single channel.
             tied_to: Input with an embedding that the output layer is tied to, plus a bias.
             scale: Factor on the output.
+            offset: What is added to the output after that: with the deviation and the mean of numbers, those of any
+                unit are learned as well as others.
             query_mask_input: Input whose masked elements' queries attend to nothing, as the original release's
                 language model has it; None lets all queries attend.
         """
@@ -106,6 +109,7 @@ class DenseDecoder(Decoder):
         channel_axis: int | None = 0
         tied_to: str | None = None
         scale: float = 1.0
+        offset: float = 0.0
         query_mask_input: str | None = None
         use_query_residual: bool = False
 
@@ -251,6 +255,8 @@ class DenseDecoder(Decoder):
             values_BOV = attention(chunks, encoded.latents, then=Layers(self.output))
         if self.config.scale != 1:
             values_BOV = values_BOV * self.config.scale
+        if self.config.offset:
+            values_BOV = values_BOV + self.config.offset
         return values_BOV if points is not None else self._arranged(values_BOV, query_grid)
 
     def query_grid(self, encoded: Encoded) -> tuple[int, ...]:
@@ -261,7 +267,10 @@ class DenseDecoder(Decoder):
         """
         if (name := self.config.follows) is not None:
             if name in encoded.byte_arrays or self.config.grid is None or self.config.query_input:
-                grid = self._input(encoded, name).grid
+                source = self._input(encoded, name)
+                grid = source.grid
+                if grid is None and self.config.query_input and self.config.position == "none":
+                    return _index_grid(source)
                 if grid is None:
                     raise ValueError(f"The input {name!r} has no grid that the output could follow.")
                 nominal = self.config.max_resolution or self.config.grid or grid
@@ -311,7 +320,7 @@ class DenseDecoder(Decoder):
         byte_array = None if name is None else encoded.byte_arrays.get(name)
         if byte_array is None or byte_array.mask is None or points.indices is None:
             return None
-        if byte_array.grid != points.grid:
+        if _index_grid(byte_array) != points.grid:
             return None
         return at_elements(byte_array.mask, flat_indices(points.indices, points.grid))
 
@@ -374,18 +383,21 @@ def _position(config: DenseDecoder.Config) -> FourierPositionEncoding | LearnedP
 def _at(source: ByteArray, num_channels: int, points: Points, *, name: str, spacing: Spacing) -> Tensor:
     """The first channels of an input's elements at some points, (B, O, Q)."""
     values_BMC = source.values[..., :num_channels]
+    if points.indices is not None and points.grid == _index_grid(source):
+        return at_elements(values_BMC, flat_indices(points.indices, points.grid))
     if source.grid is None:
-        raise ValueError(
-            f"The input {name!r} has no grid: nothing says which of its elements lies at a point."
-        )
+        raise ValueError(f"The input {name!r} has no grid: nothing lies between its elements.")
     if points.coordinates is not None:
         return interpolate(values_BMC, source.grid, points.coordinates, spacing=spacing)
     indices_OA = _given(points.indices)
-    if points.grid == source.grid:
-        return at_elements(values_BMC, flat_indices(indices_OA, points.grid))
     axes = axis_coordinates(points.grid, spacing=spacing, device=values_BMC.device)
     coordinates_OA = torch.stack([x_I[indices_OA[..., axis]] for axis, x_I in enumerate(axes)], dim=-1)
     return interpolate(values_BMC, source.grid, coordinates_OA, spacing=spacing)
+
+
+def _index_grid(source: ByteArray) -> tuple[int, ...]:
+    """The grid of an input, or that of the places in a set."""
+    return (source.values.shape[1],) if source.grid is None else source.grid
 
 
 def _given(value: Any) -> Any:

@@ -35,7 +35,8 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
     config_class = PerceiverIOConfig
     base_model_prefix = "perceiver"
-    main_input_name = "inputs"
+    # Inputs are given by name: there is no one tensor whose size the Trainer of transformers could count.
+    main_input_name = ""
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["CrossAttention", "SelfAttention"]  # noqa: RUF012  # as the base class declares it

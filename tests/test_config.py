@@ -186,11 +186,17 @@ def test_marks_that_others_leave_are_not_written(tmp_path: Path) -> None:
 
 def test_packing_and_shared_attention_survive_json() -> None:
     original = config(
-        packing=PackingConfig(min_padding=4, mask_probabilities=(("image", 0.5),)),
+        packing=PackingConfig(
+            min_padding=4, mask_probabilities=(("image", 0.5),), input_dropout=(("image", 0.25),)
+        ),
         shared_attention=SharedAttentionConfig(outputs=("label",), output_channels=6),
     )
     values = json.loads(json.dumps(original.to_dict()))
-    assert values["packing"] == {"min_padding": 4, "mask_probabilities": [["image", 0.5]]}
+    assert values["packing"] == {
+        "min_padding": 4,
+        "mask_probabilities": [["image", 0.5]],
+        "input_dropout": [["image", 0.25]],
+    }
     assert values["shared_attention"]["outputs"] == ["label"]
     read = PerceiverIOConfig.from_dict(values)
     assert read == original
@@ -221,6 +227,10 @@ def dense(**fields: Any) -> DenseDecoder.Config:
         (
             {"packing": PackingConfig(mask_probabilities=(("imag", 0.5),))},
             r"packing\.mask_probabilities names \['imag'\], but there are only \['image'\]",
+        ),
+        (
+            {"packing": PackingConfig(input_dropout=(("imag", 0.5),))},
+            r"packing\.input_dropout names \['imag'\], but there are only \['image'\]",
         ),
         (
             {"shared_attention": SharedAttentionConfig(outputs=("label", "flow"), output_channels=6)},

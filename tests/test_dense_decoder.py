@@ -1,5 +1,6 @@
 """The dense decoder: queries made by hand, and the same values however they are asked for."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
@@ -422,7 +423,7 @@ def test_settings_survive_json() -> None:
     ("fields", "grid", "message"),
     [
         ({"grid_input": "image"}, None, "The input 'image' has no grid that the output could follow"),
-        (KINDS["input"], None, "The input 'image' has no grid that the output could follow"),
+        (KINDS["input beside fourier"], None, "The input 'image' has no grid that the output could follow"),
         ({"grid_input": "image"}, (24,), r"output's grid has 2 axes, that of the input 'image' is \(24,\)"),
         (
             {"grid_input": "image", "position": "learned"},
@@ -436,6 +437,37 @@ def test_inputs_whose_grid_does_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decoder(**fields)(encoded(grid=grid))
+
+
+def test_a_set_is_asked_at_its_own_elements() -> None:
+    mask = torch.rand(2, 24) < 0.7
+    of_set, of_row = encoded(grid=None, mask=mask), encoded(grid=(24,))
+    of_row = Encoded(
+        latents=of_set.latents,
+        byte_arrays={"image": dataclasses.replace(of_set.byte_arrays["image"], grid=(24,))},
+    )
+    module = decoder(**KINDS["input"], channel_axis=-1, query_mask_input="image")
+    whole = module(of_set)
+    assert whole.shape == (2, 24, 2)
+    assert torch.equal(whole, module(of_row))
+    some = Points.parse(torch.tensor([[3, 1], [5, 23]]), module.query_grid(of_set), name="y", batch_size=2)
+    expected = torch.stack([whole[0, [3, 1]], whole[1, [5, 23]]])
+    torch.testing.assert_close(module(of_set, DecoderRequest(points=some)), expected)
+    between = Points.parse(torch.tensor([[0.1]]), (24,), name="y")
+    with pytest.raises(ValueError, match="'image' has no grid: nothing lies between its elements"):
+        module(of_set, DecoderRequest(points=between))
+    with pytest.raises(ValueError, match="'image' has no grid: nothing lies between its elements"):
+        module(of_set, DecoderRequest(grid=(12,)))
+
+
+def test_an_offset_follows_the_scale() -> None:
+    module = decoder(**KINDS["input"], scale=2.0, offset=-3.0)
+    plain = decoder(**KINDS["input"])
+    plain.load_state_dict(module.state_dict())
+    of = encoded()
+    torch.testing.assert_close(module(of), plain(of) * 2 - 3)
+    with pytest.raises(ValueError, match="offset must be float, got inf"):
+        DenseDecoder.Config(output_channels=1, grid=(2,), offset=float("inf"))
 
 
 @pytest.mark.parametrize("kind", ["fourier", "learned", "input"])

@@ -42,7 +42,9 @@ def drop_bad_files(
             faulty, present = set[int](), set[int]()
             for content in contents:
                 encoded = rows.select_columns([content.column])
-                encoded = encoded.cast_column(content.column, content.feature(decode=False))
+                feature = content.feature(decode=False)
+                if encoded.features[content.column] != feature:
+                    encoded = encoded.cast_column(content.column, feature)
                 row = 0
                 for batch in encoded.iter(batch_size=512):
                     values = batch[content.column]

@@ -73,7 +73,14 @@ def read_labelled(
         made = embedded[name]()
         if isinstance(made, LabelledRows):
             labels = [row[LABEL] for row in made.rows]
-            return split_rows(made.rows, settings, seed=seed, labels=labels, class_names=made.class_names)
+            return split_rows(
+                made.rows,
+                settings,
+                seed=seed,
+                labels=labels,
+                class_names=made.class_names,
+                groups=made.groups,
+            )
         splits = {"train": made}
     elif is_folder and not holds_tables(path):
         splits = read_class_folders(path, contents)

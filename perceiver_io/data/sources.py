@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,10 +50,13 @@ class LabelledRows:
     Attributes:
         rows: Values by column, with the class index as `label`.
         class_names: Names of the classes, by index.
+        groups: What each row was taken from, such as a speaker or a document: what is held out is whole ones. None
+            where rows have nothing to do with each other.
     """
 
     rows: Sequence[Mapping[str, Any]]
     class_names: Sequence[str]
+    groups: Sequence[Hashable] | None = None
 
 
 def labelled_dataset(

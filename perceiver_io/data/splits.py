@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ def split_rows(
     seed: int,
     labels: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
+    groups: Sequence[Hashable] | None = None,
 ) -> Splits:
     """Splits rows in three; with labels, the classes in equal proportions.
 
@@ -79,20 +80,36 @@ def split_rows(
         seed: Decides which rows are validated on.
         labels: Class index of each row.
         class_names: Names of the classes.
+        groups: What each row was taken from: rows of one group go into one set. The classes are in about equal
+            proportions then.
 
     Raises:
-        ValueError: There are too few rows.
+        ValueError: There are too few rows, or groups.
     """
     validation_fraction, test_fraction = settings.validation_fraction, settings.test_fraction
     parts = 2 if validation_fraction == 0 else 3
     names = list(class_names)
     train, test = hold_out(
-        len(rows), test_fraction, TEST_SPLIT_SEED, labels=labels, class_names=names, parts=parts
+        len(rows),
+        test_fraction,
+        TEST_SPLIT_SEED,
+        labels=labels,
+        class_names=names,
+        parts=parts,
+        groups=groups,
     )
     validation = None
     if validation_fraction:
         kept = None if labels is None else [labels[index] for index in train]
-        inner, held = hold_out(len(train), validation_fraction, seed, labels=kept, class_names=names, parts=2)
+        inner, held = hold_out(
+            len(train),
+            validation_fraction,
+            seed,
+            labels=kept,
+            class_names=names,
+            parts=2,
+            groups=None if groups is None else [groups[index] for index in train],
+        )
         train, validation = train[inner], train[held]
     return Splits(
         train=_select(rows, train),
@@ -110,6 +127,7 @@ def hold_out(
     labels: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
     parts: int = 2,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[Any, Any]:
     """Splits the indices of rows in two: of what remains, and of the part held out, both sorted.
 
@@ -120,10 +138,13 @@ def hold_out(
         labels: Class index of each row; the classes are held out in equal proportions.
         class_names: Names of the classes.
         parts: In how many sets the rows have to go in the end.
+        groups: As `split_rows`.
 
     Raises:
-        ValueError: There are too few rows, all in all or of a class.
+        ValueError: There are too few rows or groups, all in all or of a class.
     """
+    if groups is not None:
+        return _groups_held_out(groups, fraction, seed, labels=labels, class_names=class_names, parts=parts)
     if labels is not None and (
         rare := [
             f"{class_names[index]} ({count})"
@@ -146,6 +167,40 @@ def hold_out(
             "another fraction."
         ) from error
     return np.sort(remaining), np.sort(held_out)
+
+
+def _groups_held_out(
+    groups: Sequence[Hashable],
+    fraction: float,
+    seed: int,
+    *,
+    labels: Sequence[int] | None,
+    class_names: Sequence[str],
+    parts: int,
+) -> tuple[Any, Any]:
+    """Of each class whole groups in random order, as long as they bring the number of rows nearer to its part."""
+    rng = np.random.default_rng(seed)
+    class_of = dict(zip(groups, labels or [0] * len(groups), strict=True))
+    sizes = Counter(groups)
+    held: set[Hashable] = set()
+    for label in sorted(set(class_of.values())):
+        members = [group for group in sizes if class_of[group] == label]
+        if len(members) < parts:
+            name = f" of the class {class_names[label]}" if class_names else ""
+            raise ValueError(f"Rows{name} are from {len(members)} sources, too few for {parts} sets.")
+        missing = fraction * sum(sizes[group] for group in members)
+        most = len(members) - (parts - 1)
+        chosen: list[Hashable] = []
+        for index in rng.permutation(len(members)):
+            size = sizes[members[index]]
+            if len(chosen) < most and abs(missing - size) < missing:
+                chosen.append(members[index])
+                missing -= size
+        if not chosen:
+            chosen = [min(members, key=lambda group: sizes[group])]
+        held.update(chosen)
+    is_held = np.array([group in held for group in groups])
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
 def _select(rows: Any, indices: Any) -> Subset[Any]:

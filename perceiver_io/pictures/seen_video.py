@@ -31,7 +31,7 @@ class SeenVideo(Seen):
 
     Attributes:
         frames: (T, H, W, 3) uint8, padding included.
-        frame_rate: Frames a second.
+        frame_rate: Frames a second; if None, frames are called by their number.
         num_real: How many of the frames are real, the first; None for all.
 
     Raises:
@@ -39,7 +39,7 @@ class SeenVideo(Seen):
     """
 
     frames: NDArray[np.uint8]
-    frame_rate: float
+    frame_rate: float | None = None
     num_real: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class SeenVideo(Seen):
             kind = self.frames.dtype if is_array else type(self.frames).__name__
             raise ValueError(f"frames must be a numpy array (T, H, W, 3) of uint8, got {kind} {shape}.")
         check_real(self.num_real, len(self.frames), "frames")
-        if not 0 < self.frame_rate < math.inf:
+        if self.frame_rate is not None and not 0 < self.frame_rate < math.inf:
             raise ValueError(f"frame_rate is {self.frame_rate}, expected frames a second, above zero.")
 
     @property
@@ -76,8 +76,11 @@ class SeenVideo(Seen):
         for left, time, frame in zip(lefts, shown, pixels, strict=True):
             axes = sheet.axes(frame_width, frame_height, label=f"frame {time}", left=left)
             axes.imshow(frame)
-            seconds = int(time * frames_per_element) / self.frame_rate
-            sheet.text(f"{seconds:.2f} s", left=left, size=6.5, color=MUTED, below=-0.08)
+            frame_number = int(time * frames_per_element)
+            caption = f"frame {frame_number}"
+            if self.frame_rate is not None:
+                caption = f"{frame_number / self.frame_rate:.2f} s"
+            sheet.text(caption, left=left, size=6.5, color=MUTED, below=-0.08)
         note = "" if len(shown) == num_times else f"{len(shown)} of {num_times}"
         sheet.row(frame_height, label="frames", note=note)
         sheet.skip(frame_height + 0.1)
@@ -100,5 +103,6 @@ class SeenVideo(Seen):
                 sheet.skip(frame_height + 0.04)
             sheet.skip(0.1)
         over_time = attention.mapped(lambda weights_tGg: weights_tGg.sum(axis=(1, 2)))
-        edges = np.arange(num_times + 1) * frames_per_element / self.frame_rate
-        draw_strips(sheet, over_time.looks, edges, (0, num_real / self.frame_rate), what="over time")
+        rate = self.frame_rate or 1.0
+        edges = np.arange(num_times + 1) * frames_per_element / rate
+        draw_strips(sheet, over_time.looks, edges, (0, num_real / rate), what="over time")

@@ -33,7 +33,7 @@ def instruments() -> LabelledRows:
     """Returns 250 notes of each of six made-up instruments: any pitch of three octaves, 0.3 to 1 s, in noise.
 
     They differ in their partials (the bell's are no multiples of its pitch) and in how a note begins and ends. The
-    noise is 0 to 20 decibels below the note.
+    noise is from 8 decibels above the note to 12 below.
     """
     rng = np.random.default_rng(0)
     rows = []
@@ -65,6 +65,6 @@ def _note(name: str, rng: np.random.Generator) -> NDArray[np.float32]:
         envelope_S = np.clip(time_S / attack, 0, 1) * np.clip((time_S[-1] - time_S) / 0.05, 0, 1)
         note_S = envelope_S * (level_H[:, None] * np.sin(phase_HS)).sum(0)
     note_S /= np.sqrt(np.mean(note_S**2)) + 1e-9
-    noise_S = rng.standard_normal(length) * 10 ** (-rng.uniform(0, 20) / 20)
+    noise_S = rng.standard_normal(length) * 10 ** (-rng.uniform(-8, 12) / 20)
     sound_S = (note_S + noise_S) * rng.uniform(0.05, 0.2)
     return np.clip(sound_S, -1, 1).astype(np.float32)

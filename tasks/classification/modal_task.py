@@ -18,7 +18,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import LabelledRows, Splits, read_labelled
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.processor import PerceiverIOProcessor
-from perceiver_io.running import DatasetRecipe, Setup
+from perceiver_io.running import DatasetRecipe, Setup, TrainingRecipe
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
@@ -79,7 +79,7 @@ class ModalClassificationTask(ClassificationTask):
     model_class: ClassVar[type[Classifier]] = PerceiverIOForClassification
     inputs: ClassVar[Inputs]
     embedded: ClassVar[Mapping[str, Callable[[], Dataset | LabelledRows]]] = {}
-    recipe_class = ModalRecipe
+    recipe_class: ClassVar[type[TrainingRecipe]] = ModalRecipe
 
     def data(self, recipe: Any) -> Splits:
         """Reads labelled files, tables, or an embedded set."""
@@ -182,4 +182,4 @@ def _without(make: Callable[[], Dataset | LabelledRows], left_out: Collection[st
     if not left_out or not isinstance(made, LabelledRows):
         return made
     rows = [{name: value for name, value in row.items() if name not in left_out} for row in made.rows]
-    return LabelledRows(rows, made.class_names)
+    return LabelledRows(rows, made.class_names, groups=made.groups)

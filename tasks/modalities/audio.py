@@ -140,7 +140,7 @@ class AudioModality(Modality):
                 max_resolution=-(-length // patch),
                 position_extent="nominal",
             )
-        num_frames = 1 - (-max(length - of.window, 0) // of.hop)
+        num_frames = of.num_frames(length)
         return SpectrogramAdapter.Config(
             size=(-(-num_frames // 4) * 4, processor.num_features), features="conv", num_bands=16
         )
@@ -169,9 +169,11 @@ class AudioModality(Modality):
     def seen(self, value: Any, sample: Tensor, processor: PerceiverIOFeatureExtractor) -> Seen:
         """Returns the samples, or the log-mel picture."""
         of = processor.settings
+        padded = processor.collate([sample])[0][0].numpy()  # what elements cover
         if of.features == "raw":
-            return SeenSound(samples=sample.numpy(), sample_rate=of.sampling_rate)
-        return SeenSpectrogram(values=sample.numpy(), seconds_per_frame=of.hop / of.sampling_rate)
+            return SeenSound(samples=padded, sample_rate=of.sampling_rate, num_real=sample.shape[-1])
+        seconds = of.hop / of.sampling_rate
+        return SeenSpectrogram(values=padded, seconds_per_frame=seconds, num_real=len(sample))
 
 
 AUDIO = AudioModality()

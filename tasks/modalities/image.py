@@ -36,7 +36,7 @@ class ImageSettings(ComponentConfig):
     """What a recipe says of pictures.
 
     Attributes:
-        size: Height and width that pictures are brought to; those of the first training picture if None, but 64 at most.
+        size: Height and width that pictures are brought to; the first training picture's if None, but 64 at most.
         num_channels: 1, grey, or 3, colours; as the first training picture has them if None.
         patch_size: Side of an element in pixels; 1 for sides of 16 at most, else 4, if None.
         horizontal_flip: Mirror every second picture in training; not where left and right matter.

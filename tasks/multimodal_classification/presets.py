@@ -8,12 +8,15 @@ from typing import Any
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.classification.presets import preset
 from perceiver_io.tasks.modalities.audio import AUDIO
+from perceiver_io.tasks.modalities.cloud import CLOUD
 from perceiver_io.tasks.modalities.image import IMAGE
 from perceiver_io.tasks.modalities.inputs import Inputs
+from perceiver_io.tasks.modalities.text import TEXTS
+from perceiver_io.tasks.modalities.video import VIDEO
 
 __all__ = ["INPUTS", "config", "input_dropout_of"]
 
-INPUTS = Inputs.of(IMAGE, AUDIO)
+INPUTS = Inputs.of(IMAGE, AUDIO, VIDEO, TEXTS, CLOUD)
 
 
 def config(

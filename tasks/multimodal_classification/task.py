@@ -9,8 +9,11 @@ from perceiver_io.registry import register_task
 from perceiver_io.tasks.classification.modal_task import ModalClassificationTask, ModalRecipe
 from perceiver_io.tasks.classification.model import PerceiverIOForClassification
 from perceiver_io.tasks.modalities.audio import AUDIO
+from perceiver_io.tasks.modalities.cloud import CLOUD
 from perceiver_io.tasks.modalities.image import IMAGE
 from perceiver_io.tasks.modalities.modality import settings_section
+from perceiver_io.tasks.modalities.text import TEXTS
+from perceiver_io.tasks.modalities.video import VIDEO
 from perceiver_io.tasks.multimodal_classification.data import EMBEDDED
 from perceiver_io.tasks.multimodal_classification.presets import INPUTS, input_dropout_of
 
@@ -33,13 +36,16 @@ class MultimodalClassificationRecipe(ModalRecipe):
         metadata={"help": f"What a sample has, one or more of {', '.join(INPUTS.modalities)}."},
     )
     input_dropout: float = field(
-        default=0.25,
+        default=0.4,
         metadata={"help": "Probability that a training sample loses an input, but never its last one."},
     )
     image: dict[str, Any] = settings_section(IMAGE, "the pictures")
     audio: dict[str, Any] = settings_section(AUDIO, "the recordings")
+    video: dict[str, Any] = settings_section(VIDEO, "the videos")
+    text: dict[str, Any] = settings_section(TEXTS, "the texts")
+    cloud: dict[str, Any] = settings_section(CLOUD, "the point clouds")
     variant: str = "tiny"
-    num_epochs: int = 25
+    num_epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size

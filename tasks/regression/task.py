@@ -1,6 +1,6 @@
 """Measures, pictures and predictions of tasks that give numbers.
 
-Shape legend: B batch, V numbers a sample.
+Shape legend: B batch, M elements of an input, V numbers a sample, or an element; K of these that are known.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from perceiver_io.extras import require
 from perceiver_io.pictures.attention_view import draw_view
@@ -32,7 +33,8 @@ class RegressionTask(RowTask):
     """A task whose model is a `PerceiverIOForRegression`.
 
     A subclass says what data there is (`data`), what the model is (`config`), how rows become a batch (`collate`), and
-    how a file becomes a row (`read`).
+    how a file becomes a row (`read`). Where each element of an input has numbers, `labels` are NaN for what is not
+    known and for padding.
     """
 
     model_class = PerceiverIOForRegression
@@ -47,9 +49,14 @@ class RegressionTask(RowTask):
         }
 
     def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
-        """Compares all numbers of a batch, whichever of the V they are."""
+        """Compares all numbers of a batch that are known, whichever of the V they are."""
+        predicted_K, true_K = _known(output.logits, batch["labels"])
         for metric in measures.values():
-            metric.update(output.logits.float().flatten(), batch["labels"].float().flatten())
+            metric.update(predicted_K, true_K)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Returns how many numbers of a batch are known."""
+        return (~batch["labels"].isnan()).sum()
 
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
         """Predicted beside true numbers of up to 500 test rows, and what the latents attend to in the first."""
@@ -60,8 +67,9 @@ class RegressionTask(RowTask):
             rows = [test[index] for index in range(start, min(start + size, count))]
             batch = to_device(self.collate(rows, setup.processor), model.device)
             with torch.no_grad():
-                predicted.append(model(**batch).logits.float().cpu().flatten())
-            true.append(batch["labels"].float().cpu().flatten())
+                predicted_K, true_K = _known(model(**batch).logits, batch["labels"])
+            predicted.append(predicted_K.cpu())
+            true.append(true_K.cpu())
         view = self.row_view(model, setup.processor, test[0], "A test sample")
         return {
             "predictions.png": partial(draw_scatter, torch.cat(true), torch.cat(predicted)),
@@ -79,19 +87,34 @@ class RegressionTask(RowTask):
             options: Nothing of its own.
 
         Returns:
-            For each file its name and `value`, a number, or a list of them if there are several.
+            For each file its name and `value`: a number, a list of them if there are several, or one of either for each
+            element.
 
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.
         """
         results = []
-        for file, values in self.outputs(loaded, inputs):
-            numbers = values.tolist()
-            results.append({"file": str(file), "value": numbers[0] if len(numbers) == 1 else numbers})
+        # Elements of one file at a time: there is no padding among them.
+        batch_size = None if loaded.model.elements is None else 1
+        for file, values in self.outputs(loaded, inputs, batch_size=batch_size):
+            numbers = values.squeeze(-1) if values.shape[-1] == 1 else values
+            results.append({"file": str(file), "value": numbers.tolist()})
         return results
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
-        """Returns one line: the file and its numbers."""
+        """Returns one line, the file and its numbers; and below it a line for each element."""
         value = prediction["value"]
-        numbers = value if isinstance(value, list) else [value]
-        return f"{prediction['file']}: {' '.join(f'{number:.6g}' for number in numbers)}"
+        if isinstance(value, list) and value and isinstance(value[0], list):
+            return "\n".join([f"{prediction['file']}:", *(f"  {_joined(numbers)}" for numbers in value)])
+        return f"{prediction['file']}: {_joined(value)}"
+
+
+def _joined(value: float | Sequence[float]) -> str:
+    return " ".join(f"{number:.6g}" for number in (value if isinstance(value, Sequence) else [value]))
+
+
+def _known(predicted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers that are known, (K,), as the model gives them and as they are."""
+    true = labels.float().flatten()
+    is_known = ~true.isnan()
+    return predicted.float().flatten()[is_known], true[is_known]

@@ -299,21 +299,17 @@ def test_adding_positions_of_another_width_is_refused() -> None:
         adapter(combine="add")
 
 
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_what_a_convolution_makes_of_masked_pixels_is_not_pooled(padding: Any) -> None:
-    """Against the layers one by one, with the masked outputs of the convolution cut off."""
-    module = DownsamplingConvolution(2, 3, padding=padding).eval()
+def test_what_a_convolution_makes_of_masked_pixels_is_not_pooled() -> None:
+    module = DownsamplingConvolution(2, 3).eval()
     with torch.no_grad():
         module.norm.bias.fill_(1.0)  # what is zero before is not zero after
     alone = torch.randn(1, 2, 16, 16)
     larger, mask = torch.zeros(1, 2, 32, 24), torch.zeros(1, 32, 24, dtype=torch.bool)
     larger[..., :16, :16], mask[:, :16, :16] = alone, True
-    ours = module(larger, mask)
-    expected = module(alone)
-    torch.testing.assert_close(ours[..., : expected.shape[2], : expected.shape[3]], expected)
-    assert not torch.allclose(module(larger)[..., : expected.shape[2], : expected.shape[3]], expected) or (
-        padding == "symmetric"
-    )
+    torch.testing.assert_close(module(larger, mask)[..., :4, :4], module(alone))
+    assert not torch.allclose(module(larger)[..., :4, :4], module(alone))
+    symmetric = DownsamplingConvolution(2, 3, padding="symmetric").eval()  # as `transformers`
+    assert torch.equal(symmetric(larger, mask), symmetric(larger))
 
 
 def test_nominal_positions_stay_where_they_are() -> None:

@@ -164,6 +164,11 @@ def test_video_shows_its_real_frames() -> None:
         assert_allclose(over_time[0].get_xlim(), (0, 0.7))
 
 
+def test_frames_without_a_rate_are_called_by_their_number() -> None:
+    figure, _ = draw(SeenVideo(frames=np.zeros((6, 2, 2, 3), np.uint8)), (3, 1, 1))
+    assert {"frame 0", "frame 2", "frame 4"} <= set(notes(figure))
+
+
 def test_of_a_long_video_some_frames_are_shown() -> None:
     frames = RNG.integers(0, 255, (50, 2, 2, 3), dtype=np.uint8)
     figure, _ = draw(SeenVideo(frames=frames, frame_rate=1), (50, 1, 1))

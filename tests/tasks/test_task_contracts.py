@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perceiver_io.media.sound import write_wav
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
 from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
@@ -38,6 +39,46 @@ def image_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, [str(folder / "images" / "dark" / "3.png")]
 
 
+def audio_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    write_recordings(folder / "sounds", ("high", "low"))
+    settings = {**SMALL_MODAL, "dataset": str(folder / "sounds"), "audio": STILL_AUDIO}
+    return settings, [str(folder / "sounds" / "high" / "3.wav")]
+
+
+def multimodal_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    write_recordings(folder / "pairs", ("high", "low"))
+    for name in ("high", "low"):
+        for index in range(1, 11):  # the first has a sound alone
+            Image.new("L", (8, 8), 20 * index).save(folder / "pairs" / name / f"{index}.png")
+    settings = {
+        **SMALL_MODAL,
+        "dataset": str(folder / "pairs"),
+        "input_dropout": 0.0,
+        "audio": STILL_AUDIO,
+        "image": {"rotation": 0, "translation": 0, "scaling": 0},
+    }
+    sample = folder / "pairs" / "high" / "3"
+    return settings, [f"image={sample}.png,audio={sample}.wav"]
+
+
+def write_recordings(folder: Path, names: Sequence[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for index in range(11):
+            samples = rng.uniform(-0.5, 0.5, 500 + 20 * index)
+            write_wav(folder / name / f"{index}.wav", samples, sample_rate=4000)
+
+
+# Nothing is drawn at random, so that two processes take the steps of one.
+STILL_AUDIO = {"speed": 0, "shift": 0, "gain": 0, "noise": 0, "mask_time": 0, "mask_bands": 0}
+SMALL_MODAL = {
+    "batch_size": 8,
+    "eval_batch_size": 4,
+    "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "dropout": 0.0}},
+}
+
+
 def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     lines = [f"{number} times {number} is {number * number}, or so they say.\n" for number in range(200)]
     (folder / "text.txt").write_text("".join(lines))
@@ -52,9 +93,53 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
     return settings, ["4 times 4 is [MASK][MASK], or so."]
 
 
+SMALL = {"encoder": {"num_latents": 4, "latent_channels": 16, "dropout": 0.0}}
+
+
+def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, size in (("flat", (1, 1, 0)), ("long", (5, 1, 1)), ("round", (1, 1, 1))):
+        (folder / "clouds" / name).mkdir(parents=True)
+        for index in range(11):
+            points = rng.normal(size=(rng.integers(5, 20), 3)) * size
+            np.save(folder / "clouds" / name / f"{index}.npy", points)
+    settings = {
+        "dataset": str(folder / "clouds"),
+        "cloud": {"rotation": "none", "scaling": 0.0, "jitter": 0.0, "drop_points": 0.0},
+        "batch_size": 8,
+        "model": SMALL,
+    }
+    return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
+
+
+def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 40), ("grey", 120)):
+        (folder / "videos" / name).mkdir(parents=True)
+        for index in range(11):
+            shape = (rng.integers(3, 7), 16, 16, 3)
+            frames = rng.normal(level, 20, shape).clip(0, 255).astype(np.uint8)
+            first, *others = map(Image.fromarray, frames)
+            first.save(folder / "videos" / name / f"{index}.gif", save_all=True, append_images=others)
+    settings = {
+        "dataset": str(folder / "videos"),
+        "video": {"num_frames": 4, "size": [8, 8], "shift": 0.0, "brightness": 0.0, "noise": 0.0},
+        "batch_size": 8,
+        "model": SMALL,
+    }
+    return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
+
+
 # Each process hides other bytes.
 TOLERANCE = {"masked-language-modeling": 0.05}
-MAKE = {"image-classification": image_classification, "masked-language-modeling": masked_language_modeling}
+MAKE = {
+    "audio-classification": audio_classification,
+    "image-classification": image_classification,
+    "masked-language-modeling": masked_language_modeling,
+    "multimodal-classification": multimodal_classification,
+    "point-cloud-classification": point_cloud_classification,
+    "video-classification": video_classification,
+}
 
 
 @functools.cache
