@@ -21,7 +21,7 @@ from PIL import Image
 from perceiver_io.cli.main import _parser, main
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.registry import TASKS
-from perceiver_io.running import TrainableTask, parse_recipe
+from perceiver_io.running import TrainableTask, TrainingRecipe, parse_recipe
 from perceiver_io.running.recipe import section_names
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
@@ -161,10 +161,22 @@ def test_commands_exist(path: Path) -> None:
         options, rest = _parser().parse_known_args(arguments)
         if options.command == "predict":
             check_prediction(rest, options)
+        elif (
+            options.command == "evaluate"
+        ):  # the model, which need not be there, says whose settings these are
+            assert any(takes(recipe_class, rest) for recipe_class in RECIPE_CLASSES), arguments
         elif options.command != "train":
             assert not rest, arguments
         elif not options.help and options.task != "weather-stations":  # the example's, which is not installed
             parse_recipe(TASKS.get(options.task).recipe_class, rest)
+
+
+def takes(recipe_class: type[TrainingRecipe], flags: list[str]) -> bool:
+    try:
+        parse_recipe(recipe_class, flags)
+    except ValueError:
+        return False
+    return True
 
 
 def check_prediction(arguments: list[str], options: argparse.Namespace) -> None:
