@@ -263,7 +263,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["train"], "Which task?"),
-        (["train", "juggling"], "no task 'juggling'. Known: image-classification"),
+        (["train", "juggling"], "no task 'juggling'. Known: audio-classification"),
         (["train", "image-classification"], "no output folder"),
         (["train", "image-classification", "--output-dir", "x"], "no dataset"),
         (["train", "image-classification", "--learning-rate", "fast"], "invalid float value: 'fast'"),

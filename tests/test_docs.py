@@ -221,7 +221,7 @@ def test_every_setting_is_documented_and_exists() -> None:
     section = page[page.index("\n## Recipes") : page.index("\n## The run folder")]
     rows = re.findall(r"^\| ([^|]*) \|", section, flags=re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    presets = {"none", "digits", "natural"}
+    presets = {"none", "digits", "mild", "natural"}
     augmentation = {field.name for field in dataclasses.fields(Augmentation)}
     assert set(names) - presets == RECIPE_FIELDS | augmentation
 

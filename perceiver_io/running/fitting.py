@@ -27,7 +27,8 @@ def fitted(recipe: RecipeT, *, num_train: int, num_validation: int, num_processe
 
     - `num_epochs`: as many as make 1,500 steps, from 10 (with an accelerator 30) to 300; `evaluate_every` then follows,
       so that there are no more than 30 evaluations.
-    - `best_metric`: the task's own measure where 500 samples or more are validated on, else the last checkpoint.
+    - `best_metric`: the task's own measure where there are 500 samples or more to validate on, else none: the last
+      checkpoint.
 
     What the recipe says stays.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -46,6 +47,10 @@ class RowTask(TrainableTask):
             ValueError: It cannot be read.
         """
 
+    def named_rows(self, file: str) -> list[tuple[str, Any]]:
+        """Reads all rows of a file, each with the name that predictions have: by default one, under the file's."""
+        return [(file, self.read(file))]
+
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns `collate`, in training as otherwise."""
         return partial(self.collate, processor=setup.processor)
@@ -63,15 +68,14 @@ class RowTask(TrainableTask):
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.
         """
-        size = batch_size or self.batch_size
-        for start in range(0, len(files), size):
-            part = files[start : start + size]
-            batch = self._inputs(loaded.model, [self.read(file) for file in part], loaded.processor)
+        rows = (row for file in files for row in self.named_rows(file))
+        while part := list(itertools.islice(rows, batch_size or self.batch_size)):
+            batch = self._inputs(loaded.model, [row for _, row in part], loaded.processor)
             with torch.inference_mode():
                 logits = loaded.model(**batch).logits.float().cpu()
             if not logits.isfinite().all():
                 raise ValueError("The model gives values that are not numbers: its weights are damaged.")
-            yield from zip(part, logits, strict=True)
+            yield from zip((name for name, _ in part), logits, strict=True)
 
     def attention_view(
         self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None

@@ -35,6 +35,20 @@ def _tiny() -> dict[str, Any]:
     }
 
 
+def _nano() -> dict[str, Any]:
+    """For tens of elements, and samples so few that a larger model learns them by heart."""
+    return {
+        **_tiny(),
+        "num_latents": 4,
+        "latent_channels": 64,
+        "num_cross_attends": 1,
+        "num_blocks": 1,
+        "cross_attention_qk_channels": 64,
+        "cross_attention_v_channels": 64,
+        "dropout": 0.2,
+    }
+
+
 def _small() -> dict[str, Any]:
     """For some thousands of elements and samples, trained in minutes on a laptop's processor."""
     return {
@@ -61,7 +75,12 @@ def _base() -> dict[str, Any]:
     }
 
 
-ENCODERS: dict[str, Callable[[], dict[str, Any]]] = {"tiny": _tiny, "small": _small, "base": _base}
+ENCODERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "nano": _nano,
+    "tiny": _tiny,
+    "small": _small,
+    "base": _base,
+}
 """Fields of `EncoderConfig` by variant."""
 
 

@@ -93,6 +93,43 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
     return settings, ["4 times 4 is [MASK][MASK], or so."]
 
 
+SMALL = {"encoder": {"num_latents": 4, "latent_channels": 16, "dropout": 0.0}}
+
+
+def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, size in (("flat", (1, 1, 0)), ("long", (5, 1, 1)), ("round", (1, 1, 1))):
+        (folder / "clouds" / name).mkdir(parents=True)
+        for index in range(11):
+            points = rng.normal(size=(rng.integers(5, 20), 3)) * size
+            np.save(folder / "clouds" / name / f"{index}.npy", points)
+    settings = {
+        "dataset": str(folder / "clouds"),
+        "cloud": {"rotation": "none", "scaling": 0.0, "jitter": 0.0, "drop_points": 0.0},
+        "batch_size": 8,
+        "model": SMALL,
+    }
+    return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
+
+
+def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 40), ("grey", 120)):
+        (folder / "videos" / name).mkdir(parents=True)
+        for index in range(11):
+            shape = (rng.integers(3, 7), 16, 16, 3)
+            frames = rng.normal(level, 20, shape).clip(0, 255).astype(np.uint8)
+            first, *others = map(Image.fromarray, frames)
+            first.save(folder / "videos" / name / f"{index}.gif", save_all=True, append_images=others)
+    settings = {
+        "dataset": str(folder / "videos"),
+        "video": {"num_frames": 4, "size": [8, 8], "shift": 0.0, "brightness": 0.0, "noise": 0.0},
+        "batch_size": 8,
+        "model": SMALL,
+    }
+    return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
+
+
 # Each process hides other bytes.
 TOLERANCE = {"masked-language-modeling": 0.05}
 MAKE = {
@@ -100,6 +137,8 @@ MAKE = {
     "image-classification": image_classification,
     "masked-language-modeling": masked_language_modeling,
     "multimodal-classification": multimodal_classification,
+    "point-cloud-classification": point_cloud_classification,
+    "video-classification": video_classification,
 }
 
 

@@ -1,0 +1,263 @@
+"""Tables of rows and labels: embedded ones, files, folders, the hub; and how they are split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perceiver_io.data import Splits, hold_out
+from perceiver_io.data.settings import DataSettings
+from perceiver_io.data.sources import load_dataset, named_splits
+from perceiver_io.data.splits import TEST_SPLIT_SEED
+from perceiver_io.extras import require
+from perceiver_io.tasks.modalities.table import ROWS, TableSettings
+
+__all__ = [
+    "CLASSIFICATION_SETS",
+    "REGRESSION_SETS",
+    "TABLE_SUFFIXES",
+    "read_classes",
+    "read_numbers",
+    "read_rows",
+]
+
+Rows = Sequence[Mapping[str, Any]]
+
+_READERS = {
+    ".csv": "read_csv",
+    ".tsv": "read_table",
+    ".parquet": "read_parquet",
+    ".json": "read_json",
+    ".jsonl": "read_json",
+}
+TABLE_SUFFIXES = set(_READERS)
+
+_LABEL = "label"
+_NUM_MADE_UP = 4000
+
+
+def breast_cancer() -> Rows:
+    """Returns scikit-learn's 569 tumours: 30 measures of cell nuclei, malignant or benign."""
+    return _of_sklearn("load_breast_cancer")
+
+
+def wine() -> Rows:
+    """Returns scikit-learn's 178 wines: 13 measures, three cultivars."""
+    return _of_sklearn("load_wine")
+
+
+def diabetes() -> Rows:
+    """Returns scikit-learn's 442 patients: ten measures, and how a disease went on within a year."""
+    return _of_sklearn("load_diabetes")
+
+
+def friedman() -> Rows:
+    """Returns 4,000 made-up rows (Friedman, 1991): ten numbers and a site, a tenth of the cells missing.
+
+    y = 10 sin(pi x1 x2) + 20 (x3 - 0.5)^2 + 10 x4 + 5 x5 + a shift by site + noise of deviation 1. The other five
+    numbers say nothing.
+    """
+    x, y = require("sklearn.datasets", extra="train").make_friedman1(
+        n_samples=_NUM_MADE_UP, n_features=10, noise=1.0, random_state=0
+    )
+    rng = np.random.default_rng(0)
+    sites = {"north": -3.0, "east": -1.0, "south": 1.0, "west": 3.0}
+    rows = []
+    for numbers, target in zip(x.tolist(), y.tolist(), strict=True):
+        site = str(rng.choice(list(sites)))
+        row = {**{f"x{index + 1}": number for index, number in enumerate(numbers)}, "site": site}
+        present = rng.random(len(row)) >= 0.1
+        cells = {
+            column: cell if kept else None for (column, cell), kept in zip(row.items(), present, strict=True)
+        }
+        rows.append({**cells, _LABEL: target + sites[site]})
+    return rows
+
+
+CLASSIFICATION_SETS: dict[str, Callable[[], Rows]] = {"breast-cancer": breast_cancer, "wine": wine}
+REGRESSION_SETS: dict[str, Callable[[], Rows]] = {"diabetes": diabetes, "friedman": friedman}
+
+
+def read_classes(
+    settings: DataSettings, table: TableSettings, *, embedded: Mapping[str, Callable[[], Rows]], seed: int
+) -> Splits:
+    """Reads a table whose label is a class.
+
+    Args:
+        settings: Their `dataset` is the name of an embedded table, a file (CSV, TSV, Parquet, JSON), a folder of such
+            files, called train, validation and test if there are several, or the id of a dataset on the hub.
+        table: Which columns are used.
+        embedded: Functions that make the tables that need no download, by name.
+        seed: Decides which rows are validated on.
+
+    Returns:
+        Three lists of rows, each with `table`, the values by column, and `label`, a class index.
+
+    Raises:
+        ValueError: There is no such table, it lacks a column, a label is missing, or there are too few rows.
+    """
+    sets = _sets(settings, embedded)
+    column = settings.label_column
+    values = {split: _column(rows, column, split) for split, rows in sets.items()}
+    classes = sorted(set(values["train"]), key=lambda one: (isinstance(one, str), one))
+    if len(classes) < 2:
+        raise ValueError(f"The column {column!r} has the class {classes[0]!r} alone, expected two or more.")
+    for split, labels in values.items():
+        if strangers := sorted({str(one) for one in labels if one not in classes}):
+            raise ValueError(
+                f"The {split} set has the classes {strangers}, of which there are no training rows."
+            )
+    index = {name: number for number, name in enumerate(classes)}
+    labels = {split: [index[one] for one in found] for split, found in values.items()}
+    names = tuple(_name(one) for one in classes)
+    return _split(
+        _rows(sets, table, column, labels), settings, seed=seed, labels=labels["train"], class_names=names
+    )
+
+
+def read_numbers(
+    settings: DataSettings, table: TableSettings, *, embedded: Mapping[str, Callable[[], Rows]], seed: int
+) -> Splits:
+    """Reads a table whose label is a number; as `read_classes` otherwise.
+
+    Raises:
+        ValueError: As `read_classes`; or a label is no finite number.
+    """
+    sets = _sets(settings, embedded)
+    column = settings.label_column
+    labels = {}
+    for split, rows in sets.items():
+        values = _column(rows, column, split)
+        try:
+            labels[split] = [float(value) for value in values]
+        except ValueError as error:
+            raise ValueError(
+                f"The column {column!r} of the {split} set must hold numbers: {error}."
+            ) from error
+        if not all(map(math.isfinite, labels[split])):
+            raise ValueError(f"The column {column!r} of the {split} set holds infinities.")
+    return _split(_rows(sets, table, column, labels), settings, seed=seed)
+
+
+def read_rows(file: str | Path) -> list[dict[str, Any]]:
+    """Reads the rows of a file, with None for what is missing.
+
+    Raises:
+        ValueError: There is no such file, it is no table or empty.
+    """
+    path = Path(file).expanduser()
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{file} is no table that can be read: expected {', '.join(sorted(_READERS))}.")
+    if not path.is_file():
+        raise ValueError(f"{file} is missing.")
+    pandas = require("pandas", extra="train")
+    options = {"lines": True} if path.suffix.lower() == ".jsonl" else {}
+    try:
+        frame = getattr(pandas, reader)(path, **options)
+    except Exception as error:  # each reader has errors of its own
+        raise ValueError(f"{file} is no table: {' '.join(str(error).split()):.200}") from error
+    if not len(frame):
+        raise ValueError(f"{file} has no rows.")
+    frame.columns = [str(column) for column in frame.columns]
+    cells = frame.astype(object).where(frame.notna(), None)
+    rows: list[dict[str, Any]] = cells.to_dict("records")
+    return rows
+
+
+def _of_sklearn(name: str) -> Rows:
+    bunch = getattr(require("sklearn.datasets", extra="train"), name)()
+    columns = list(bunch.feature_names)
+    classes = list(bunch.target_names) if "target_names" in bunch else None
+    return [
+        {
+            **dict(zip(columns, cells, strict=True)),
+            _LABEL: target if classes is None else str(classes[target]),
+        }
+        for cells, target in zip(bunch.data.tolist(), bunch.target.tolist(), strict=True)
+    ]
+
+
+def _sets(settings: DataSettings, embedded: Mapping[str, Callable[[], Rows]]) -> dict[str, Rows]:
+    forms = (
+        f"Choose an embedded one ({', '.join(sorted(embedded))}), a file ({', '.join(sorted(_READERS))}), a folder of "
+        "them, or the id of a dataset on the Hugging Face hub."
+    )
+    name = settings.dataset
+    if not name:
+        raise ValueError(f"There is no dataset. {forms}")
+    if name in embedded:
+        return {"train": embedded[name]()}
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix.lower() in _READERS:
+        return {"train": read_rows(path)}
+    return {split: rows.to_list() for split, rows in named_splits(load_dataset(name, forms=forms)).items()}
+
+
+def _column(rows: Rows, column: str, split: str) -> list[Any]:
+    if column not in rows[0]:
+        raise ValueError(
+            f"The {split} set has no column {column!r}, it has {list(rows[0])}. Name one of these with label_column."
+        )
+    values = [row.get(column) for row in rows]
+    if missing := sum(value is None or value != value for value in values):
+        raise ValueError(f"{missing} rows of the {split} set have no {column!r}. Take them out of the table.")
+    return values
+
+
+def _rows(
+    sets: Mapping[str, Rows], table: TableSettings, label: str, labels: Mapping[str, Sequence[Any]]
+) -> dict[str, Rows]:
+    known = [column for column in sets["train"][0] if column != label]
+    columns = known if table.columns is None else list(table.columns)
+    if unknown := [column for column in columns if column not in known]:
+        raise ValueError(f"The table has no columns {unknown} beside the label {label!r}, it has {known}.")
+    return {
+        split: [
+            {ROWS.name: {column: row.get(column) for column in columns}, _LABEL: value}
+            for row, value in zip(rows, labels[split], strict=True)
+        ]
+        for split, rows in sets.items()
+    }
+
+
+def _split(
+    sets: dict[str, Rows],
+    settings: DataSettings,
+    *,
+    seed: int,
+    labels: Sequence[int] | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Splits:
+    parts = {split: list(rows) for split, rows in sets.items()}
+    wanted = [
+        ("test", settings.test_fraction, TEST_SPLIT_SEED),
+        ("validation", settings.validation_fraction, seed),
+    ]
+    missing = [one for one in wanted if one[0] not in parts and one[1]]
+    for place, (split, fraction, of_split) in enumerate(missing):
+        train = parts["train"]
+        kept = None if labels is None else [row[_LABEL] for row in train]
+        indices = hold_out(
+            len(train),
+            fraction,
+            of_split,
+            labels=kept,
+            class_names=class_names,
+            parts=len(missing) - place + 1,
+        )
+        parts["train"], parts[split] = ([train[index] for index in part] for part in indices)
+    return Splits(
+        train=parts["train"],
+        validation=parts.get("validation"),
+        test=parts["test"],
+        class_names=class_names,
+    )
+
+
+def _name(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
