@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class CNN(nn.Module):
         super().__init__()
         widths = (1, 32, 64, 112)
         layers: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (before, after) in enumerate(pairwise(widths)):
             stride = (1 if index == 0 else 2, 2, 2)
             layers += [
                 nn.Conv3d(before, after, 3, stride=stride, padding=1),

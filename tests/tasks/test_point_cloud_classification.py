@@ -172,7 +172,7 @@ def test_tables_hold_clouds(folder: Path, tmp_path: Path, kind: str) -> None:
 def test_a_column_of_something_else_is_refused(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"cloud": [1.5, 2.5] * 10, "label": ["a", "b"] * 10})
     table.to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match="'cloud'.* holds no point clouds, it is of the type"):
+    with pytest.raises(ValueError, match=r"'cloud'.* holds no point clouds, it is of the type"):
         TASK.data(recipe(tmp_path, tmp_path / "run"))
 
 
@@ -255,7 +255,9 @@ def test_the_preset_and_its_processor_are_saved(tmp_path: Path) -> None:
     model = pc.PerceiverIOForPointCloudClassification(config).eval()
     output = model(torch.randn(2, 7, 3), labels=torch.tensor([0, 1]))
     assert output.logits.shape == (2, 2) and output.loss.isfinite()
-    perceiver_io.PerceiverIOProcessor({"cloud": pc.PointCloudProcessor(max_points=9)}).save_pretrained(tmp_path)
+    perceiver_io.PerceiverIOProcessor({"cloud": pc.PointCloudProcessor(max_points=9)}).save_pretrained(
+        tmp_path
+    )
     saved = json.loads((tmp_path / "processor_config.json").read_text())
     assert saved["inputs"]["cloud"]["max_points"] == 9
     with pytest.raises(ValueError, match="no variant 'giant' of the point cloud classifier"):

@@ -272,10 +272,14 @@ def test_the_preset() -> None:
         encoder={"num_latents": 5},
     )
     part = config.inputs["video"]
-    assert (part.size, part.features, part.num_bands, part.position_extent) == ((4, 16, 16), "conv", 4, "nominal")
+    assert (part.size, part.features, part.num_bands, part.position_extent) == (
+        (4, 16, 16),
+        "conv",
+        4,
+        "nominal",
+    )
     model = vc.PerceiverIOForVideoClassification(config).eval()
     output = model(torch.randn(2, 4, 3, 16, 16), labels=torch.tensor([0, 1]))
     assert output.logits.shape == (2, 2) and output.loss.isfinite()
     with pytest.raises(ValueError, match="no variant 'giant' of the video classifier"):
         vc.config(variant="giant")
-
