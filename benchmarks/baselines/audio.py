@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class MelCNN(torch.nn.Module):
                 torch.nn.Conv2d(after, after, 3, padding=1, groups=after),
                 torch.nn.ReLU(),
             )
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.hidden = torch.nn.Sequential(
             torch.nn.Linear(widths[-1], 768), torch.nn.ReLU(), torch.nn.Dropout(0.1)

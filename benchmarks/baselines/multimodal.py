@@ -1,4 +1,4 @@
-"""Digits that are seen and heard: logistic regression on both side by side, and two small CNNs whose outputs are joined."""
+"""Digits seen and heard: logistic regression on both side by side, and two small CNNs whose outputs are joined."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from baselines.audio import MelCNN
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from baselines.audio import MelCNN
 from perceiver_io.adapters.audio_processor import PerceiverIOFeatureExtractor
 from perceiver_io.ragged import pad_ragged
 
