@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class MelCNN(torch.nn.Module):
                 torch.nn.Conv2d(after, after, 3, padding=1, groups=after),
                 torch.nn.ReLU(),
             )
-            for before, after in itertools.pairwise(widths)
+            for before, after in pairwise(widths)
         )
         self.hidden = torch.nn.Sequential(
             torch.nn.Linear(widths[-1], 768), torch.nn.ReLU(), torch.nn.Dropout(0.1)

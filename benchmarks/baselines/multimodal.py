@@ -1,4 +1,4 @@
-"""Digits that are seen and heard: logistic regression on both, and two small CNNs whose outputs are joined."""
+"""Digits seen and heard: logistic regression on both side by side, and two small CNNs whose outputs are joined."""
 
 from __future__ import annotations
 

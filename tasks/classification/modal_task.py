@@ -40,6 +40,7 @@ class ModalRecipe(DatasetRecipe):
         ValueError: A value is out of its range, or does not go with another one.
     """
 
+    best_measure = "accuracy"
     inputs_of_task: ClassVar[Inputs]
     """The modalities that have a section."""
 
@@ -49,7 +50,6 @@ class ModalRecipe(DatasetRecipe):
     label_smoothing: float = field(
         default=0.1, metadata={"help": "Probability spread over all classes, by the training loss."}
     )
-    best_metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         """Checks all values, those of the sections too."""
