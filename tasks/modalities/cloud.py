@@ -48,7 +48,7 @@ class CloudSettings(ComponentConfig):
         normalize: "unit-sphere" brings all clouds to one place and size; "none" leaves them where they are.
         num_bands: Frequencies of the Fourier positions, along each axis.
         max_resolution: Resolution along each axis whose Nyquist frequency is the highest band; twice `num_bands` if
-            None.
+            None. Coarse positions learn shapes from few clouds; fine ones need many.
         rotation: How clouds are turned in training: "none", "upright" (about the third axis), or "any" way. Features
             are not turned with them.
         scaling: Largest change of size in training: 0.1 is from 0.9 to 1.1 times the size.
@@ -60,8 +60,8 @@ class CloudSettings(ComponentConfig):
     num_features: int = 0
     max_points: int = 1024
     normalize: Literal["unit-sphere", "none"] = "unit-sphere"
-    num_bands: int = 16
-    max_resolution: int | None = None
+    num_bands: int = 6
+    max_resolution: int | None = 6
     rotation: Literal["none", "upright", "any"] = "upright"
     scaling: float = 0.1
     jitter: float = 0.01
