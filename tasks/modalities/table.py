@@ -89,9 +89,7 @@ class TableModality(Modality):
         """Returns the adapter: an element for each column."""
         return TableAdapter.Config(columns=columns_of(processor), **SMALL)
 
-    def varied(
-        self, value: Mapping[str, Any], processor: TableProcessor, settings: TableSettings
-    ) -> Tensor:
+    def varied(self, value: Mapping[str, Any], processor: TableProcessor, settings: TableSettings) -> Tensor:
         """Hides some cells, but never the last."""
         row_V = processor.prepare(value)
         hidden_V = (torch.rand(len(row_V)) < settings.cell_dropout) | row_V.isnan()
@@ -111,9 +109,7 @@ ROWS = TableModality()
 
 def columns_of(processor: TableProcessor) -> Any:
     """Returns what the adapter is told of the columns: the processor has standardised the numbers."""
-    return tuple(
-        ("category", count) if count else ("number", 0.0, 1.0) for count in processor.num_categories
-    )
+    return tuple(("category", count) if count else ("number", 0.0, 1.0) for count in processor.num_categories)
 
 
 def _shown(value: Any) -> str:

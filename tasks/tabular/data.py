@@ -71,7 +71,9 @@ def friedman() -> Rows:
         site = str(rng.choice(list(sites)))
         row = {**{f"x{index + 1}": number for index, number in enumerate(numbers)}, "site": site}
         present = rng.random(len(row)) >= 0.1
-        cells = {column: cell if kept else None for (column, cell), kept in zip(row.items(), present, strict=True)}
+        cells = {
+            column: cell if kept else None for (column, cell), kept in zip(row.items(), present, strict=True)
+        }
         rows.append({**cells, _LABEL: target + sites[site]})
     return rows
 
@@ -106,11 +108,15 @@ def read_classes(
         raise ValueError(f"The column {column!r} has the class {classes[0]!r} alone, expected two or more.")
     for split, labels in values.items():
         if strangers := sorted({str(one) for one in labels if one not in classes}):
-            raise ValueError(f"The {split} set has the classes {strangers}, of which there are no training rows.")
+            raise ValueError(
+                f"The {split} set has the classes {strangers}, of which there are no training rows."
+            )
     index = {name: number for number, name in enumerate(classes)}
     labels = {split: [index[one] for one in found] for split, found in values.items()}
     names = tuple(_name(one) for one in classes)
-    return _split(_rows(sets, table, column, labels), settings, seed=seed, labels=labels["train"], class_names=names)
+    return _split(
+        _rows(sets, table, column, labels), settings, seed=seed, labels=labels["train"], class_names=names
+    )
 
 
 def read_numbers(
@@ -129,7 +135,9 @@ def read_numbers(
         try:
             labels[split] = [float(value) for value in values]
         except ValueError as error:
-            raise ValueError(f"The column {column!r} of the {split} set must hold numbers: {error}.") from error
+            raise ValueError(
+                f"The column {column!r} of the {split} set must hold numbers: {error}."
+            ) from error
         if not all(map(math.isfinite, labels[split])):
             raise ValueError(f"The column {column!r} of the {split} set holds infinities.")
     return _split(_rows(sets, table, column, labels), settings, seed=seed)
@@ -166,7 +174,10 @@ def _of_sklearn(name: str) -> Rows:
     columns = list(bunch.feature_names)
     classes = list(bunch.target_names) if "target_names" in bunch else None
     return [
-        {**dict(zip(columns, cells, strict=True)), _LABEL: target if classes is None else str(classes[target])}
+        {
+            **dict(zip(columns, cells, strict=True)),
+            _LABEL: target if classes is None else str(classes[target]),
+        }
         for cells, target in zip(bunch.data.tolist(), bunch.target.tolist(), strict=True)
     ]
 
@@ -223,13 +234,21 @@ def _split(
     class_names: tuple[str, ...] = (),
 ) -> Splits:
     parts = {split: list(rows) for split, rows in sets.items()}
-    wanted = [("test", settings.test_fraction, TEST_SPLIT_SEED), ("validation", settings.validation_fraction, seed)]
+    wanted = [
+        ("test", settings.test_fraction, TEST_SPLIT_SEED),
+        ("validation", settings.validation_fraction, seed),
+    ]
     missing = [one for one in wanted if one[0] not in parts and one[1]]
     for place, (split, fraction, of_split) in enumerate(missing):
         train = parts["train"]
         kept = None if labels is None else [row[_LABEL] for row in train]
         indices = hold_out(
-            len(train), fraction, of_split, labels=kept, class_names=class_names, parts=len(missing) - place + 1
+            len(train),
+            fraction,
+            of_split,
+            labels=kept,
+            class_names=class_names,
+            parts=len(missing) - place + 1,
         )
         parts["train"], parts[split] = ([train[index] for index in part] for part in indices)
     return Splits(
