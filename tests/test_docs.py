@@ -27,6 +27,8 @@ from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
 from perceiver_io.tasks.image_classification.augmentation import Augmentation
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
+from perceiver_io.tasks.modalities.cloud import CloudSettings
+from perceiver_io.tasks.modalities.video import VideoSettings
 from perceiver_io.testing import ADAPTER_CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,6 +238,21 @@ def test_every_setting_is_documented_and_exists() -> None:
     presets = {"none", "digits", "mild", "natural"}
     augmentation = {field.name for field in dataclasses.fields(Augmentation)}
     assert set(names) - presets == RECIPE_FIELDS | augmentation
+
+
+@pytest.mark.parametrize(
+    ("page", "settings"),
+    [("video-classification", VideoSettings), ("point-cloud-classification", CloudSettings)],
+)
+def test_every_setting_of_a_modality_is_documented_and_exists(page: str, settings: type) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    table = text[text.index("\n## Settings") :].partition("Beside these")[0]
+    names = {
+        name
+        for row in re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert names == {field.name for field in dataclasses.fields(settings)}
 
 
 def test_preset_table_has_the_right_sizes() -> None:
