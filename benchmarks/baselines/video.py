@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class CNN(nn.Module):
         super().__init__()
         widths = (1, 32, 64, 112)
         layers: list[nn.Module] = []
-        for index, (before, after) in enumerate(itertools.pairwise(widths)):
+        for index, (before, after) in enumerate(pairwise(widths)):
             stride = (1 if index == 0 else 2, 2, 2)
             layers += [
                 nn.Conv3d(before, after, 3, stride=stride, padding=1),

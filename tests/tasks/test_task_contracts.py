@@ -93,9 +93,6 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
     return settings, ["4 times 4 is [MASK][MASK], or so."]
 
 
-SMALL = {"encoder": {"num_latents": 4, "latent_channels": 16, "dropout": 0.0}}
-
-
 def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     rng = np.random.default_rng(0)
     for name, size in (("flat", (1, 1, 0)), ("long", (5, 1, 1)), ("round", (1, 1, 1))):
@@ -103,12 +100,8 @@ def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[st
         for index in range(11):
             points = rng.normal(size=(rng.integers(5, 20), 3)) * size
             np.save(folder / "clouds" / name / f"{index}.npy", points)
-    settings = {
-        "dataset": str(folder / "clouds"),
-        "cloud": {"rotation": "none", "scaling": 0.0, "jitter": 0.0, "drop_points": 0.0},
-        "batch_size": 8,
-        "model": SMALL,
-    }
+    still = {"rotation": "none", "scaling": 0, "jitter": 0, "drop_points": 0}
+    settings = {**SMALL_MODAL, "dataset": str(folder / "clouds"), "cloud": still}
     return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
 
 
@@ -121,12 +114,8 @@ def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
             frames = rng.normal(level, 20, shape).clip(0, 255).astype(np.uint8)
             first, *others = map(Image.fromarray, frames)
             first.save(folder / "videos" / name / f"{index}.gif", save_all=True, append_images=others)
-    settings = {
-        "dataset": str(folder / "videos"),
-        "video": {"num_frames": 4, "size": [8, 8], "shift": 0.0, "brightness": 0.0, "noise": 0.0},
-        "batch_size": 8,
-        "model": SMALL,
-    }
+    still = {"num_frames": 4, "size": [8, 8], "shift": 0, "brightness": 0, "noise": 0}
+    settings = {**SMALL_MODAL, "dataset": str(folder / "videos"), "video": still}
     return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
 
 
