@@ -21,12 +21,14 @@ from PIL import Image
 from perceiver_io.cli.main import _parser, main
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.registry import TASKS
-from perceiver_io.running import TrainableTask, parse_recipe
+from perceiver_io.running import TrainableTask, TrainingRecipe, parse_recipe
 from perceiver_io.running.recipe import section_names
 from perceiver_io.tasks import image_classification as ic
 from perceiver_io.tasks import masked_language_modeling as mlm
 from perceiver_io.tasks.image_classification.augmentation import Augmentation
 from perceiver_io.tasks.image_classification.recipe import ImageClassificationRecipe
+from perceiver_io.tasks.modalities.cloud import CloudSettings
+from perceiver_io.tasks.modalities.video import VideoSettings
 from perceiver_io.testing import ADAPTER_CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,10 +163,22 @@ def test_commands_exist(path: Path) -> None:
         options, rest = _parser().parse_known_args(arguments)
         if options.command == "predict":
             check_prediction(rest, options)
+        elif (
+            options.command == "evaluate"
+        ):  # the model, which need not be there, says whose settings these are
+            assert any(takes(recipe_class, rest) for recipe_class in RECIPE_CLASSES), arguments
         elif options.command != "train":
             assert not rest, arguments
         elif not options.help and options.task != "weather-stations":  # the example's, which is not installed
             parse_recipe(TASKS.get(options.task).recipe_class, rest)
+
+
+def takes(recipe_class: type[TrainingRecipe], flags: list[str]) -> bool:
+    try:
+        parse_recipe(recipe_class, flags)
+    except ValueError:
+        return False
+    return True
 
 
 def check_prediction(arguments: list[str], options: argparse.Namespace) -> None:
@@ -221,9 +235,24 @@ def test_every_setting_is_documented_and_exists() -> None:
     section = page[page.index("\n## Recipes") : page.index("\n## The run folder")]
     rows = re.findall(r"^\| ([^|]*) \|", section, flags=re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    presets = {"none", "digits", "natural"}
+    presets = {"none", "digits", "mild", "natural"}
     augmentation = {field.name for field in dataclasses.fields(Augmentation)}
     assert set(names) - presets == RECIPE_FIELDS | augmentation
+
+
+@pytest.mark.parametrize(
+    ("page", "settings"),
+    [("video-classification", VideoSettings), ("point-cloud-classification", CloudSettings)],
+)
+def test_every_setting_of_a_modality_is_documented_and_exists(page: str, settings: type) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    table = text[text.index("\n## Settings") :].partition("Beside these")[0]
+    names = {
+        name
+        for row in re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert names == {field.name for field in dataclasses.fields(settings)}
 
 
 def test_preset_table_has_the_right_sizes() -> None:

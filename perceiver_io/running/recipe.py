@@ -77,8 +77,6 @@ class TrainingRecipe(SplitSettings):
     """Fields that may name a file or a folder. In a recipe that is written such a path is absolute."""
     best_measure: ClassVar[str] = "loss"
     """What chooses the checkpoint where `best_metric` is left to the data."""
-    shorter: ClassVar[tuple[str, ...]] = ("--num-epochs",)
-    """Flags that shorten a training that takes long on a processor."""
 
     pretrained: str | None = field(
         default=None,
@@ -103,13 +101,7 @@ class TrainingRecipe(SplitSettings):
         default=0,
         metadata={"help": "Seed of the initial weights, the order of the data, and its augmentation."},
     )
-    num_epochs: int | None = field(
-        default=30,
-        metadata={
-            "help": "How often training passes over the data; none: as often as makes 1,500 steps, within 10 (with an "
-            "accelerator 30) and 300."
-        },
-    )
+    num_epochs: int | None = field(default=30, metadata={"help": "How often training passes over the data."})
     max_steps: int | None = field(
         default=None, metadata={"help": "Optimizer steps to train for; takes precedence over num_epochs."}
     )
@@ -225,6 +217,11 @@ class TrainingRecipe(SplitSettings):
     def model_settings(self) -> ModelSettings:
         """The settings of the model that differ from the preset's."""
         return ModelSettings(self.model)
+
+    @property
+    def shorter(self) -> list[str]:
+        """Flags that shorten the training."""
+        return ["--num-epochs" if self.max_steps is None else "--max-steps"]
 
     def settings(self) -> dict[str, Any]:
         """Returns what the run is made of: all fields but those that only say what a call does. Paths are absolute."""

@@ -93,7 +93,7 @@ def _train(
     recipe = fitted(
         recipe,
         num_train=len(data.train),
-        num_validation=len(data.validation) if has_validation else 0,
+        num_validation=0 if data.validation is None or not has_validation else len(data.validation),
         num_processes=args.world_size,
     )
     args = _arguments(recipe, run)

@@ -359,11 +359,7 @@ def _estimate(recipe: TrainingRecipe, args: transformers.TrainingArguments) -> E
     if args.device.type != "cpu":
         return Estimate(what=length, where=str(args.device))
     threads = recipe.num_threads or torch.get_num_threads()
-    shorter = [
-        flag if recipe.max_steps is None else flag.replace("num-epochs", "max-steps")
-        for flag in recipe.shorter
-    ]
-    return Estimate(what=length, where=f"{threads} thread{'s' * (threads > 1)}", shorter=shorter)
+    return Estimate(what=length, where=f"{threads} thread{'s' * (threads > 1)}", shorter=recipe.shorter)
 
 
 @contextmanager

@@ -25,7 +25,6 @@ class AudioClassificationRecipe(ModalRecipe):
 
     audio: dict[str, Any] = settings_section(AUDIO, "the recordings")
     variant: str = "tiny"
-    num_epochs: int = 25
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size

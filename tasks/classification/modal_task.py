@@ -40,16 +40,30 @@ class ModalRecipe(DatasetRecipe):
         ValueError: A value is out of its range, or does not go with another one.
     """
 
+    best_measure = "accuracy"
     inputs_of_task: ClassVar[Inputs]
     """The modalities that have a section."""
 
+    num_epochs: int | None = field(
+        default=None,
+        metadata={
+            "help": "How often training passes over the data; by default as often as makes 1,500 steps, within 10 "
+            "(with an accelerator 30) and 300."
+        },
+    )
+    best_metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last. "
+            "By default accuracy where there are 500 samples or more to validate on, else none."
+        },
+    )
     variant: str = field(
         default="small", metadata={"help": f"Size of the model, one of {', '.join(ENCODERS)}."}
     )
     label_smoothing: float = field(
         default=0.1, metadata={"help": "Probability spread over all classes, by the training loss."}
     )
-    best_metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         """Checks all values, those of the sections too."""

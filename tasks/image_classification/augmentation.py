@@ -116,9 +116,9 @@ def augmentation_preset(name: str) -> Augmentation:
     """Returns a named augmentation.
 
     Args:
-        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same,
-            with larger changes of size and label smoothing); ``"natural"`` (for thousands of photographs: crops,
-            flips, RandAugment, mixup, CutMix, label smoothing).
+        name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same
+            with larger changes of size, and label smoothing); ``"natural"`` (for thousands of photographs: resized
+            crops, flips, RandAugment, mixup, CutMix, label smoothing).
 
     Raises:
         ValueError: There is no such preset.

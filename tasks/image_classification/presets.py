@@ -120,7 +120,7 @@ def _perceiver() -> _Parts:
 
 
 def _small() -> _Parts:
-    """For images of 32 to 128 pixels, of which a few hundred are enough: three convolutions, 32 latents.
+    """For images of 32 to 96 pixels, of which a few hundred are enough: three convolutions, 32 latents.
 
     What it was chosen by is in docs/which-variant.md.
     """

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOUD", "CloudModality", "CloudSettings"]
 
+# Of columns that hold paths, or what is in files.
+_FILE_TYPES = ("string", "large_string", "binary", "large_binary")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CloudSettings(ComponentConfig):
@@ -82,8 +85,11 @@ class CloudSettings(ComponentConfig):
 def _typed(rows: Dataset, column: str) -> Dataset:
     """Paths, bytes of files and lists of points become what `file_feature` says."""
     datasets = require("datasets", extra="train")
-    if isinstance(rows.features[column], dict):
+    feature = rows.features[column]
+    if isinstance(feature, dict):
         return rows.cast_column(column, file_feature())
+    if isinstance(feature, datasets.Value) and feature.dtype not in _FILE_TYPES:
+        raise TypeError(f"A column of {feature.dtype} holds no point clouds.")
     typed: Dataset = rows.map(
         lambda row: {column: _as_file(row[column])},
         features=datasets.Features({**rows.features, column: file_feature()}),

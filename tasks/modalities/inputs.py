@@ -58,7 +58,7 @@ class Inputs:
         """What is read of data."""
         return [one.content for one in self.modalities.values()]
 
-    def settings(self, recipe: Any) -> dict[str, ComponentConfig]:
+    def settings(self, recipe: Any) -> dict[str, Any]:
         """Returns what a recipe says of each, from its section of that name.
 
         Raises:

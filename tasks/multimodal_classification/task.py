@@ -45,7 +45,6 @@ class MultimodalClassificationRecipe(ModalRecipe):
     text: dict[str, Any] = settings_section(TEXTS, "the texts")
     cloud: dict[str, Any] = settings_section(CLOUD, "the point clouds")
     variant: str = "tiny"
-    num_epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size

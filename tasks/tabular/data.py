@@ -106,8 +106,8 @@ def read_classes(
     classes = sorted(set(values["train"]), key=lambda one: (isinstance(one, str), one))
     if len(classes) < 2:
         raise ValueError(f"The column {column!r} has the class {classes[0]!r} alone, expected two or more.")
-    for split, labels in values.items():
-        if strangers := sorted({str(one) for one in labels if one not in classes}):
+    for split, found in values.items():
+        if strangers := sorted({str(one) for one in found if one not in classes}):
             raise ValueError(
                 f"The {split} set has the classes {strangers}, of which there are no training rows."
             )

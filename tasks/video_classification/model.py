@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.classification.model import Classifier
 
 __all__ = ["VIDEO", "PerceiverIOForVideoClassification"]
@@ -28,6 +29,11 @@ class PerceiverIOForVideoClassification(Classifier):
 
     main_input_name = "pixel_values"
     arguments = {VIDEO: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
+
+    def __init__(self, config: PerceiverIOConfig) -> None:
+        super().__init__(config)
+        # So many frames do pipelines of transformers ask a video processor for. It is no setting, and not saved.
+        self.config.num_frames = config.inputs[VIDEO].to_dict().get("size", [None])[0]
 
     def forward(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: Tensor | None = None

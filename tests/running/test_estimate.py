@@ -59,10 +59,10 @@ def test_of_a_resumed_run_it_is_the_rest() -> None:
 
 @pytest.mark.parametrize(
     ("seconds_a_step", "hint"),
-    [(0.5, ""), (5.0, "; shorter with --num-epochs, --image-size or --variant tiny")],
+    [(0.5, ""), (5.0, "; shorter with --num-epochs, --image-size or --variant small")],
 )
 def test_a_long_training_names_flags_that_shorten_it(seconds_a_step: float, hint: str) -> None:
-    flags = ("--num-epochs", "--image-size", "--variant tiny")
+    flags = ("--num-epochs", "--image-size", "--variant small")
     (line,) = told(seconds_a_step, num_steps=361, shorter=flags).values()
     assert line.partition(" threads")[2] == hint
     (line,) = told(5.0, num_steps=361, shorter=flags[:1]).values()

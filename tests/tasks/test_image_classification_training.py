@@ -80,6 +80,7 @@ def recipe(folder: Path, output: Path, **changes: Any) -> ImageClassificationRec
         "augmentation": {"preset": "digits"},
         "num_epochs": 2,
         "batch_size": 8,
+        "best_metric": "loss",
         "learning_rate": 1e-2,
         "device": "cpu",
         "report_to": "none",
@@ -342,6 +343,13 @@ def test_defaults_follow_from_the_dataset() -> None:
     assert (other.image_size, other.image_channels, other.variant) == ([64, 64], 3, "small")
     assert other.augmentation["preset"] == "mild" and other.augmentation_settings().horizontal_flip
     assert (other.num_epochs, other.best_metric) == (None, None)  # left to the data
+
+
+def test_what_shortens_a_training() -> None:
+    """`tiny` does not: of images of 64 pixels it has sixteen times as many elements."""
+    assert ImageClassificationRecipe(dataset="photos").shorter == ["--num-epochs", "--image-size"]
+    published = ImageClassificationRecipe(dataset="photos", variant="fourier", max_steps=9)
+    assert published.shorter == ["--max-steps", "--image-size", "--variant small"]
 
 
 def test_the_digits_recipe_is_what_its_results_were_measured_with() -> None:

@@ -93,6 +93,32 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
     return settings, ["4 times 4 is [MASK][MASK], or so."]
 
 
+def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, size in (("flat", (1, 1, 0)), ("long", (5, 1, 1)), ("round", (1, 1, 1))):
+        (folder / "clouds" / name).mkdir(parents=True)
+        for index in range(11):
+            points = rng.normal(size=(rng.integers(5, 20), 3)) * size
+            np.save(folder / "clouds" / name / f"{index}.npy", points)
+    still = {"rotation": "none", "scaling": 0, "jitter": 0, "drop_points": 0}
+    settings = {**SMALL_MODAL, "dataset": str(folder / "clouds"), "cloud": still}
+    return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
+
+
+def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 40), ("grey", 120)):
+        (folder / "videos" / name).mkdir(parents=True)
+        for index in range(11):
+            shape = (rng.integers(3, 7), 16, 16, 3)
+            frames = rng.normal(level, 20, shape).clip(0, 255).astype(np.uint8)
+            first, *others = map(Image.fromarray, frames)
+            first.save(folder / "videos" / name / f"{index}.gif", save_all=True, append_images=others)
+    still = {"num_frames": 4, "size": [8, 8], "shift": 0, "brightness": 0, "noise": 0}
+    settings = {**SMALL_MODAL, "dataset": str(folder / "videos"), "video": still}
+    return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
+
+
 def text_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     for name in ("long", "short"):
         (folder / "texts" / name).mkdir(parents=True)
@@ -133,9 +159,11 @@ MAKE = {
     "image-classification": image_classification,
     "masked-language-modeling": masked_language_modeling,
     "multimodal-classification": multimodal_classification,
+    "point-cloud-classification": point_cloud_classification,
     "tabular-classification": tabular_classification,
     "tabular-regression": tabular_regression,
     "text-classification": text_classification,
+    "video-classification": video_classification,
 }
 
 
