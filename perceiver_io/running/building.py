@@ -79,11 +79,12 @@ def copy_weights(
 def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> Setup:
     source = recipe.pretrained
     assert source is not None
-    loaded = task.load(source, device="cpu", dtype=torch.float32)
+    loaded = task.trained(source)
     old = loaded.model.config
     config, processor = task.fine_tuned(old, loaded.processor, recipe, data)
     config = with_settings(config, recipe.model_settings)
-    model = type(loaded.model)(config)
+    is_ours = isinstance(loaded.model, task.model_class)
+    model = (type(loaded.model) if is_ours else task.model_class)(config)
     changed = tuple(
         f"perceiver.decoders.{name}."
         for name, part in config.outputs.items()

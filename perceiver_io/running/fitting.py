@@ -14,7 +14,7 @@ __all__ = ["fitted"]
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
 # Few samples want many passes, many samples few: about so many steps, whichever it is.
-_NUM_STEPS = 1500
+_NUM_STEPS = 1200
 _MOST_EPOCHS = 300
 _LEAST_EPOCHS, _LEAST_EPOCHS_ON_ACCELERATOR = 10, 30
 _NUM_EVALUATIONS = 30
@@ -25,7 +25,7 @@ _ENOUGH_TO_CHOOSE = 500
 def fitted(recipe: RecipeT, *, num_train: int, num_validation: int, num_processes: int = 1) -> RecipeT:
     """Returns a recipe with nothing left to the data. It is what recipe.yaml says, so that a resumed run has it too.
 
-    - `num_epochs`: as many as make 1,500 steps, from 10 (with an accelerator 30) to 300; `evaluate_every` then follows,
+    - `num_epochs`: as many as make 1,200 steps, from 10 (with an accelerator 30) to 300; `evaluate_every` then follows,
       so that there are no more than 30 evaluations.
     - `best_metric`: the task's own measure where there are 500 samples or more to validate on, else none: the last
       checkpoint.

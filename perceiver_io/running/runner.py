@@ -218,7 +218,7 @@ def _files(inputs: Sequence[str], task: Task) -> list[str]:
     suffixes = task.file_suffixes()
     files: list[str] = []
     for one in inputs:
-        if not suffixes or not Path(one).is_dir():
+        if not one or not suffixes or not Path(one).is_dir():
             files.append(one)
             continue
         found = files_of(Path(one), suffixes)

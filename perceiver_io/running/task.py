@@ -183,6 +183,17 @@ class TrainableTask(Task):
         """Returns what makes a new model's inputs of raw ones, with `save_pretrained`; by default nothing."""
         return None
 
+    def trained(self, source: str | Path) -> LoadedModel[Any]:
+        """Loads the model that a run is to start from: by default one of this task, on the CPU in float32.
+
+        A task may also take models of others. Then `fine_tuned` gives a configuration of this task's `model_class`; the
+        weights of parts that both have are taken over.
+
+        Raises:
+            ValueError: There is no such model.
+        """
+        return self.load(source, device="cpu", dtype=torch.float32)
+
     def fine_tuned(
         self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
     ) -> tuple[PerceiverIOConfig, Any]:

@@ -44,6 +44,20 @@ class ModalRecipe(DatasetRecipe):
     inputs_of_task: ClassVar[Inputs]
     """The modalities that have a section."""
 
+    num_epochs: int | None = field(
+        default=None,
+        metadata={
+            "help": "How often training passes over the data; by default as often as makes 1,500 steps, within 10 "
+            "(with an accelerator 30) and 300."
+        },
+    )
+    best_metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last. "
+            "By default accuracy where there are 500 samples or more to validate on, else none."
+        },
+    )
     variant: str = field(
         default="small", metadata={"help": f"Size of the model, one of {', '.join(ENCODERS)}."}
     )

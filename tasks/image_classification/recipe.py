@@ -27,7 +27,7 @@ class ImageClassificationRecipe(DatasetRecipe):
     num_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,500 steps, within 10 "
+            "help": "How often training passes over the data; by default as often as makes 1,200 steps, within 10 "
             "(with an accelerator 30) and 300."
         },
     )

@@ -46,8 +46,8 @@ class TextSettings(ComponentConfig):
     """
 
     max_length: int | None = None
-    crop: float = 0.25
-    byte_dropout: float = 0.05
+    crop: float = 0.5
+    byte_dropout: float = 0.15
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,9 +110,9 @@ class TextModality(Modality):
         """Returns the adapter: convolved embeddings, beside Fourier features of their place."""
         return TextAdapter.Config(
             max_length=processor.max_length,
-            num_channels=128,
+            num_channels=96,
             features="conv",
-            embedding_channels=64,
+            embedding_channels=32,
             position="fourier",
             num_bands=16,
         )

@@ -69,3 +69,8 @@ class TabularClassificationTask(ModalClassificationTask):
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in a row, column by column."""
         return super().row_view(model, processor, chosen_columns([row], processor)[0], title)
+
+    def _training_batch(
+        self, rows: Sequence[Mapping[str, Any]], *, processor: PerceiverIOProcessor, **rest: Any
+    ) -> Batch:
+        return super()._training_batch(chosen_columns(rows, processor), processor=processor, **rest)

@@ -21,7 +21,7 @@ def stdlib_packages() -> LabelledRows:
     """Returns passages of 256 to 512 bytes of the modules of six packages of Python's standard library.
 
     Each module is a group: no passage of a module that is tested on is trained on. How many there are depends on the
-    Python, about TODO.
+    Python, some 3,300.
     """
     rng = np.random.default_rng(0)
     library = Path(sysconfig.get_path("stdlib"))

@@ -126,3 +126,21 @@ def test_nominal_positions_stay_where_they_are() -> None:
         -1.0 + place for place in range(10)
     ]  # three patches from -1 to 1, and on
     assert not torch.allclose(adapter()(sound[:, :20]).values, whole[:, :5])
+
+
+def test_convolutions_see_the_neighbours_of_an_element_and_nothing_further() -> None:
+    """Strides 3, 2 and 2 over 7, 5 and 5 steps: 7 + 4 * 3 + 4 * 6 samples, 21 of them before the element's first."""
+    module = adapter(num_samples=120, samples_per_patch=12, features="conv", feature_channels=8)
+    assert module.num_content_channels == 8
+    assert [one.stride[0] for one in module.convolutions.convolutions] == [3, 2, 2]
+    sound = torch.zeros(1, 120)
+    silent = module(sound).values[0, 5, :8]
+    for place, changes in ((60 - 22, False), (60 - 21, True), (60 + 21, True), (60 + 22, False)):
+        clicked = sound.clone()
+        clicked[0, place] = 1
+        assert torch.equal(module(clicked).values[0, 5, :8], silent) != changes, place
+
+
+def test_width_of_features_goes_with_convolutions() -> None:
+    with pytest.raises(ValueError, match="feature_channels goes with features='conv'"):
+        adapter(feature_channels=8)

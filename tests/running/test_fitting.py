@@ -27,16 +27,16 @@ def after(
 @pytest.mark.parametrize(
     ("num_train", "settings", "num_epochs", "evaluate_every"),
     [
-        (288, {}, 168, 6 * 9),  # 167 of 9 steps; rounded up to evaluations of the last weights
-        (1438, {}, 34, 2 * 45),
-        (3200, {}, 15, None),
+        (288, {}, 135, 5 * 9),  # 134 of 9 steps; rounded up to evaluations of the last weights
+        (1438, {}, 27, None),
+        (3200, {}, 12, None),
         (100_000, {}, 10, None),
         (20, {}, 300, 10),
-        (288, {"batch_size": 64}, 300, 10 * 5),
-        (288, {"num_processes": 2}, 300, 10 * 5),
-        (288, {"gradient_accumulation_steps": 2}, 300, 10 * 5),
-        (288, {"evaluate_every": 7}, 168, 7),
-        (288, {"max_steps": 7}, 168, None),
+        (288, {"batch_size": 64}, 240, 8 * 5),
+        (288, {"num_processes": 2}, 240, 8 * 5),
+        (288, {"gradient_accumulation_steps": 2}, 240, 8 * 5),
+        (288, {"evaluate_every": 7}, 135, 7),
+        (288, {"max_steps": 7}, 135, None),
         (288, {"num_epochs": 100}, 100, None),
     ],
 )

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -199,6 +200,25 @@ def test_draws_what_is_there(run: Path, folder: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as drawn:
             heights.append(drawn.height)
     assert heights[0] > heights[1]
+
+
+def test_tables_have_a_column_for_each_input(folder: Path, tmp_path: Path) -> None:
+    def files(suffix: str) -> list[Any]:
+        found = [folder / name / f"{index}{suffix}" for name in ("cat", "dog") for index in range(6, 12)]
+        return [{"bytes": file.read_bytes(), "path": None} for file in found]
+
+    table = datasets.Dataset.from_dict(
+        {"image": files(".png"), "audio": files(".wav"), "label": ["cat"] * 6 + ["dog"] * 6}
+    )
+    (tmp_path / "table").mkdir()
+    table.to_parquet(tmp_path / "table" / "train.parquet")
+    settings = recipe(tmp_path / "table", tmp_path, validation_fraction=0.2, test_fraction=0.2)
+    data = TASK.data(settings)
+    setup = build(TASK, settings, data)
+    batch = TASK.collate([data.train[0], data.train[1]], setup.processor)
+    assert batch["inputs"]["image"].shape == (2, 1, 8, 8) and batch["inputs"]["audio"].shape[0] == 2
+    with pytest.raises(ValueError, match="no column 'video'"):
+        TASK.data(recipe(tmp_path / "table", tmp_path, inputs=["image", "video"]))
 
 
 def test_files_that_are_called_alike_twice(folder: Path, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def cloud() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
 
 
+def text(length: int) -> bytes:
+    return b"a fine film " * (length // 12)
+
+
+def row_of(numbers: int, categories: int) -> dict[str, Any]:
+    rng = np.random.default_rng()
+    cells = {f"n{index}": float(rng.normal()) for index in range(numbers)}
+    return {**cells, **{f"c{index}": str(rng.choice(list("abc"))) for index in range(categories)}}
+
+
 # By task and recipe: the number of classes, and the inputs of a row.
 CASES: dict[tuple[str, str], tuple[int, Callable[[], dict[str, Any]]]] = {
     ("audio_classification", "speech_commands"): (36, lambda: {"audio": sound(1.0, 16000)}),
@@ -42,6 +52,8 @@ CASES: dict[tuple[str, str], tuple[int, Callable[[], dict[str, Any]]]] = {
     ("point_cloud_classification", "modelnet40"): (40, lambda: {"cloud": cloud()}),
     ("video_classification", "kinetics"): (700, lambda: {"video": video()}),
     ("video_classification", "video_folder"): (5, lambda: {"video": video()}),
+    ("text_classification", "sst2"): (2, lambda: {"text": {"bytes": text(100), "path": None}}),
+    ("tabular_classification", "adult"): (2, lambda: {"table": row_of(6, 8)}),
 }
 
 
@@ -54,7 +66,8 @@ def test_takes_a_step(task_name: str, recipe_name: str) -> None:
     num_classes, row = CASES[task_name, recipe_name]
     task = get_task(task_name.replace("_", "-"))
     assert isinstance(task, TrainableTask)
-    values = read_recipe_file(TASKS / task_name / "recipes" / f"{recipe_name}.yaml", task=task.name)
+    folder = "tabular" if task_name.startswith("tabular") else task_name
+    values = read_recipe_file(TASKS / folder / "recipes" / f"{recipe_name}.yaml", task=task.name)
     labels = [0, num_classes - 1]
     if recipe_name in DEEP:
         values["model"]["encoder"]["num_self_attends_per_block"] = 1
@@ -69,3 +82,15 @@ def test_takes_a_step(task_name: str, recipe_name: str) -> None:
     output.loss.backward()
     missing = [name for name, one in setup.model.named_parameters() if one.grad is None]
     assert not missing and torch.isfinite(output.loss)
+
+
+def test_housing_takes_a_step() -> None:
+    task = get_task("tabular-regression")
+    assert isinstance(task, TrainableTask)
+    values = read_recipe_file(TASKS / "tabular" / "recipes" / "california_housing.yaml", task=task.name)
+    recipe = parse_recipe(task.recipe_class, values={**values, "device": "cpu"})
+    rows = [{"table": row_of(8, 0), "label": price} for price in (1.5, 5.0)]
+    setup = build(task, recipe, Splits(train=rows, validation=rows, test=rows))
+    output = setup.model(**task.collator(setup, train=True)(rows))
+    assert output.logits.shape == (2, 1)
+    output.loss.backward()

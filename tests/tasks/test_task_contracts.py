@@ -119,6 +119,39 @@ def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
 
 
+def text_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    for name in ("long", "short"):
+        (folder / "texts" / name).mkdir(parents=True)
+        for index in range(11):
+            text = f"The number {index}" + " and so on" * (5 if name == "long" else 1)
+            (folder / "texts" / name / f"{index}.txt").write_text(text)
+    settings = {
+        **SMALL_MODAL,
+        "dataset": str(folder / "texts"),
+        "text": {"crop": 0, "byte_dropout": 0},
+    }
+    return settings, ["The number 4", str(folder / "texts" / "long" / "3.txt")]
+
+
+def table(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    pairs = rng.normal(size=(40, 2)).tolist()
+    rows = [f"{x:.3f},{'a' if x > 0 else 'b'},{'yes' if x > y else 'no'},{y:.3f}" for x, y in pairs]
+    (folder / "table.csv").write_text("\n".join(["number,letter,kind,label", *rows, ",a,no,1"]))
+    return folder / "table.csv"
+
+
+def tabular_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    file = str(table(folder))
+    settings = {**SMALL_MODAL, "dataset": file, "label_column": "kind", "table": {"cell_dropout": 0}}
+    return settings, [f"{file}:2"]
+
+
+def tabular_regression(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    file = str(table(folder))
+    return {**SMALL_MODAL, "dataset": file, "table": {"cell_dropout": 0}}, [f"{file}:2"]
+
+
 # Each process hides other bytes.
 TOLERANCE = {"masked-language-modeling": 0.05}
 MAKE = {
@@ -127,6 +160,9 @@ MAKE = {
     "masked-language-modeling": masked_language_modeling,
     "multimodal-classification": multimodal_classification,
     "point-cloud-classification": point_cloud_classification,
+    "tabular-classification": tabular_classification,
+    "tabular-regression": tabular_regression,
+    "text-classification": text_classification,
     "video-classification": video_classification,
 }
 
