@@ -72,7 +72,7 @@ class MultimodalClassificationTask(ModalClassificationTask):
 
     model_class = PerceiverIOForClassification
     recipe_class = MultimodalClassificationRecipe
-    input_metavar = "INPUT=FILE,…"
+    input_metavar = "INPUT=FILE[,INPUT=FILE]"
     inputs = INPUTS
     embedded = EMBEDDED
 
