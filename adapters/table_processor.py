@@ -18,7 +18,7 @@ from torch import Tensor
 from perceiver_io.component import ComponentConfig
 from perceiver_io.registry import register_processor
 
-__all__ = ["TableProcessor"]
+__all__ = ["TableProcessor", "is_missing"]
 
 
 @register_processor("table")
@@ -93,7 +93,7 @@ class TableProcessor(ComponentConfig):
             for column, value in row.items():
                 if columns is None or column in values:
                     present = values.setdefault(column, [])
-                    if not _is_missing(value):
+                    if not is_missing(value):
                         present.append(value)
         if not values:
             raise ValueError("There are no rows to fit a table to, or they have no columns.")
@@ -176,7 +176,7 @@ class TableProcessor(ComponentConfig):
 
     def _number(self, index: int, value: Any) -> float:
         column, names = self.columns[index], self.categories[index]
-        if _is_missing(value):
+        if is_missing(value):
             return math.nan
         if names is not None:
             name = _category(value)
@@ -191,7 +191,8 @@ class TableProcessor(ComponentConfig):
         return float((numbers[0] - self.means[index]) / self.scales[index])
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Returns whether a cell holds nothing: None, NaN or an empty text."""
     return value is None or value == "" or (isinstance(value, Real) and math.isnan(value))
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_io.adapters.table_processor import is_missing
 from perceiver_io.data import Splits, hold_out
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import load_dataset, named_splits
 from perceiver_io.data.splits import TEST_SPLIT_SEED
 from perceiver_io.extras import require
+from perceiver_io.input_tools import listed
 from perceiver_io.tasks.modalities.table import ROWS, TableSettings
 
 __all__ = [
@@ -115,7 +117,7 @@ def read_classes(
     labels = {split: [index[one] for one in found] for split, found in values.items()}
     names = tuple(_name(one) for one in classes)
     return _split(
-        _rows(sets, table, column, labels), settings, seed=seed, labels=labels["train"], class_names=names
+        _rows(sets, settings, table, labels), settings, seed=seed, labels=labels["train"], class_names=names
     )
 
 
@@ -140,7 +142,7 @@ def read_numbers(
             ) from error
         if not all(map(math.isfinite, labels[split])):
             raise ValueError(f"The column {column!r} of the {split} set holds infinities.")
-    return _split(_rows(sets, table, column, labels), settings, seed=seed)
+    return _split(_rows(sets, settings, table, labels), settings, seed=seed)
 
 
 def read_rows(file: str | Path) -> list[dict[str, Any]]:
@@ -210,19 +212,31 @@ def _column(rows: Rows, column: str, split: str) -> list[Any]:
 
 
 def _rows(
-    sets: Mapping[str, Rows], table: TableSettings, label: str, labels: Mapping[str, Sequence[Any]]
+    sets: Mapping[str, Rows],
+    settings: DataSettings,
+    table: TableSettings,
+    labels: Mapping[str, Sequence[Any]],
 ) -> dict[str, Rows]:
+    label = settings.label_column
     known = [column for column in sets["train"][0] if column != label]
     columns = known if table.columns is None else list(table.columns)
     if unknown := [column for column in columns if column not in known]:
         raise ValueError(f"The table has no columns {unknown} beside the label {label!r}, it has {known}.")
-    return {
-        split: [
-            {ROWS.name: {column: row.get(column) for column in columns}, _LABEL: value}
-            for row, value in zip(rows, labels[split], strict=True)
+    found: dict[str, Rows] = {}
+    for split, rows in sets.items():
+        cells = [{column: row.get(column) for column in columns} for row in rows]
+        empty = {number for number, row in enumerate(cells, start=1) if all(map(is_missing, row.values()))}
+        if empty and not settings.skip_bad_files:
+            raise ValueError(
+                f"{len(empty)} rows of the {split} set hold nothing in the columns {columns}: rows "
+                f"{listed(sorted(empty))}. Take them out of the table, or set skip_bad_files to go on without them."
+            )
+        found[split] = [
+            {ROWS.name: row, _LABEL: value}
+            for number, (row, value) in enumerate(zip(cells, labels[split], strict=True), start=1)
+            if number not in empty
         ]
-        for split, rows in sets.items()
-    }
+    return found
 
 
 def _split(

@@ -239,6 +239,19 @@ def test_labels_that_are_none(table: Path, tmp_path: Path) -> None:
 
 
 @TASKS
+def test_rows_that_hold_nothing(task: Any, tmp_path: Path) -> None:
+    rows = houses()
+    for index in (1, 30):
+        rows[index] |= {"area": None, "town": None}
+    file = write(rows, tmp_path / "houses.parquet")
+    of = {"table": {"columns": ["area", "town"]}}
+    with pytest.raises(ValueError, match=r"3 rows of the train set hold nothing .*: rows 2, 25, 31\."):
+        task.data(recipe(task, file, tmp_path, **of))
+    data = task.data(recipe(task, file, tmp_path, skip_bad_files=True, **of))
+    assert len(data.train) + len(data.validation) + len(data.test) == 37
+
+
+@TASKS
 def test_bad_files(
     task: Any, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
