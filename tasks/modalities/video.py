@@ -41,7 +41,7 @@ class VideoSettings(ComponentConfig):
             first training video's, but 64 at most, and a multiple of a patch.
         num_channels: 3 for RGB, 1 for greyscale.
         features: "patches" of several frames, or what a "conv" makes of each frame: an element of 1x4x4 pixels.
-        patch_size: Frames, rows and columns of a patch.
+        patch_size: Frames, rows and columns of a patch; it sees what moves if it has several frames.
         num_bands: Frequencies of the Fourier positions, along each axis.
         shift: Largest shift of a video in training, as a part of its height and width.
         brightness: Largest change of brightness and contrast in training.
@@ -53,7 +53,7 @@ class VideoSettings(ComponentConfig):
     size: tuple[int, int] | None = None
     num_channels: int = 3
     features: Literal["patches", "conv"] = "patches"
-    patch_size: tuple[int, int, int] = (2, 4, 4)
+    patch_size: tuple[int, int, int] = (4, 4, 4)
     num_bands: int = 8
     shift: float = 0.1
     brightness: float = 0.2

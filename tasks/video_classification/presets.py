@@ -31,7 +31,7 @@ def config(
     Args:
         num_classes: Number of classes; follows from `class_names` if these are given, else 2.
         class_names: Names of the classes, in order.
-        variant: "tiny", "small" or "base".
+        variant: "nano", "tiny", "small" or "base".
         settings: Fields of `VideoSettings`: how many frames of which size, patches or convolved frames.
         video: Fields of the adapter's configuration that differ from what follows from these.
         encoder: Fields of `EncoderConfig` that differ from the variant's.

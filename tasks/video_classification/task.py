@@ -25,7 +25,7 @@ class VideoClassificationRecipe(ModalRecipe):
 
     video: dict[str, Any] = settings_section(VIDEO, "the videos")
     variant: str = "tiny"
-    num_epochs: int = 25
+    num_epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size

@@ -63,7 +63,7 @@ def recipe(dataset: Path | str, output: Path, **changes: Any) -> VideoClassifica
     settings: dict[str, Any] = {
         "dataset": str(dataset),
         "output_dir": str(output),
-        "video": {"num_frames": 4, "size": [12, 16]},
+        "video": {"num_frames": 4, "size": [12, 16], "patch_size": [2, 4, 4]},
         "model": {"encoder": {"num_latents": 4, "latent_channels": 16}},
         "num_epochs": 2,
         "batch_size": 8,
@@ -202,7 +202,7 @@ def test_files_that_cannot_be_predicted(trained: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"variant": "giant"}, "variant is 'giant', expected one of tiny, small, base"),
+        ({"variant": "giant"}, "variant is 'giant', expected one of"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"video": {"num_frame": 3}}, "The section video: .*num_frame"),
         ({"video": {"num_channels": 2}}, "num_channels is 2, expected 1"),
