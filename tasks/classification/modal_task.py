@@ -47,8 +47,8 @@ class ModalRecipe(DatasetRecipe):
     num_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,500 steps, within 10 "
-            "(with an accelerator 30) and 300."
+            "help": "How often training passes over the data; by default as often as makes 1,200 steps, from 10 "
+            "(with an accelerator 30) to 300."
         },
     )
     best_metric: str | None = field(
