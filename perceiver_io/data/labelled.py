@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from perceiver_io.data.bad_files import drop_bad_files
 from perceiver_io.data.content import Content
 from perceiver_io.data.settings import DataSettings
@@ -22,7 +20,7 @@ from perceiver_io.data.sources import (
     read_class_folders,
     select_columns,
 )
-from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out, split_rows
+from perceiver_io.data.splits import Splits, hold_out_missing, split_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,14 +101,16 @@ def read_labelled(
             f"expected {noun} of two classes at least."
         )
     _check_known_classes(splits)
-    fraction = settings.validation_fraction
-    if "test" not in splits:
-        parts = 2 if "validation" in splits or fraction == 0 else 3
-        splits["train"], splits["test"] = _held_out(
-            splits["train"], settings.test_fraction, TEST_SPLIT_SEED, parts
-        )
-    if "validation" not in splits and fraction > 0:
-        splits["train"], splits["validation"] = _held_out(splits["train"], fraction, seed, 2)
+    train = splits["train"]
+    found = hold_out_missing(
+        len(train),
+        settings,
+        seed=seed,
+        present=splits,
+        labels=_labels(train),
+        class_names=class_names,
+    )
+    splits |= {split: train.select(indices) for split, indices in found.items()}
     _check_known_classes(splits)
     return Splits(
         train=splits["train"],
@@ -122,13 +122,6 @@ def read_labelled(
 
 def _labels(rows: Dataset) -> list[Any]:
     return list(rows[LABEL][:])
-
-
-def _held_out(rows: Dataset, fraction: float, seed: int, parts: int) -> tuple[Dataset, Dataset]:
-    names = rows.features[LABEL].names
-    indices = hold_out(len(rows), fraction, seed, labels=_labels(rows), class_names=names, parts=parts)
-    remaining, held = (np.asarray(one) for one in indices)
-    return rows.select(remaining), rows.select(held)
 
 
 def _check_known_classes(splits: Mapping[str, Dataset]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
 
-__all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "split_rows"]
+__all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "hold_out_missing", "split_rows"]
 
 TEST_SPLIT_SEED = 0
 """A test set that is taken out of the training set is the same whatever the run's seed is."""
@@ -86,37 +86,64 @@ def split_rows(
     Raises:
         ValueError: There are too few rows, or groups.
     """
-    validation_fraction, test_fraction = settings.validation_fraction, settings.test_fraction
-    parts = 2 if validation_fraction == 0 else 3
-    names = list(class_names)
-    train, test = hold_out(
-        len(rows),
-        test_fraction,
-        TEST_SPLIT_SEED,
-        labels=labels,
-        class_names=names,
-        parts=parts,
-        groups=groups,
+    found = hold_out_missing(
+        len(rows), settings, seed=seed, labels=labels, class_names=class_names, groups=groups
     )
-    validation = None
-    if validation_fraction:
-        kept = None if labels is None else [labels[index] for index in train]
-        inner, held = hold_out(
+    sets = {split: _select(rows, indices) for split, indices in found.items()}
+    return Splits(
+        train=sets["train"],
+        validation=sets.get("validation"),
+        test=sets["test"],
+        class_names=tuple(class_names),
+    )
+
+
+def hold_out_missing(
+    num_rows: int,
+    settings: SplitSettings,
+    *,
+    seed: int,
+    present: Collection[str] = (),
+    labels: Sequence[int] | None = None,
+    class_names: Sequence[str] = (),
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, Any]:
+    """Splits the indices of training rows: takes out the sets that a source does not have.
+
+    Args:
+        num_rows: How many training rows there are.
+        settings: As `split_rows`.
+        seed: As `split_rows`.
+        present: The sets that the source has: "test", "validation", or both.
+        labels: As `split_rows`.
+        class_names: As `split_rows`.
+        groups: As `split_rows`.
+
+    Returns:
+        Indices by set: "train", and "test" and "validation" where they are missing and wanted.
+
+    Raises:
+        ValueError: As `split_rows`.
+    """
+    wanted = (
+        ("test", settings.test_fraction, TEST_SPLIT_SEED),
+        ("validation", settings.validation_fraction, seed),
+    )
+    missing = [one for one in wanted if one[0] not in present and one[1]]
+    train = np.arange(num_rows)
+    found = {}
+    for place, (split, fraction, seed_of_split) in enumerate(missing):
+        remaining, held = hold_out(
             len(train),
-            validation_fraction,
-            seed,
-            labels=kept,
-            class_names=names,
-            parts=2,
+            fraction,
+            seed_of_split,
+            labels=None if labels is None else [labels[index] for index in train],
+            class_names=class_names,
+            parts=len(missing) - place + 1,
             groups=None if groups is None else [groups[index] for index in train],
         )
-        train, validation = train[inner], train[held]
-    return Splits(
-        train=_select(rows, train),
-        validation=None if validation is None else _select(rows, validation),
-        test=_select(rows, test),
-        class_names=tuple(names),
-    )
+        train, found[split] = train[remaining], train[held]
+    return {"train": train, **found}
 
 
 def hold_out(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.adapters.table_processor import is_missing
-from perceiver_io.data import Splits, hold_out
+from perceiver_io.data import Splits
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import load_dataset, named_splits
-from perceiver_io.data.splits import TEST_SPLIT_SEED
+from perceiver_io.data.splits import hold_out_missing
 from perceiver_io.extras import require
 from perceiver_io.input_tools import listed
 from perceiver_io.tasks.modalities.table import ROWS, TableSettings
@@ -116,9 +116,7 @@ def read_classes(
     index = {name: number for number, name in enumerate(classes)}
     labels = {split: [index[one] for one in found] for split, found in values.items()}
     names = tuple(_name(one) for one in classes)
-    return _split(
-        _rows(sets, settings, table, labels), settings, seed=seed, labels=labels["train"], class_names=names
-    )
+    return _split(_rows(sets, settings, table, labels), settings, seed=seed, class_names=names)
 
 
 def read_numbers(
@@ -244,27 +242,18 @@ def _split(
     settings: DataSettings,
     *,
     seed: int,
-    labels: Sequence[int] | None = None,
     class_names: tuple[str, ...] = (),
 ) -> Splits:
-    parts = {split: list(rows) for split, rows in sets.items()}
-    wanted = [
-        ("test", settings.test_fraction, TEST_SPLIT_SEED),
-        ("validation", settings.validation_fraction, seed),
-    ]
-    missing = [one for one in wanted if one[0] not in parts and one[1]]
-    for place, (split, fraction, of_split) in enumerate(missing):
-        train = parts["train"]
-        kept = None if labels is None else [row[_LABEL] for row in train]
-        indices = hold_out(
-            len(train),
-            fraction,
-            of_split,
-            labels=kept,
-            class_names=class_names,
-            parts=len(missing) - place + 1,
-        )
-        parts["train"], parts[split] = ([train[index] for index in part] for part in indices)
+    train = sets["train"]
+    found = hold_out_missing(
+        len(train),
+        settings,
+        seed=seed,
+        present=sets,
+        labels=[row[_LABEL] for row in train] if class_names else None,
+        class_names=class_names,
+    )
+    parts = {**sets, **{split: [train[index] for index in indices] for split, indices in found.items()}}
     return Splits(
         train=parts["train"],
         validation=parts.get("validation"),
