@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.audio_classification.model import AUDIO
-from perceiver_io.tasks.classification.presets import preset
+from perceiver_io.tasks.classification.presets import PresetFields, preset
 from perceiver_io.tasks.modalities.audio import AUDIO as RECORDINGS
 from perceiver_io.tasks.modalities.inputs import Inputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["INPUTS", "config"]
 
@@ -18,36 +20,20 @@ INPUTS = Inputs.of(RECORDINGS)
 
 def config(
     *,
-    num_classes: int | None = None,
-    class_names: Sequence[str] | None = None,
-    variant: str = "small",
     settings: dict[str, Any] | None = None,
     audio: dict[str, Any] | None = None,
-    encoder: dict[str, Any] | None = None,
-    decoder: dict[str, Any] | None = None,
+    **fields: Unpack[PresetFields],
 ) -> PerceiverIOConfig:
     """Returns the configuration of an audio classifier.
 
     Args:
-        num_classes: Number of classes; follows from `class_names` if these are given, else 2.
-        class_names: Names of the classes, in order.
-        variant: "tiny", "small" or "base".
         settings: Fields of `AudioSettings`: raw samples or log-mel frames, their rate, their longest length.
         audio: Fields of the adapter's configuration that differ from what follows from these.
-        encoder: Fields of `EncoderConfig` that differ from the variant's.
-        decoder: Fields of `ClassificationDecoder.Config` that differ from its defaults.
+        **fields: Classes, variant, and fields of other parts, as `PresetFields` says.
 
     Raises:
         ValueError: The variant or a field is unknown, or `num_classes` and `class_names` disagree.
     """
     return preset(
-        INPUTS,
-        settings={AUDIO: settings},
-        adapters={AUDIO: audio},
-        variant=variant,
-        num_classes=num_classes,
-        class_names=class_names,
-        encoder=encoder,
-        decoder=decoder,
-        of="audio classifier",
+        INPUTS, settings={AUDIO: settings}, adapters={AUDIO: audio}, of="audio classifier", **fields
     )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.presets import class_labels, laid_over, variant_parts
+from perceiver_io.running.model_settings import ModelSettings
 from perceiver_io.tasks.modalities.inputs import Inputs
 from perceiver_io.vector_decoders import ClassificationDecoder
 
-__all__ = ["ENCODERS", "LABEL", "classifier_config", "preset"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["ENCODERS", "LABEL", "PresetFields", "classifier_config", "preset"]
 
 LABEL = "label"
 
@@ -87,7 +91,7 @@ ENCODERS: dict[str, Callable[[], dict[str, Any]]] = {
 def classifier_config(
     inputs: Mapping[str, ComponentConfig],
     *,
-    variant: str,
+    variant: str = "small",
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     encoder: Mapping[str, Any] | None = None,
@@ -120,13 +124,32 @@ def classifier_config(
     )
 
 
+class PresetFields(TypedDict, total=False):
+    """What the presets of all classifiers of modalities take, besides what they take of their inputs.
+
+    Attributes:
+        num_classes: Number of classes; follows from `class_names` if these are given, else 2.
+        class_names: Names of the classes, in order.
+        variant: "nano", "tiny", "small" (the default) or "base".
+        encoder: Fields of `EncoderConfig` that differ from the variant's.
+        decoder: Fields of `ClassificationDecoder.Config` that differ from its defaults.
+    """
+
+    num_classes: int | None
+    class_names: Sequence[str] | None
+    variant: str
+    encoder: Mapping[str, Any] | None
+    decoder: Mapping[str, Any] | None
+
+
 def preset(
     inputs: Inputs,
     *,
     settings: Mapping[str, Mapping[str, Any] | None],
-    adapters: Mapping[str, Mapping[str, Any] | None] | None = None,
-    variant: str,
-    **rest: Any,
+    adapters: Mapping[str, Mapping[str, Any] | None],
+    of: str,
+    packing: Mapping[str, Any] | None = None,
+    **fields: Unpack[PresetFields],
 ) -> PerceiverIOConfig:
     """Returns the configuration of a classifier of some modalities: what the presets of tasks are.
 
@@ -134,8 +157,9 @@ def preset(
         inputs: The modalities.
         settings: For each what a recipe says in its section, such as its rate; the defaults if None.
         adapters: For each the fields of its adapter's configuration that differ from what follows from `settings`.
-        variant: As `classifier_config`.
-        **rest: As `classifier_config`.
+        of: As `classifier_config`.
+        packing: As `classifier_config`.
+        **fields: As `PresetFields` says.
 
     Raises:
         ValueError: As `classifier_config`; or a setting is unknown or out of range.
@@ -144,7 +168,8 @@ def preset(
         name: modality.Settings.from_dict(settings.get(name) or {})
         for name, modality in inputs.modalities.items()
     }
-    configs = inputs.adapters(read, inputs.processor(read, []))
-    for name, fields in (adapters or {}).items():
-        configs[name] = laid_over(type(configs[name]), configs[name].to_dict(), fields)
-    return classifier_config(configs, variant=variant, **rest)
+    changes = ModelSettings({"inputs": adapters})
+    configs = inputs.adapters(read, inputs.processor(read, []), changes)
+    config = classifier_config(configs, of=of, packing=packing, **fields)
+    changes.check(config)
+    return config
