@@ -130,7 +130,7 @@ def hold_out_missing(
         ("validation", settings.validation_fraction, seed),
     )
     missing = [one for one in wanted if one[0] not in present and one[1]]
-    train = np.arange(num_rows)
+    train: Any = np.arange(num_rows)
     found = {}
     for place, (split, fraction, seed_of_split) in enumerate(missing):
         remaining, held = hold_out(

@@ -32,11 +32,9 @@ def build(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> Setup:
     transformers.set_seed(recipe.seed)  # the model's initial weights come first out of the seed
     if recipe.pretrained is not None:
         return _started_from(task, recipe, data)
-    config = task.config(recipe, data)
+    config, processor = task.fresh(recipe, data)
     recipe.model_settings.check(config)
-    return Setup(
-        recipe=recipe, data=data, model=task.model_class(config), processor=task.processor(recipe, data)
-    )
+    return Setup(recipe=recipe, data=data, model=task.model_class(config), processor=processor)
 
 
 def copy_weights(

@@ -183,6 +183,13 @@ class TrainableTask(Task):
         """Returns what makes a new model's inputs of raw ones, with `save_pretrained`; by default nothing."""
         return None
 
+    def fresh(self, recipe: Any, data: Splits) -> tuple[PerceiverIOConfig, Any]:
+        """Returns the configuration and processor of a new model: by default what `config` and `processor` return.
+
+        A task whose configuration follows from its processor makes that once.
+        """
+        return self.config(recipe, data), self.processor(recipe, data)
+
     def trained(self, source: str | Path) -> LoadedModel[Any]:
         """Loads the model that a run is to start from: by default one of this task, on the CPU in float32.
 

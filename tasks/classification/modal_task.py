@@ -18,13 +18,14 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import LabelledRows, Splits, read_labelled
 from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.processor import PerceiverIOProcessor
-from perceiver_io.running import DatasetRecipe, Setup, TrainingRecipe
+from perceiver_io.running import Setup, TrainingRecipe
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
 from perceiver_io.tasks.classification.presets import ENCODERS, LABEL, classifier_config
+from perceiver_io.tasks.classification.recipe import ClassificationRecipe
 from perceiver_io.tasks.classification.task import ClassificationTask
-from perceiver_io.tasks.modalities.inputs import Inputs
+from perceiver_io.tasks.modalities.inputs import Inputs, Settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,31 +34,16 @@ __all__ = ["ModalClassificationTask", "ModalRecipe"]
 
 
 @dataclass(kw_only=True)
-class ModalRecipe(DatasetRecipe):
+class ModalRecipe(ClassificationRecipe):
     """The recipe of a classifier of modalities; a subclass adds a section of settings for each.
 
     Raises:
         ValueError: A value is out of its range, or does not go with another one.
     """
 
-    best_measure = "accuracy"
     inputs_of_task: ClassVar[Inputs]
     """The modalities that have a section."""
 
-    num_epochs: int | None = field(
-        default=None,
-        metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,200 steps, from 10 "
-            "(with an accelerator 30) to 300."
-        },
-    )
-    best_metric: str | None = field(
-        default=None,
-        metadata={
-            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last. "
-            "By default accuracy where there are 500 samples or more to validate on, else none."
-        },
-    )
     variant: str = field(
         default="small", metadata={"help": f"Size of the model, one of {', '.join(ENCODERS)}."}
     )
@@ -104,10 +90,14 @@ class ModalClassificationTask(ClassificationTask):
 
     def config(self, recipe: Any, data: Splits) -> PerceiverIOConfig:
         """Returns the preset's configuration, with the recipe's settings."""
+        return self.fresh(recipe, data)[0]
+
+    def fresh(self, recipe: Any, data: Splits) -> tuple[PerceiverIOConfig, PerceiverIOProcessor]:
+        """Returns the preset's configuration and the processor that it follows from, which looks at the data once."""
         chosen, changes = self.inputs.chosen(recipe.input_names), recipe.model_settings
-        settings = chosen.settings(recipe)
-        return classifier_config(
-            chosen.adapters(settings, self.processor(recipe, data), changes),
+        processor = self.processor(recipe, data)
+        config = classifier_config(
+            chosen.adapters(chosen.settings(recipe), processor, changes),
             variant=recipe.variant,
             class_names=data.class_names,
             encoder=changes.encoder,
@@ -115,6 +105,7 @@ class ModalClassificationTask(ClassificationTask):
             packing={**self.packing(recipe), **changes.packing},
             of=self.name,
         )
+        return config, processor
 
     def packing(self, recipe: Any) -> dict[str, Any]:
         """Returns fields of the new model's `PackingConfig` that differ from the defaults."""
@@ -136,7 +127,8 @@ class ModalClassificationTask(ClassificationTask):
         return partial(
             self._training_batch,
             processor=setup.processor,
-            recipe=setup.recipe,
+            settings=self.inputs.chosen(setup.processor.names).settings(setup.recipe),
+            smoothing=setup.recipe.label_smoothing,
             num_classes=len(setup.data.class_names),
             arguments=setup.model.arguments,
         )
@@ -177,17 +169,17 @@ class ModalClassificationTask(ClassificationTask):
         rows: Sequence[Mapping[str, Any]],
         *,
         processor: PerceiverIOProcessor,
-        recipe: Any,
+        settings: Settings,
+        smoothing: float,
         num_classes: int,
         arguments: Arguments,
     ) -> Batch:
-        settings = self.inputs.chosen(processor.names).settings(recipe)
         batch = self.inputs.batch(rows, processor, arguments=arguments, varied=settings)
         labels_B = torch.tensor([int(row["label"]) for row in rows])
+        if not smoothing:
+            return {**batch, "labels": labels_B}
         one_hot_BK = torch.nn.functional.one_hot(labels_B, num_classes).float()
-        smoothing = recipe.label_smoothing
-        batch["labels"] = one_hot_BK * (1 - smoothing) + smoothing / num_classes if smoothing else labels_B
-        return batch
+        return {**batch, "labels": one_hot_BK * (1 - smoothing) + smoothing / num_classes}
 
 
 def _without(make: Callable[[], Dataset | LabelledRows], left_out: Collection[str]) -> Dataset | LabelledRows:

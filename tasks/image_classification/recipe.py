@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from perceiver_io.running import DatasetRecipe, section
+from perceiver_io.running import section
+from perceiver_io.tasks.classification.recipe import ClassificationRecipe
 from perceiver_io.tasks.image_classification.augmentation import Augmentation, augmentation_preset
 from perceiver_io.tasks.image_classification.presets import VARIANTS
 
@@ -14,7 +15,7 @@ __all__ = ["ImageClassificationRecipe"]
 
 
 @dataclass(kw_only=True)
-class ImageClassificationRecipe(DatasetRecipe):
+class ImageClassificationRecipe(ClassificationRecipe):
     """What an image classifier is trained on, and how.
 
     Raises:
@@ -22,23 +23,8 @@ class ImageClassificationRecipe(DatasetRecipe):
     """
 
     embedded = ("digits",)
-    best_measure = "accuracy"
 
-    num_epochs: int | None = field(
-        default=None,
-        metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,200 steps, within 10 "
-            "(with an accelerator 30) and 300."
-        },
-    )
     batch_size: int = field(default=32, metadata={"help": "Images in a batch, per process."})
-    best_metric: str | None = field(
-        default=None,
-        metadata={
-            "help": "Validation measure that chooses the checkpoint to keep, loss or accuracy; none: keep the last. "
-            "By default accuracy where there are 500 images or more to validate on, else none."
-        },
-    )
     variant: str | None = field(
         default=None,
         metadata={

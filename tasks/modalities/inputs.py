@@ -23,7 +23,7 @@ from perceiver_io.running.model_settings import ModelSettings
 from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.modalities.modality import Modality
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "Settings"]
 
 Settings = Mapping[str, ComponentConfig]
 

@@ -71,13 +71,20 @@ class TabularRegressionTask(RegressionTask):
         return read_numbers(recipe, table, embedded=REGRESSION_SETS, seed=recipe.seed)
 
     def config(self, recipe: TabularRegressionRecipe, data: Splits) -> PerceiverIOConfig:
+        """Returns the preset's configuration, with the recipe's settings."""
+        return self.fresh(recipe, data)[0]
+
+    def fresh(
+        self, recipe: TabularRegressionRecipe, data: Splits
+    ) -> tuple[PerceiverIOConfig, PerceiverIOProcessor]:
         """Returns the preset's configuration; the number's mean and deviation are those of the training rows."""
         changes = recipe.model_settings
         numbers = np.array([row["label"] for row in data.train])
-        processor = self.processor(recipe, data).processors[ROWS.name]
-        assert isinstance(processor, TableProcessor)
-        return regression_config(
-            columns=columns_of(processor),
+        processor = self.processor(recipe, data)
+        of_rows = processor.processors[ROWS.name]
+        assert isinstance(of_rows, TableProcessor)
+        config = regression_config(
+            columns=columns_of(of_rows),
             offset=float(numbers.mean()),
             scale=float(numbers.std()) or 1.0,
             variant=recipe.variant,
@@ -85,6 +92,7 @@ class TabularRegressionTask(RegressionTask):
             encoder=changes.encoder,
             decoder=changes.output(VALUE),
         )
+        return config, processor
 
     def processor(self, recipe: TabularRegressionRecipe, data: Splits) -> PerceiverIOProcessor:
         """Returns the processor of a new model, which knows the columns of the training rows."""
