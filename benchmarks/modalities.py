@@ -4,8 +4,8 @@
     python benchmarks/modalities.py audio-classification --seeds 0
 
 Each Perceiver is trained by its task's recipe as it comes, as `perceiver-io train TASK --dataset SET` does. The simple
-baseline is fitted on the raw input (or on mel pictures); the small network is of the modality's own kind. Both learn
-from the validation rows too, which choose nothing of them. All are judged by the same test rows.
+baselines are fitted on the raw input, on mel pictures, on counts; the small network is of the modality's own kind. All
+of them learn from the validation rows too, which choose nothing of them, and are judged by the same test rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,7 +70,10 @@ def _compare(module: ModuleType, seeds: list[int], without: list[str]) -> dict[s
         row["parameters"] = runs[0]["parameters"]
     data = task.data(task.recipe_class(dataset=module.DATASET, seed=0))
     if "simple" not in without:
-        row["simple"] = {"name": module.SIMPLE, "mark": _simple(module, data, regression=regression)}
+        row["simple"] = {
+            name: _simple(features, estimator, data, regression=regression)
+            for name, (features, estimator) in module.simple().items()
+        }
     if "network" not in without:
         marks, seconds, parameters = zip(
             *(_network(module, data, seed, regression) for seed in seeds), strict=True
@@ -100,16 +103,15 @@ def _targets(rows: Any, *, regression: bool) -> np.ndarray[Any, Any]:
     return np.asarray(labels, dtype=np.float32 if regression else np.int64)
 
 
-def _simple(module: ModuleType, data: Splits, *, regression: bool) -> float:
+def _simple(features: Callable[..., Any], estimator: Any, data: Splits, *, regression: bool) -> float:
     """Fitted on all rows that are not tested on: nothing is chosen by the validation rows."""
     parts = [part for part in (data.train, data.validation) if part is not None]
     rows = [part[index] for part in parts for index in range(len(part))]
-    estimator = module.simple()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a solver stopped early
-        estimator.fit(module.features(rows), _targets(rows, regression=regression))
+        estimator.fit(features(rows), _targets(rows, regression=regression))
     test = [data.test[index] for index in range(len(data.test))]
-    return float(estimator.score(module.features(test), _targets(test, regression=regression)))
+    return float(estimator.score(features(test), _targets(test, regression=regression)))
 
 
 def _network(module: ModuleType, data: Splits, seed: int, regression: bool) -> tuple[float, float, int]:
@@ -170,7 +172,7 @@ def _line(row: dict[str, Any]) -> str:
     if "perceiver" in row:
         parts += [mark(row["perceiver"]), f"{row['seconds']:.0f} s", f"{row['parameters']:,}"]
     if "simple" in row:
-        parts.append(f"{row['simple']['name']} {100 * row['simple']['mark']:.1f}")
+        parts.append(", ".join(f"{name} {100 * found:.1f}" for name, found in row["simple"].items()))
     if "network" in row:
         network = row["network"]
         parts.append(

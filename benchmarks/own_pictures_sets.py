@@ -44,7 +44,7 @@ def write_set(name: str, folder: Path, *, seed: int) -> None:
 
 
 def _shapes() -> dict[str, dict[str, Draw]]:
-    """Light shapes of any place, size, angle and colour, on dark ground, with noise."""
+    """Shapes of any place, size, angle and colour, lighter or darker than their ground, with noise."""
 
     def star(points: int, inner: float) -> list[tuple[float, float]]:
         return [
@@ -73,8 +73,8 @@ def _shapes() -> dict[str, dict[str, Draw]]:
             radius = rng.uniform(0.22, 0.42) * size
             x, y = rng.uniform(radius, size - radius, 2)
             turn = rng.uniform(0, 2 * math.pi)
-            back, fill = _dark_and_light(rng)
-            canvas = Image.new("RGB", (size * _OVERSAMPLING,) * 2, back)
+            back, fill = rng.permutation(_dark_and_light(rng)).tolist()
+            canvas = Image.new("RGB", (size * _OVERSAMPLING,) * 2, tuple(back))
             corners = [
                 (
                     (x + radius * part * math.cos(angle + turn)) * _OVERSAMPLING,
@@ -82,7 +82,7 @@ def _shapes() -> dict[str, dict[str, Draw]]:
                 )
                 for angle, part in outline
             ]
-            ImageDraw.Draw(canvas).polygon(corners, fill=fill)
+            ImageDraw.Draw(canvas).polygon(corners, fill=tuple(fill))
             return _noisy(canvas.resize((size, size), Image.Resampling.BOX), rng)
 
         return one

@@ -18,7 +18,6 @@ from perceiver_io.ragged import pad_ragged
 
 TASK = "audio-classification"
 DATASET = "instruments"
-SIMPLE = "logistic regression on mel pictures"
 NETWORK = "CNN on mel pictures"
 EPOCHS = 15
 LEARNING_RATE = 2e-3
@@ -39,8 +38,13 @@ def features(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     return torch.stack(pictures).numpy()
 
 
-def simple() -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
+def simple() -> dict[str, tuple[Any, Any]]:
+    return {
+        "logistic regression on mel pictures": (
+            features,
+            make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300)),
+        )
+    }
 
 
 def batch(rows: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,6 @@ from perceiver_io.ragged import pad_ragged
 
 TASK = "multimodal-classification"
 DATASET = "seen-and-heard"
-SIMPLE = "logistic regression on pixels and mel pictures"
 NETWORK = "two CNNs, joined"
 EPOCHS = 20
 LEARNING_RATE = 2e-3
@@ -40,8 +39,13 @@ def features(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     return torch.stack(vectors).numpy()
 
 
-def simple() -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+def simple() -> dict[str, tuple[Any, Any]]:
+    return {
+        "logistic regression on pixels and mel pictures": (
+            features,
+            make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300)),
+        )
+    }
 
 
 def batch(rows: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 TASK = "tabular-classification"
 DATASET = "breast-cancer"
-SIMPLE = "logistic regression"
 NETWORK = "MLP"
 EPOCHS = 60
 LEARNING_RATE = 2e-3
@@ -22,8 +22,11 @@ def features(rows: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:
     return np.array([list(row["table"].values()) for row in rows], dtype=np.float32)
 
 
-def simple() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+def simple() -> dict[str, tuple[Any, Any]]:
+    return {
+        "nearest neighbours": (features, KNeighborsClassifier(5)),
+        "logistic regression": (features, make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
+    }
 
 
 def network(num_classes: int) -> nn.Module:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 TASK = "tabular-regression"
 DATASET = "friedman"
 METRIC = "r2"
-SIMPLE = "ridge regression"
 NETWORK = "MLP"
 EPOCHS = 30
 LEARNING_RATE = 2e-3
@@ -34,8 +33,8 @@ def features(rows: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:
     return np.array(vectors, dtype=np.float32)
 
 
-def simple() -> Pipeline:
-    return make_pipeline(StandardScaler(), Ridge())
+def simple() -> dict[str, tuple[Any, Any]]:
+    return {"ridge regression": (features, make_pipeline(StandardScaler(), Ridge()))}
 
 
 def network(num_outputs: int) -> nn.Module:
