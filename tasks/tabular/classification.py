@@ -14,8 +14,8 @@ from perceiver_io.running.task import Batch
 from perceiver_io.tasks.classification.modal_task import ModalClassificationTask, ModalRecipe
 from perceiver_io.tasks.modalities.modality import settings_section
 from perceiver_io.tasks.modalities.table import ROWS
-from perceiver_io.tasks.tabular.data import CLASSIFICATION_SETS, TABLE_SUFFIXES, read_classes
-from perceiver_io.tasks.tabular.files import chosen_columns, named_rows
+from perceiver_io.tasks.tabular.data import CLASSIFICATION_SETS, read_classes
+from perceiver_io.tasks.tabular.files import TableFiles, chosen_columns
 from perceiver_io.tasks.tabular.presets import INPUTS
 
 __all__ = ["TabularClassificationTask"]
@@ -38,12 +38,11 @@ class TabularClassificationRecipe(ModalRecipe):
 
 
 @register_task("tabular-classification")
-class TabularClassificationTask(ModalClassificationTask):
+class TabularClassificationTask(TableFiles, ModalClassificationTask):
     """Trains and applies a `PerceiverIOForClassification` of the columns of a table."""
 
     recipe_class = TabularClassificationRecipe
     inputs = INPUTS
-    input_metavar = "TABLE"
 
     def data(self, recipe: TabularClassificationRecipe) -> Splits:
         """Reads a table whose label is a class."""
@@ -53,18 +52,6 @@ class TabularClassificationTask(ModalClassificationTask):
     def collate(self, rows: Sequence[Mapping[str, Any]], processor: PerceiverIOProcessor) -> Batch:
         """Makes a batch of rows, of which other columns than the model's are left out."""
         return super().collate(chosen_columns(rows, processor), processor)
-
-    def read(self, file: str) -> dict[str, Any]:
-        """Reads the first row of a table, or the one that ``table.csv:3`` says."""
-        return named_rows(file)[0][1]
-
-    def named_rows(self, file: str) -> list[tuple[str, Any]]:
-        """Reads the rows of a table."""
-        return named_rows(file)
-
-    def file_suffixes(self) -> set[str]:
-        """Returns the endings of tables."""
-        return TABLE_SUFFIXES
 
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in a row, column by column."""

@@ -23,8 +23,8 @@ from perceiver_io.tasks.classification.presets import ENCODERS
 from perceiver_io.tasks.modalities.modality import settings_section
 from perceiver_io.tasks.modalities.table import ROWS, columns_of
 from perceiver_io.tasks.regression import RegressionTask
-from perceiver_io.tasks.tabular.data import REGRESSION_SETS, TABLE_SUFFIXES, read_numbers
-from perceiver_io.tasks.tabular.files import chosen_columns, named_rows
+from perceiver_io.tasks.tabular.data import REGRESSION_SETS, read_numbers
+from perceiver_io.tasks.tabular.files import TableFiles, chosen_columns
 from perceiver_io.tasks.tabular.presets import INPUTS, VALUE, regression_config
 
 __all__ = ["TabularRegressionTask"]
@@ -59,11 +59,10 @@ class TabularRegressionRecipe(DatasetRecipe):
 
 
 @register_task("tabular-regression")
-class TabularRegressionTask(RegressionTask):
+class TabularRegressionTask(TableFiles, RegressionTask):
     """Trains and applies a `PerceiverIOForRegression` of the columns of a table."""
 
     recipe_class = TabularRegressionRecipe
-    input_metavar = "TABLE"
 
     def data(self, recipe: TabularRegressionRecipe) -> Splits:
         """Reads a table whose label is a number."""
@@ -110,18 +109,6 @@ class TabularRegressionTask(RegressionTask):
     def collate(self, rows: Sequence[Mapping[str, Any]], processor: PerceiverIOProcessor) -> Batch:
         """Makes a batch of rows, of which other columns than the model's are left out."""
         return self._batch(rows, processor=processor)
-
-    def read(self, file: str) -> dict[str, Any]:
-        """Reads the first row of a table, or the one that ``table.csv:3`` says."""
-        return named_rows(file)[0][1]
-
-    def named_rows(self, file: str) -> list[tuple[str, Any]]:
-        """Reads the rows of a table."""
-        return named_rows(file)
-
-    def file_suffixes(self) -> set[str]:
-        """Returns the endings of tables."""
-        return TABLE_SUFFIXES
 
     def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
         """Returns what the latents attend to in a row, column by column."""
