@@ -63,6 +63,7 @@ class ImageAdapter(InputAdapter):
             feature_channels: Width of "conv1x1" (256 as published), "conv" (64 as published) and "conv_stem" (128 by
                 default) features.
             num_convolutions: How many "conv_stem" has: with 3, an element stands for 8x8 pixels.
+            num_residual_convolutions: How many 3x3 convolutions follow those of "conv_stem", residual and of stride 1.
             conv_padding: How "conv" pads. "same": convolution and max-pool as TensorFlow's 'SAME', as the original
                 release (224 pixels become 56 elements). "symmetric": the convolution by 3 pixels on every side and
                 the max-pool not at all, as `transformers` (224 pixels become 55 elements).
@@ -88,6 +89,7 @@ class ImageAdapter(InputAdapter):
         patch_size: int = 1
         feature_channels: int | None = None
         num_convolutions: int = 3
+        num_residual_convolutions: int = 0
         conv_padding: Literal["same", "symmetric"] = "same"
         position: Literal["fourier", "learned", "none"] = "fourier"
         num_bands: int = 64
@@ -122,10 +124,14 @@ class ImageAdapter(InputAdapter):
                 )
             if self.features == "conv_stem":
                 check_widths(self.feature_channels or STEM_CHANNELS, num_convolutions=self.num_convolutions)
-            elif self.num_convolutions != 3:
+            elif self.num_convolutions != 3 or self.num_residual_convolutions:
                 raise ValueError(
-                    f"num_convolutions {self.num_convolutions} goes with features='conv_stem', got features="
-                    f"{self.features!r}."
+                    f"num_convolutions {self.num_convolutions} and num_residual_convolutions "
+                    f"{self.num_residual_convolutions} go with features='conv_stem', got features={self.features!r}."
+                )
+            if self.num_residual_convolutions < 0:
+                raise ValueError(
+                    f"num_residual_convolutions must be at least 0, got {self.num_residual_convolutions}."
                 )
             if self.conv_padding != "same" and self.features != "conv":
                 raise ValueError(
@@ -260,7 +266,12 @@ def _features(config: ImageAdapter.Config) -> tuple[nn.Module, int]:
         return nn.Conv2d(config.image_channels, width, kernel_size=1), width
     if config.features == "conv_stem":
         width = config.feature_channels or STEM_CHANNELS
-        stem = ConvStem(config.image_channels, width, num_convolutions=config.num_convolutions)
+        stem = ConvStem(
+            config.image_channels,
+            width,
+            num_convolutions=config.num_convolutions,
+            num_residual=config.num_residual_convolutions,
+        )
         return stem, width
     width = 64 if config.feature_channels is None else config.feature_channels
     return DownsamplingConvolution(config.image_channels, width, padding=config.conv_padding), width

@@ -75,6 +75,9 @@ class DenseDecoder(Decoder):
             query_input: Input whose elements are part of the queries; the queries have its grid. A set has none: where
                 queries have no positions besides, its M elements are a grid (M,).
             query_input_channels: How many of the first channels of its elements; content comes first.
+            upsampling: Along each axis, how many queries there are for an element of the input whose grid they have;
+                1 each if None. What lies between elements is interpolated: with patches or convolutions of 4 x 4
+                pixels, (4, 4) gives each pixel a query, whatever size an image has.
             position: "fourier", "learned", or "none".
             num_bands: Frequencies per axis of Fourier positions.
             max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid if None.
@@ -98,6 +101,7 @@ class DenseDecoder(Decoder):
         grid_input: str | None = None
         query_input: str | None = None
         query_input_channels: int = 0
+        upsampling: tuple[int, ...] | None = None
         position: Literal["fourier", "learned", "none"] = "fourier"
         num_bands: int = 64
         max_resolution: tuple[int, ...] | None = None
@@ -137,7 +141,7 @@ class DenseDecoder(Decoder):
             for field in ("output_channels", "num_bands", "position_channels"):
                 if getattr(self, field) < 1:
                     raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}.")
-            for field in ("grid", "max_resolution", "patch_size"):
+            for field in ("grid", "max_resolution", "patch_size", "upsampling"):
                 sizes = getattr(self, field)
                 if sizes is not None and (not sizes or min(sizes) < 1):
                     raise ValueError(f"{name}.{field} must hold sizes of at least 1, got {sizes}.")
@@ -156,6 +160,10 @@ class DenseDecoder(Decoder):
                     f"{name}.query_input and query_input_channels go together, got {self.query_input!r} and "
                     f"{self.query_input_channels}."
                 )
+            if self.upsampling is not None and self.follows is None:
+                raise ValueError(
+                    f"{name}.upsampling is of an input's grid: it goes with query_input or grid_input."
+                )
             if self.position == "none" and self.query_input is None:
                 raise ValueError("Queries need positions, or an input that they are made of.")
             if self.position == "learned" and self.grid is None:
@@ -170,7 +178,7 @@ class DenseDecoder(Decoder):
                 raise ValueError("An output that is tied to an embedding has no patches.")
             axes = {
                 field: len(getattr(self, field))
-                for field in ("grid", "max_resolution", "patch_size")
+                for field in ("grid", "max_resolution", "patch_size", "upsampling")
                 if getattr(self, field) is not None
             }
             if len(set(axes.values())) > 1:
@@ -278,7 +286,8 @@ class DenseDecoder(Decoder):
                     raise ValueError(
                         f"The output's grid has {len(nominal)} axes, that of the input {name!r} is {grid}."
                     )
-                return grid
+                factors = self.config.upsampling or (1,) * len(grid)
+                return tuple(size * factor for size, factor in zip(grid, factors, strict=True))
         assert self.config.grid is not None
         return self.config.grid
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,29 @@ class Splits:
             )
         return rows
 
+    def mapped(self, function: Callable[[Any], Any]) -> Splits:
+        """Returns the same sets with a function applied to each row when it is asked for."""
+        return replace(
+            self,
+            train=_MappedRows(self.train, function),
+            validation=None if self.validation is None else _MappedRows(self.validation, function),
+            test=_MappedRows(self.test, function),
+        )
+
     def _sets(self) -> dict[str, Any]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class _MappedRows:
+    rows: Any
+    function: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.function(self.rows[index])
 
 
 def split_rows(

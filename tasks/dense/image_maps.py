@@ -1,0 +1,211 @@
+"""Tasks that give a map of an image: pairs of both are read, varied together, and brought to one size.
+
+Shape legend: B batch, F image channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
+from perceiver_io.data import Content, LabelledRows, Splits
+from perceiver_io.data.paired import read_paired
+from perceiver_io.media.images import image_suffixes, open_image
+from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pictures.seen_image import SeenImage
+from perceiver_io.running import section
+from perceiver_io.running.loaded_model import reading_settings
+from perceiver_io.running.task import Batch
+from perceiver_io.tasks.dense.map_variation import MapAugmentation, map_variation
+from perceiver_io.tasks.dense.presets import IMAGE, IMAGE_MAPS
+from perceiver_io.tasks.dense.task import DenseRecipe, DenseTask
+from perceiver_io.tasks.image_classification.data import IMAGES
+
+__all__ = ["ImageMapRecipe", "ImageMapTask"]
+
+_LONGEST, _MULTIPLE = 160, 4
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rgb")
+
+
+@dataclass(kw_only=True)
+class ImageMapRecipe(DenseRecipe):
+    """The recipe of a task that gives a map of an image.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    variant: str = field(default="small", metadata={"help": f"Model preset, one of {', '.join(IMAGE_MAPS)}."})
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Height and width that images and maps are brought to, or one number; by default those of the "
+            f"first training image, {_LONGEST} at most."
+        },
+    )
+    image_channels: int = field(default=3, metadata={"help": "1: greyscale, 3: colour."})
+    augmentation: dict[str, Any] = section(
+        f"How training images and maps are varied: {', '.join(MapAugmentation.__dataclass_fields__)}."
+    )
+    batch_size: int = field(default=16, metadata={"help": "Images in a batch, per process."})
+    eval_batch_size: int = field(
+        default=32, metadata={"help": "Images in a batch of an evaluation, per process."}
+    )
+    learning_rate: float = field(
+        default=2e-3, metadata={"help": "Highest learning rate, reached after the warm-up."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks all values, those of the sections too."""
+        super().__post_init__()
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"image_channels is {self.image_channels}, expected 1 or 3.")
+        if self.image_size is not None:
+            if len(self.image_size) not in (1, 2) or min(self.image_size) < 1:
+                raise ValueError(
+                    f"image_size is {self.image_size}, expected a height and a width, or one number."
+                )
+            self.image_size = [self.image_size[0], self.image_size[-1]]
+        self.augmentation_settings()
+
+    def augmentation_settings(self) -> MapAugmentation:
+        """Returns how images and maps are varied.
+
+        Raises:
+            ValueError: A setting is unknown or out of range.
+        """
+        try:
+            return MapAugmentation.from_dict(self.augmentation)
+        except ValueError as error:
+            raise ValueError(f"The section augmentation: {error}") from error
+
+
+class ImageMapTask(DenseTask):
+    """A task whose model takes `pixel_values` and gives a value for each pixel.
+
+    Rows have an image and a map. A subclass says what a map is (`target`, `to_map`), besides what every task says.
+
+    Attributes:
+        target: The files or the column of maps.
+        target_folders: What the folder of maps is called, beside that of images.
+        embedded: Sets that need no file.
+        unknown: What a map holds where nothing is known.
+    """
+
+    target: ClassVar[Content]
+    target_folders: ClassVar[Sequence[str]]
+    embedded: ClassVar[Mapping[str, Callable[[], LabelledRows]]]
+    unknown: ClassVar[float]
+
+    @abstractmethod
+    def to_map(self, target: Any, recipe: Any) -> Tensor:
+        """Reads what a row holds of a map: (H, W) integers or numbers, `unknown` where nothing is known.
+
+        Raises:
+            ValueError: It is no map.
+        """
+
+    def data(self, recipe: Any) -> Splits:
+        """Reads images and their maps, which rows hold as tensors."""
+        read = read_paired(
+            recipe,
+            IMAGES,
+            self.target,
+            folders={IMAGES.column: _IMAGE_FOLDERS, self.target.column: self.target_folders},
+            embedded=self.embedded,
+            seed=recipe.seed,
+        )
+        return read.mapped(partial(self._with_map, recipe=recipe))
+
+    def processor(self, recipe: Any, data: Splits) -> PerceiverIOImageProcessor:
+        """Returns an image processor of the recipe's size, or of the first training image's."""
+        size = recipe.image_size
+        if size is None:
+            first = self.as_image(data.train[0]["image"], recipe.image_channels)
+            shrunk = min(1.0, _LONGEST / max(first.shape[1:]))
+            size = [max(1, round(side * shrunk / _MULTIPLE)) * _MULTIPLE for side in first.shape[1:]]
+        return PerceiverIOImageProcessor(size=size, num_channels=recipe.image_channels)
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], processor: PerceiverIOImageProcessor) -> Batch:
+        """Makes pixel values of images, and labels of maps, both of the processor's size."""
+        batch: dict[str, Any] = {
+            "pixel_values": processor.preprocess([row["image"] for row in rows])["pixel_values"]
+        }
+        column, size = self.target.column, (processor.size["height"], processor.size["width"])
+        if column in rows[0]:
+            batch["labels"] = torch.stack([resized_map(row[column], size) for row in rows])
+        return batch
+
+    def varied(self, row: Mapping[str, Any], processor: Any, recipe: Any) -> dict[str, Any]:
+        """Varies an image and its map together, in the processor's size."""
+        size = (processor.size["height"], processor.size["width"])
+        image_FHW = processor.to_uint8(row["image"])[0]
+        map_HW = resized_map(row[self.target.column], size)
+        vary = map_variation(recipe.augmentation_settings(), unknown=self.unknown)
+        image_FHW, map_HW = vary(image_FHW, map_HW)
+        return {"image": image_FHW, self.target.column: map_HW}
+
+    def read(self, file: str) -> dict[str, Any]:
+        """Opens an image file."""
+        return {"image": open_image(file)}
+
+    def file_suffixes(self) -> set[str]:
+        """Returns the endings of image files."""
+        return image_suffixes()
+
+    def load_processor(self, source: str | Path) -> PerceiverIOImageProcessor:
+        """Loads the image processor beside a model.
+
+        Raises:
+            ValueError: It is damaged.
+            OSError: There is none.
+        """
+        with reading_settings(source, "preprocessor_config.json"):
+            processor: PerceiverIOImageProcessor = PerceiverIOImageProcessor.from_pretrained(source)
+        return processor
+
+    def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
+        """Returns what the latents attend to in an image, to be drawn over it."""
+        view = super().row_view(model, processor, {"image": row["image"]}, title)
+        pixels = processor.to_uint8(row["image"])[0].permute(1, 2, 0).squeeze(-1).numpy()
+        return AttentionView(maps=view.maps, seen={IMAGE: SeenImage(pixels=pixels)}, title=title)
+
+    def as_image(self, image: Any, num_channels: int) -> Tensor:
+        """Returns an image in its own size, (F, H, W), uint8."""
+        reader = PerceiverIOImageProcessor(num_channels=num_channels)
+        return reader.to_tensor(reader.to_pil(image)[0])
+
+    def _with_map(self, row: Mapping[str, Any], *, recipe: Any) -> dict[str, Any]:
+        column = self.target.column
+        map_HW = self.to_map(row[column], recipe)
+        height, width = self.as_image(row["image"], recipe.image_channels).shape[1:]
+        if map_HW.shape != (height, width):
+            raise ValueError(
+                f"An image of {width}x{height} pixels has a {column} of {map_HW.shape[1]}x{map_HW.shape[0]}. Bring "
+                "both to one size."
+            )
+        return {"image": row["image"], column: map_HW}
+
+
+def resized_map(map_HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings a map to a size: each pixel takes the value of the nearest one, nothing is mixed.
+
+    Args:
+        map_HW: The map.
+        size: Height and width.
+    """
+    if tuple(map_HW.shape) == size:
+        return map_HW
+    rows, columns = (
+        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
+        for new, old in zip(size, map_HW.shape, strict=True)
+    )
+    return map_HW[rows[:, None], columns]

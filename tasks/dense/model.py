@@ -1,0 +1,64 @@
+"""What models with one dense output have in common, whatever it is of.
+
+Shape legend: B batch, O points, V values of an element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.single_output import SingleOutputModel
+
+__all__ = ["DenseModel"]
+
+
+class DenseModel(SingleOutputModel):
+    """A Perceiver IO whose one output has values for each element of a grid, decoded wholly or at some points.
+
+    A subclass adds `forward`, with the loss and the names of its field. It takes `points` in training, so that a step
+    costs as much as the points, however large the output is; and `grid`, for an output of another resolution.
+
+    Args:
+        config: A configuration whose one output is of a `DenseDecoder`.
+
+    Raises:
+        ValueError: The output is another one, or there are several.
+    """
+
+    def __init__(self, config: PerceiverIOConfig) -> None:
+        for part in config.outputs.values():
+            if not isinstance(part, DenseDecoder.Config):
+                raise ValueError(
+                    f"The output of a {type(self).__name__} is a DenseDecoder.Config, got "
+                    f"{type(part).__qualname__}."
+                )
+        super().__init__(config)
+
+    @property
+    def output_size(self) -> tuple[int, ...] | None:
+        """Nominal size of each axis of the output; None where it follows an input's."""
+        grid: tuple[int, ...] | None = self.config.outputs[self.output_name].grid
+        return grid
+
+    def _decoded(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor | None] | None,
+        *,
+        points: Tensor | None,
+        grid: Sequence[int] | None,
+    ) -> Tensor:
+        """The whole output, of the grid if there is one; or (B, O, V) at points."""
+        if points is not None and grid is not None:
+            raise ValueError("points and grid exclude each other: points lie on the output's own grid.")
+        encoded = self.perceiver.encode(inputs, self._masks(masks))
+        name = self.output_name
+        return self.perceiver.decode(
+            encoded,
+            points=None if points is None else {name: points},
+            grids=None if grid is None else {name: tuple(grid)},
+        )[name]

@@ -1,0 +1,111 @@
+"""Recipes and batches of tasks with a dense output: in training, a step decodes points that are drawn at random.
+
+Shape legend: B batch, O points of a sample.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perceiver_io.drawn_points import draw_points
+from perceiver_io.running import DatasetRecipe, Setup
+from perceiver_io.running.row_task import RowTask
+from perceiver_io.running.task import Batch, Collate
+from perceiver_io.tasks.dense.losses import UNKNOWN
+
+__all__ = ["DenseRecipe", "DenseTask", "at_drawn_points", "known_labels"]
+
+
+@dataclass(kw_only=True)
+class DenseRecipe(DatasetRecipe):
+    """The recipe of a task with a dense output.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    num_epochs: int | None = field(
+        default=None,
+        metadata={
+            "help": "How often training passes over the data; by default as often as makes 1,200 steps, from 10 "
+            "(with an accelerator 30) to 300."
+        },
+    )
+    num_points: int = field(
+        default=512,
+        metadata={
+            "help": "Output elements of a sample that a training step decodes, drawn at random among those with a "
+            "label; all, where there are no more."
+        },
+    )
+    best_metric: str | None = field(
+        default="none",
+        metadata={"help": "Validation measure that chooses the checkpoint to keep; none: the last."},
+    )
+
+    def __post_init__(self) -> None:
+        """Checks all values."""
+        super().__post_init__()
+        if self.num_points < 1:
+            raise ValueError(f"num_points is {self.num_points}, expected 1 or more.")
+
+
+class DenseTask(RowTask):
+    """A task whose model is a `DenseModel`.
+
+    `collate` gives whole labels, (B, *grid): integers, `UNKNOWN` where there is none, or numbers, NaN where there is
+    none. An evaluation decodes the whole output.
+    """
+
+    @abstractmethod
+    def varied(self, row: Any, processor: Any, recipe: Any) -> Any:
+        """Returns a row of the training set, varied at random as the recipe says, as `collate` takes it."""
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        """Returns what makes a batch; in training rows are varied, and only some points have labels."""
+        if not train:
+            return super().collator(setup, train=False)
+        return partial(self._training_batch, processor=setup.processor, recipe=setup.recipe)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Returns how many samples have a label anywhere: of so many the loss is the mean."""
+        return known_labels(batch["labels"]).flatten(1).any(1).sum()
+
+    def _training_batch(self, rows: Sequence[Any], *, processor: Any, recipe: Any) -> Batch:
+        batch = self.collate([self.varied(row, processor, recipe) for row in rows], processor)
+        return at_drawn_points(batch, recipe.num_points)
+
+
+def known_labels(labels: Tensor) -> Tensor:
+    """Returns where labels are known, in their shape."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != UNKNOWN
+
+
+def at_drawn_points(batch: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Returns a batch with `labels` at points that are drawn, and these as `points`.
+
+    Args:
+        batch: With `labels`, (B, *grid).
+        number: How many points of a sample.
+    """
+    labels_BM = batch["labels"].flatten(1)
+    points_BO, is_drawn_BO = draw_points(known_labels(labels_BM), number)
+    labels_BO = labels_BM.gather(1, points_BO)
+    unknown = float("nan") if labels_BO.is_floating_point() else UNKNOWN
+    return {
+        **batch,
+        "labels": torch.where(is_drawn_BO, labels_BO, unknown),
+        # (B, O, 1) or (B, O): as many points as the grid has axes are then not misread; see `Points.parse`.
+        "points": points_BO if points_BO.shape[1] != batch["labels"].ndim - 1 else _by_axis(points_BO, batch),
+    }
+
+
+def _by_axis(points_BO: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    return torch.stack(torch.unravel_index(points_BO, batch["labels"].shape[1:]), dim=-1)
