@@ -209,6 +209,41 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
         std = torch.tensor(self.image_std).view(-1, 1, 1)
         return (pixels.float() * self.rescale_factor - mean) / std
 
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[torch.Tensor]:
+        """Returns the most probable class of each pixel, as pipelines of `transformers` ask for it.
+
+        Args:
+            outputs: With `logits` (B, K, H, W).
+            target_sizes: Height and width for each image, to which its logits are interpolated; as they are if None.
+
+        Returns:
+            (H, W) int64 for each image.
+
+        Raises:
+            ValueError: There are not as many sizes as images.
+        """
+        return [logits_KHW.argmax(0) for logits_KHW in _brought_to(outputs.logits, target_sizes)]
+
+    def post_process_depth_estimation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """Returns the depth of each pixel, as pipelines of `transformers` ask for it.
+
+        Args:
+            outputs: With `predicted_depth` (B, H, W).
+            target_sizes: Height and width for each image, to which its depths are interpolated; as they are if None.
+
+        Returns:
+            For each image `predicted_depth` (H, W).
+
+        Raises:
+            ValueError: There are not as many sizes as images.
+        """
+        maps = _brought_to(outputs.predicted_depth[:, None], target_sizes)
+        return [{"predicted_depth": depth_1HW[0]} for depth_1HW in maps]
+
     def _to_pil(self, image: ImageLike, name: str) -> Image:
         pil = require("PIL.Image", extra="image")
         picture: Image = (
@@ -226,6 +261,20 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
             picture = picture.convert("RGBA")
         # All colours take one way to greyscale, so that an image and its RGB copy give equal values.
         return picture.convert("RGB").convert(mode)
+
+
+def _brought_to(maps_BVHW: torch.Tensor, sizes: Sequence[tuple[int, int]] | None) -> Iterable[torch.Tensor]:
+    """Maps (V, H, W), each interpolated to its size."""
+    if sizes is None:
+        return maps_BVHW
+    if len(sizes) != len(maps_BVHW):
+        raise ValueError(f"Got {len(sizes)} target_sizes for {len(maps_BVHW)} images, expected one for each.")
+    return (
+        torch.nn.functional.interpolate(
+            one_VHW[None], size=tuple(size), mode="bilinear", align_corners=False
+        )[0]
+        for one_VHW, size in zip(maps_BVHW, sizes, strict=True)
+    )
 
 
 def _as_list(images: Any) -> list[Any]:

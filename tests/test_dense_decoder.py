@@ -225,6 +225,20 @@ def test_queries_between_elements_are_interpolated_as_grid_sample_does() -> None
     torch.testing.assert_close(module.queries(batch, points), queries)
 
 
+def test_queries_that_are_denser_than_an_inputs_elements_are_its_finer_grid() -> None:
+    fields = {"query_input": "image", "query_input_channels": 4, "spacing": "steps"}
+    finer, batch = decoder(**fields, upsampling=(2, 3)), encoded()
+    plain = DenseDecoder(dataclasses.replace(finer.config, upsampling=None), PARTS).eval()
+    plain.load_state_dict(finer.state_dict())
+    assert finer.query_grid(batch) == (8, 18)
+    expected = plain(batch, DecoderRequest(grid=(8, 18)))
+    torch.testing.assert_close(finer(batch), expected)
+    # Every second row and third column lies on an element: there it is what the elements themselves give.
+    torch.testing.assert_close(expected[:, :, ::2, ::3], plain(batch), atol=1e-5, rtol=1e-4)
+    wider = encoded(grid=(5, 7))
+    assert finer(wider).shape == (2, 2, 10, 21)
+
+
 def test_learned_positions_of_another_grid_are_interpolated_as_a_whole() -> None:
     module, batch = decoder(**KINDS["learned"]), encoded()
     queries = module.position((8, 3), like=batch.latents).expand(2, -1, -1)
@@ -403,6 +417,12 @@ def test_a_query_may_be_the_byte_array_itself() -> None:
         ({"grid": GRID, "tied_to": "a", "patch_size": (1, 1)}, "tied to an embedding has no patches"),
         ({"grid": GRID, "patch_size": (2,)}, r"mixes numbers of axes: \{'grid': 2, 'patch_size': 1\}"),
         ({"grid": GRID, "max_resolution": (2, 2, 2)}, "mixes numbers of axes: .*'max_resolution': 3"),
+        ({"grid": GRID, "upsampling": (2, 2)}, "upsampling is of an input's grid: it goes with query_input"),
+        (
+            {"grid": GRID, "grid_input": "a", "upsampling": (0, 2)},
+            r"upsampling must hold sizes .* got \(0, 2\)",
+        ),
+        ({"grid": GRID, "grid_input": "a", "upsampling": (2,)}, "mixes numbers of axes: .*'upsampling': 1"),
         ({"grid": GRID, "position": "sine"}, "position must be one of 'fourier', 'learned', 'none'"),
         ({"grid": GRID, "spacing": "middle"}, "spacing must be one of 'ends', 'steps'"),
     ],

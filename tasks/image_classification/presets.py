@@ -45,11 +45,8 @@ def config(
     of_image, of_encoder, decoder_class, of_decoder = variant_parts(VARIANTS, variant, of="image classifier")
     num_classes, labels = class_labels(num_classes, class_names, default=1000)
     if image and image.get("features", of_image["features"]) != of_image["features"]:
-        for name in (
-            "patch_size",
-            "feature_channels",
-            "num_convolutions",
-        ):  # these go with the variant's own features
+        # These go with the variant's own features.
+        for name in ("patch_size", "feature_channels", "num_convolutions", "num_residual_convolutions"):
             of_image.pop(name, None)
     sizes = {"size": size, "image_channels": image_channels}
     output: DecoderConfig = laid_over(decoder_class.Config, of_decoder, {"num_classes": num_classes}, decoder)
@@ -120,11 +117,17 @@ def _perceiver() -> _Parts:
 
 
 def _small() -> _Parts:
-    """For images of 32 to 96 pixels, of which a few hundred are enough: three convolutions, 32 latents.
+    """For images of 32 to 96 pixels, of which a few hundred are enough: five convolutions, 32 latents.
 
     What it was chosen by is in docs/which-variant.md.
     """
-    adapter = {"features": "conv_stem", "feature_channels": 128, "position": "fourier", "num_bands": 16}
+    adapter = {
+        "features": "conv_stem",
+        "feature_channels": 128,
+        "num_residual_convolutions": 2,
+        "position": "fourier",
+        "num_bands": 16,
+    }
     encoder = {
         "num_latents": 32,
         "latent_channels": 128,

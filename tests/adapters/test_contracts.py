@@ -181,6 +181,14 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             size=(8, 12),
             position_extent="nominal",
         ),
+        "conv-stem-residual": lambda: image_case(
+            features="conv_stem",
+            feature_channels=4,
+            num_convolutions=2,
+            num_residual_convolutions=2,
+            size=(8, 12),
+            position_extent="nominal",
+        ),
         "pixels-without-positions": lambda: image_case(position="none"),
         "patches-nominal": lambda: image_case(features="patches", patch_size=2, position_extent="nominal"),
         "learned-nominal": lambda: image_case(

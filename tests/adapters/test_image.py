@@ -263,7 +263,18 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"image_channels": 0}, "image_channels must be at least 1, got 0"),
         ({"patch_size": 2}, "patch_size 2 goes with features='patches', got features='pixels'"),
         ({"feature_channels": 8}, "feature_channels goes with features='conv1x1', 'conv' or 'conv_stem'"),
-        ({"num_convolutions": 2}, "num_convolutions 2 goes with features='conv_stem', got features='pixels'"),
+        (
+            {"num_convolutions": 2},
+            "num_convolutions 2 and num_residual_convolutions 0 go with features='conv_stem'",
+        ),
+        (
+            {"num_residual_convolutions": 2},
+            "num_residual_convolutions 2 go with features='conv_stem', got features=",
+        ),
+        (
+            {"features": "conv_stem", "feature_channels": 8, "num_residual_convolutions": -1},
+            "num_residual_convolutions must be at least 0, got -1",
+        ),
         ({"features": "conv_stem", "num_convolutions": 0}, "num_convolutions must be at least 1, got 0"),
         (
             {"features": "conv_stem", "feature_channels": 6},
@@ -354,6 +365,40 @@ def test_a_conv_stem_is_its_layers_one_after_the_other(size: tuple[int, int]) ->
     byte_array = module(images)
     assert byte_array.grid == expected.shape[2:] == module.config.grid(size)
     torch.testing.assert_close(byte_array.values, expected.flatten(2).transpose(1, 2))
+
+
+def test_residual_convolutions_follow_a_stem_and_halve_nothing() -> None:
+    plain = adapter(features="conv_stem", feature_channels=8, num_convolutions=2, position="none")
+    deeper = adapter(
+        features="conv_stem",
+        feature_channels=8,
+        num_convolutions=2,
+        num_residual_convolutions=2,
+        position="none",
+    )
+    result = deeper.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split(".")[1] for name in result.missing_keys} == {"residual_convolutions", "residual_norms"}
+    images = torch.randn(2, 3, 16, 12)
+    x = plain.train()(images).values.mT.unflatten(2, (4, 3))
+    stem = deeper.features
+    assert isinstance(stem, ConvStem)
+    with torch.no_grad():
+        for index, norm in enumerate(stem.residual_norms):
+            norm.bias.fill_(0.1 * index)  # type: ignore[union-attr, operator]
+    for convolution, norm in zip(stem.residual_convolutions, stem.residual_norms, strict=True):
+        convolved = torch.nn.functional.conv2d(x, convolution.weight, padding=1)  # type: ignore[arg-type]
+        normed = torch.nn.functional.batch_norm(
+            convolved,
+            None,
+            None,
+            norm.weight,
+            norm.bias,
+            training=True,  # type: ignore[arg-type]
+        )
+        x = x + normed.relu()
+    byte_array = deeper.train()(images)
+    assert byte_array.grid == (4, 3)
+    torch.testing.assert_close(byte_array.values, x.flatten(2).mT)
 
 
 def test_a_conv_stem_has_128_channels_and_elements_of_8_pixels() -> None:

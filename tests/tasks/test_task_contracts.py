@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from perceiver_io.media.sound import write_wav
@@ -133,6 +134,45 @@ def text_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, ["The number 4", str(folder / "texts" / "long" / "3.txt")]
 
 
+def semantic_segmentation(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for index in range(22):
+        pixels = rng.integers(0, 255, (8, 12, 3), dtype=np.uint8)
+        write_picture(folder / "pairs" / "images" / f"{index}.png", pixels)
+        write_picture(folder / "pairs" / "masks" / f"{index}.png", pixels[..., 0] // 100)
+    settings = {**SMALL_MAPS, "dataset": str(folder / "pairs"), "unknown_classes": [1]}
+    return settings, [str(folder / "pairs" / "images" / f"{index}.png") for index in (3, 4)]
+
+
+def depth_estimation(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for index in range(22):
+        pixels = rng.integers(0, 255, (8, 12, 3), dtype=np.uint8)
+        write_picture(folder / "pairs" / "images" / f"{index}.png", pixels)
+        (folder / "pairs" / "depths").mkdir(exist_ok=True)
+        np.save(folder / "pairs" / "depths" / f"{index}.npy", pixels[..., 0].astype(np.float32) / 50)
+    settings = {**SMALL_MAPS, "dataset": str(folder / "pairs")}
+    return settings, [str(folder / "pairs" / "images" / f"{index}.png") for index in (3, 4)]
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+# Patches, because batch norm in two processes is another one; all points, because each process draws its own.
+SMALL_MAPS = {
+    "batch_size": 8,
+    "eval_batch_size": 4,
+    "num_points": 96,
+    "augmentation": {"rotation": 0, "translation": 0, "scaling": 0, "brightness": 0},
+    "model": {
+        "inputs": {"image": {"features": "patches", "patch_size": 4}},
+        "encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_qk_channels": 16},
+    },
+}
+
+
 def table(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     pairs = rng.normal(size=(40, 2)).tolist()
@@ -156,10 +196,12 @@ def tabular_regression(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
 TOLERANCE = {"masked-language-modeling": 0.05}
 MAKE = {
     "audio-classification": audio_classification,
+    "depth-estimation": depth_estimation,
     "image-classification": image_classification,
     "masked-language-modeling": masked_language_modeling,
     "multimodal-classification": multimodal_classification,
     "point-cloud-classification": point_cloud_classification,
+    "semantic-segmentation": semantic_segmentation,
     "tabular-classification": tabular_classification,
     "tabular-regression": tabular_regression,
     "text-classification": text_classification,
