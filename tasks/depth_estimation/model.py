@@ -37,10 +37,11 @@ class PerceiverIOForDepthEstimation(DenseModel):
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
-            if getattr(part, "channel_axis", None) is not None:
+            axis = getattr(part, "channel_axis", None)
+            if axis is not None:
                 raise ValueError(
                     "A pixel has one depth: the output needs output_channels=1 and channel_axis=None, got "
-                    f"{type(part).__qualname__} with channel_axis={part.channel_axis}."
+                    f"{type(part).__qualname__} with channel_axis={axis}."
                 )
         super().__init__(config)
 

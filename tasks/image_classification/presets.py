@@ -126,9 +126,11 @@ def _small() -> _Parts:
         "feature_channels": 128,
         "num_residual_convolutions": 2,
         "position": "fourier",
-        "num_bands": 16,
+        "num_bands": 4,
     }
     encoder = {
+        # 128 channels of features beside 18 of positions: in equal parts, positions would be learned by heart.
+        "cross_attention_init": "fan_in",
         "num_latents": 32,
         "latent_channels": 128,
         "num_cross_attends": 2,

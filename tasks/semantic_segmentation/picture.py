@@ -30,7 +30,7 @@ _GOLDEN = 0.618034  # turns hues so that neighbours differ
 
 def class_colours(num_classes: int) -> NDArray[np.uint8]:
     """Returns a colour for each class, (K, 3): the first is grey, the others differ in hue, then in lightness."""
-    colours = [(110, 110, 110)]
+    colours: list[tuple[int, ...]] = [(110, 110, 110)]
     for index in range(num_classes - 1):
         value, saturation = (0.95, 0.6, 0.8)[index % 3], (0.75, 0.9, 0.45)[index // 3 % 3]
         rgb = colorsys.hsv_to_rgb(index * _GOLDEN % 1, saturation, value)
