@@ -103,7 +103,12 @@ def test_convolutions_see_both_frames_side_by_side() -> None:
     """What an image adapter makes of one image with the channels of both."""
     from perceiver_io.adapters.image import ImageAdapter
 
-    of_stem = {"features": "conv_stem", "feature_channels": 6, "num_convolutions": 2, "num_residual_convolutions": 1}
+    of_stem = {
+        "features": "conv_stem",
+        "feature_channels": 6,
+        "num_convolutions": 2,
+        "num_residual_convolutions": 1,
+    }
     module = adapter(**of_stem, size=(8, 12))
     reference = ImageAdapter(ImageAdapter.Config(size=(8, 12), image_channels=6, num_bands=3, **of_stem))
     assert module.stem is not None
