@@ -86,8 +86,7 @@ class PerceiverIOForOpticalFlow(DenseModel):
 
         Args:
             frames: (B, 2, F, H, W) frames in [-1, 1], of any size. The positions stretch over another size than the
-                nominal, and the flow with them, unless the adapter's `position_extent` is "nominal";
-                `OpticalFlowPipeline` cuts images into tiles instead, as published.
+                nominal, and the flow with them; `OpticalFlowPipeline` cuts images into tiles instead, as published.
             labels: The true flow in pixels, (B, 2, H, W) of the whole output, or (B, O, 2) of the points; with it comes
                 a loss.
             valid: (B, H, W) or (B, O) bool, True where the true flow is known; everywhere if None.

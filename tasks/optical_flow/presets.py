@@ -105,7 +105,6 @@ def _small() -> _Parts:
         "num_convolutions": 2,
         "num_residual_convolutions": 4,
         "num_bands": 8,
-        "position_extent": "nominal",
     }
     encoder = {
         "num_latents": 32,

@@ -101,18 +101,18 @@ def optical_flow(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     (folder / "chairs").mkdir()
     for index in range(11):
         for frame in (1, 2):
-            pixels = rng.integers(0, 255, (10, 14, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "chairs" / f"{index:05d}_img{frame}.ppm")
         flow, valid = (
-            torch.from_numpy(rng.normal(size=(2, 10, 14))),
-            torch.from_numpy(rng.random((10, 14)) < 0.8),
+            torch.from_numpy(rng.normal(size=(2, 24, 32))),
+            torch.from_numpy(rng.random((24, 32)) < 0.8),
         )
         write_flo(folder / "chairs" / f"{index:05d}_flow.flo", flow, valid)
     settings = {
         "dataset": str(folder / "chairs"),
         "variant": "tiny",
-        "image_size": [10, 14],
-        "num_points": 10 * 14,  # all: nothing is drawn at random
+        "image_size": [24, 32],
+        "num_points": 24 * 32,  # all: nothing is drawn at random
         "batch_size": 8,
         "eval_batch_size": 4,
         "augmentation": {"horizontal_flip": False, "vertical_flip": False, "brightness": 0.0},
