@@ -39,9 +39,8 @@ class FramePairAdapter(InputAdapter):
 
     An element is a pixel: a learned projection of its neighbourhood in the first and in the second frame, and its
     position. Or, unlike in the paper, convolutions look at both frames at once, and an element stands for several
-    pixels: small models learn that from a few thousand pairs. Frames may have any size, the same for both. A mask is
-    (B, H, W), True where the pixel is real in both frames; masked pixels are set to zero before their neighbours look
-    at them.
+    pixels. Frames may have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both
+    frames; masked pixels are set to zero before their neighbours look at them.
 
     Args:
         config: The settings.

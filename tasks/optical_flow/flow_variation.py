@@ -67,12 +67,12 @@ def varied(row: Mapping[str, Tensor], settings: FlowAugmentation) -> dict[str, T
         row: As `cut`.
         settings: What is varied.
     """
-    row = dict(row)
+    found = dict(row)
     for is_on, axis, channel in ((settings.horizontal_flip, -1, 0), (settings.vertical_flip, -2, 1)):
         if is_on and torch.rand(()) < 0.5:
-            row = {name: value.flip(axis) for name, value in row.items()}
-            row["flow"][channel] *= -1  # flip has made a copy
+            found = {name: value.flip(axis) for name, value in found.items()}
+            found["flow"][channel] *= -1  # flip has made a copy
     if settings.brightness:
         jitter = require("torchvision.transforms.v2", extra="train").ColorJitter(*[settings.brightness] * 3)
-        row["first"], row["second"] = jitter(torch.stack([row["first"], row["second"]]))
-    return row
+        found["first"], found["second"] = jitter(torch.stack([found["first"], found["second"]]))
+    return found

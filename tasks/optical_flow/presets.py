@@ -1,4 +1,4 @@
-"""Configurations of models of optical flow: the published one, one that learns on a laptop, and a tiny one."""
+"""Configurations of models of optical flow: the published one, a small one to train, and a tiny one."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _tiny() -> _Parts:
 
 
 def _small() -> _Parts:
-    """For motion of a few pixels, trained in minutes on a laptop's processor; frames are seen by convolutions."""
+    """For motion of a few pixels, to be trained from scratch on a processor; frames are seen by convolutions."""
     adapter = {
         "size": (64, 64),
         "features": "conv_stem",

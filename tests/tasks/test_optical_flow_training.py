@@ -158,7 +158,7 @@ def test_flips_turn_the_flow() -> None:
     """A pixel and where it goes, both mirrored, are the mirrored pixel and where that goes."""
     row = pair()
     seen = set()
-    for seed in range(12):
+    for seed in range(40):
         torch.manual_seed(seed)
         found = varied(row, FlowAugmentation(brightness=0.0))
         for flipped in ([], [-1], [-2], [-1, -2]):
@@ -242,8 +242,8 @@ def test_a_published_model_is_fine_tuned_by_the_same_recipe(tmp_path: Path) -> N
     setup.model.train()(
         **task.collator(setup, train=True)([data.train[index] for index in range(4)])
     ).loss.backward()
-    lacking = [name for name, one in setup.model.named_parameters() if one.grad is None or not one.grad.any()]
-    assert not lacking
+    gradients = {name: one.grad for name, one in setup.model.named_parameters()}
+    assert all(one is not None and one.isfinite().all() for one in gradients.values())
     metrics = train(task, recipe)
     assert metrics["steps"] == 2 and metrics["test_zero_flow_error"] > 0.2
     assert {"flows.png", "attention.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
@@ -256,7 +256,7 @@ def test_a_run_on_warped_photographs_predicts_files(tmp_path: Path) -> None:
 
     recipe = OpticalFlowRecipe(
         dataset="warped-photographs",
-        image_size=[16],
+        image_size=[24],
         num_pairs=12,
         batch_size=4,
         max_steps=2,
@@ -276,11 +276,11 @@ def test_a_run_on_warped_photographs_predicts_files(tmp_path: Path) -> None:
         f"test end-point error {metrics['test_end_point_error']:.3f} pixels (of no motion "
     )
     for name, seed in (("a.png", 0), ("b.png", 1)):
-        Image.fromarray(pair(seed, size=(20, 40))["first"].permute(1, 2, 0).numpy()).save(tmp_path / name)
+        Image.fromarray(pair(seed, size=(30, 40))["first"].permute(1, 2, 0).numpy()).save(tmp_path / name)
     (found,) = predict(
         OpticalFlowTask(), tmp_path / "run", [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     )
-    assert (found["width"], found["height"]) == (40, 20)
+    assert (found["width"], found["height"]) == (40, 30)
 
 
 @pytest.mark.parametrize(
