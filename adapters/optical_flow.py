@@ -1,18 +1,20 @@
 """Pairs of frames: what surrounds each pixel in both of them, beside its 2-D position.
 
 Shape legend: B batch, F image channels, H height, W width, I rows and J columns of a neighbourhood, C channels;
-M = H x W elements.
+M elements, H x W of them unless convolutions make them fewer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters.conv_stem import ConvStem, check_widths
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import (
@@ -22,6 +24,7 @@ from perceiver_io.input_tools import (
     check_mask,
     check_positive,
     check_shape,
+    element_mask,
 )
 from perceiver_io.layers import linear
 from perceiver_io.position import FourierPositionEncoding, PositionExtent
@@ -35,7 +38,8 @@ class FramePairAdapter(InputAdapter):
     """Joins two frames (B, 2, F, H, W) pixel by pixel (Perceiver IO, section 4.2 and appendix on optical flow).
 
     An element is a pixel: a learned projection of its neighbourhood in the first and in the second frame, and its
-    position. Frames may have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both
+    position. Or, unlike in the paper, convolutions look at both frames at once, and an element stands for several
+    pixels. Frames may have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both
     frames; masked pixels are set to zero before their neighbours look at them.
 
     Args:
@@ -49,10 +53,16 @@ class FramePairAdapter(InputAdapter):
         Attributes:
             size: Nominal height and width in pixels; fixes, by default, the resolution of the positions.
             image_channels: F.
-            neighbourhood: Side of a neighbourhood in pixels, odd.
-            feature_channels: Width of the projection.
+            features: What the content of an element is: "neighbourhood", a projection of what surrounds a pixel in
+                both frames, as published; "conv_stem", 3x3 convolutions of stride 2 over both frames side by side.
+            neighbourhood: Side of a neighbourhood in pixels, odd. For "neighbourhood" only.
+            feature_channels: Width of the features.
+            num_convolutions: How many convolutions halve the frames: with 2, an element stands for 4x4 pixels. For
+                "conv_stem" only.
+            num_residual_convolutions: How many 3x3 convolutions follow these, residual and of stride 1. For "conv_stem"
+                only.
             num_bands: Frequencies per axis of the Fourier positions.
-            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; `size` if None.
+            max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid if None.
             include_coordinates: Whether positions begin with the raw coordinates.
             position_extent: What -1 to 1 covers: "input", each pair whatever its size, as published; "nominal", one of
                 the nominal size. Then an element has the same position in pairs of any size, larger ones go on past
@@ -61,8 +71,11 @@ class FramePairAdapter(InputAdapter):
 
         size: tuple[int, int]
         image_channels: int = 3
+        features: Literal["neighbourhood", "conv_stem"] = "neighbourhood"
         neighbourhood: int = 3
         feature_channels: int = 64
+        num_convolutions: int = 2
+        num_residual_convolutions: int = 0
         num_bands: int = 64
         max_resolution: tuple[int, int] | None = None
         include_coordinates: bool = True
@@ -76,6 +89,7 @@ class FramePairAdapter(InputAdapter):
                 "image_channels",
                 "neighbourhood",
                 "feature_channels",
+                "num_convolutions",
                 "num_bands",
                 "max_resolution",
             )
@@ -84,16 +98,53 @@ class FramePairAdapter(InputAdapter):
                     f"FramePairAdapter.Config.neighbourhood must be odd, so that it has a middle, got "
                     f"{self.neighbourhood}."
                 )
+            if self.num_residual_convolutions < 0:
+                raise ValueError(
+                    "FramePairAdapter.Config.num_residual_convolutions must be at least 0, got "
+                    f"{self.num_residual_convolutions}."
+                )
+            if self.features == "conv_stem":
+                check_widths(self.feature_channels, num_convolutions=self.num_convolutions)
+                if self.neighbourhood != 3:
+                    raise ValueError(
+                        f"neighbourhood {self.neighbourhood} goes with features='neighbourhood', got features="
+                        f"{self.features!r}, whose convolutions are 3x3."
+                    )
+            elif self.num_convolutions != 2 or self.num_residual_convolutions:
+                raise ValueError(
+                    f"num_convolutions {self.num_convolutions} and num_residual_convolutions "
+                    f"{self.num_residual_convolutions} go with features='conv_stem', got features={self.features!r}."
+                )
+
+        def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+            """Returns the grid of elements of frames of this size."""
+            rows, columns = size
+            if self.features == "conv_stem":
+                for _ in range(self.num_convolutions):
+                    rows, columns = -(-rows // 2), -(-columns // 2)
+            return rows, columns
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.projection = linear(2 * config.neighbourhood**2 * config.image_channels, config.feature_channels)
+        self.projection: nn.Linear | None = None
+        self.stem: ConvStem | None = None
+        if config.features == "conv_stem":
+            self.stem = ConvStem(
+                2 * config.image_channels,
+                config.feature_channels,
+                num_convolutions=config.num_convolutions,
+                num_residual=config.num_residual_convolutions,
+            )
+        else:
+            window = 2 * config.neighbourhood**2 * config.image_channels
+            self.projection = linear(window, config.feature_channels)
+        grid = config.grid(config.size)
         self.position = FourierPositionEncoding(
             num_bands=config.num_bands,
-            max_resolution=config.max_resolution or config.size,
+            max_resolution=config.max_resolution or grid,
             include_coordinates=config.include_coordinates,
-            nominal_grid=config.size if config.position_extent == "nominal" else None,
+            nominal_grid=grid if config.position_extent == "nominal" else None,
         )
         self.depends_on_extent = config.position_extent == "input"
         self.num_content_channels = config.feature_channels
@@ -127,11 +178,18 @@ class FramePairAdapter(InputAdapter):
         if mask is not None:
             x = torch.where(mask[:, None, None], x, 0)
         check_finite(x, name="The batch of frame pairs")
-        features_BMC = self.projection(neighbourhoods(x, self.config.neighbourhood))
+        if self.stem is not None:
+            features_BCHW = self.stem(x.flatten(1, 2), mask)
+            grid = (features_BCHW.shape[2], features_BCHW.shape[3])
+            features_BMC = rearrange(features_BCHW, "b c h w -> b (h w) c")
+        else:
+            assert self.projection is not None
+            grid = (height, width)
+            features_BMC = self.projection(neighbourhoods(x, self.config.neighbourhood))
         return ByteArray(
-            values=beside(features_BMC, self.position((height, width), like=features_BMC)),
-            mask=None if mask is None else mask.flatten(1),
-            grid=(height, width),
+            values=beside(features_BMC, self.position(grid, like=features_BMC)),
+            mask=None if mask is None else element_mask(mask, grid),
+            grid=grid,
             num_content_channels=self.num_content_channels,
         )
 

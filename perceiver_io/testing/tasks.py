@@ -36,6 +36,7 @@ class TaskCase:
         settings: Fields of its recipe: little data, a tiny model, an even batch size.
         inputs: What `predict` takes: files, or what the task calls inputs.
         folder: Where runs are written: an empty, temporary one.
+        num_together: How many of the inputs belong to one picture of the attention.
         tolerance: How far the losses of two processes may be from those of one, relative. Where training draws at
             random (what is masked, how an image is varied), each process draws its own, and this has to be wider.
         without_gradient: What the names of parameters begin with that no batch gives a gradient.
@@ -45,6 +46,7 @@ class TaskCase:
     settings: Mapping[str, Any]
     inputs: Sequence[str]
     folder: Path
+    num_together: int = 1
     tolerance: float = 1e-5
     without_gradient: tuple[str, ...] = ()
 
@@ -146,7 +148,7 @@ def check_predict(case: TaskCase) -> None:
                 "padding change something, the positions for example?"
             )
     picture = case.folder / "maps.png"
-    attention(task, case.run, case.inputs[:1], picture)
+    attention(task, case.run, case.inputs[: case.num_together], picture)
     assert picture.stat().st_size, "The picture of the attention is empty."
 
 

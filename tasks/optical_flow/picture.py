@@ -1,10 +1,12 @@
-"""A picture of a flow field beside the two frames that it was estimated from.
+"""Pictures of flow fields beside the two frames that they were estimated from.
 
-Shape legend: H height, W width.
+Shape legend: N pairs, H height, W width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceiver_io.media.images import write_image
 from perceiver_io.pictures.sheet import Sheet, scaled
 from perceiver_io.tasks.optical_flow.checks import check_flow
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
@@ -19,7 +22,7 @@ from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["flow_picture"]
+__all__ = ["draw_flows", "flow_picture"]
 
 _GAP, _KEY = 12, 96
 _PANEL_SIDES = (160, 480)  # what the longer side of a panel is brought to, if it is shorter or longer
@@ -61,6 +64,29 @@ def flow_picture(
         gap=_GAP,
     )
     return sheet.picture()
+
+
+def draw_flows(rows: Sequence[Mapping[str, Tensor]], flows_N2HW: Tensor, path: Path) -> None:
+    """Draws pairs with their true and their estimated flow, all on one scale of colours.
+
+    Args:
+        rows: `first` and `second` (F, H, W) uint8, `flow` (2, H, W) and `valid` (H, W); what is not known is black.
+        flows_N2HW: What a model gives.
+        path: The PNG to write.
+    """
+    known = [torch.linalg.vector_norm(row["flow"], dim=0)[row["valid"]] for row in rows]
+    longest = max((one.max().item() for one in known if len(one)), default=0.0)
+    sheet = Sheet()
+    for place, (row, flow_2HW) in enumerate(zip(rows, flows_N2HW, strict=True)):
+        frames = [row[name].expand(3, -1, -1).permute(1, 2, 0).numpy() for name in ("first", "second")]
+        true = flow_to_colours(row["flow"], row["valid"], max_magnitude=longest or None)
+        found = flow_to_colours(flow_2HW, max_magnitude=longest or None)
+        captions = ["first frame", "second frame", "true flow", "estimated"] if place == 0 else []
+        sheet.row([_panel(pixels) for pixels in (*frames, true, found)], captions=captions, gap=_GAP)
+    sheet.row(
+        [scaled(_key(_KEY), (_KEY, _KEY))], captions=[f"{longest:.3g} pixels; black: not known"], gap=_GAP
+    )
+    write_image(path, sheet.picture())
 
 
 def _panel(pixels: NDArray[np.uint8]) -> Image:

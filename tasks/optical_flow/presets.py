@@ -1,4 +1,4 @@
-"""Configurations of models of optical flow: the published one, and a tiny one."""
+"""Configurations of models of optical flow: the published one, a small one to train, and a tiny one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES
 
 __all__ = ["VARIANTS", "config"]
 
+_Fields = dict[str, Any]
+_Parts = tuple[_Fields, _Fields, _Fields]
+
 
 def config(
     *,
@@ -26,37 +29,44 @@ def config(
     """Returns the configuration of a model of optical flow.
 
     The queries of the flow are the elements of the byte array: the features of each pixel and its position. So the
-    decoder's channels and positions follow from the adapter's, unless `decoder` says otherwise.
+    decoder's channels and positions follow from the adapter's, unless `decoder` says otherwise. Where an element stands
+    for several pixels, what a pixel's query is made of is interpolated between the elements.
 
     Args:
         variant: One of `VARIANTS`.
-        size: Nominal height and width in pixels, the size of tiles; the variant's if None.
+        size: Nominal height and width in pixels, the size of tiles; the variant's if None. For "small" a multiple of
+            an element's side.
         frames: Fields of `FramePairAdapter.Config` that differ from the variant's.
         encoder: Fields of `EncoderConfig` that differ from the variant's.
         decoder: Fields of `DenseDecoder.Config` that differ from the variant's.
 
     Raises:
-        ValueError: The variant or a field is unknown.
+        ValueError: The variant or a field is unknown, or the size is not a multiple of an element's.
     """
     of_frames, of_encoder, of_decoder = variant_parts(VARIANTS, variant, of="flow model")
     adapter = laid_over(FramePairAdapter.Config, of_frames, given(size=size), frames)
-    of_adapter = {
+    grid = adapter.grid(adapter.size)
+    factors = tuple(side // elements for side, elements in zip(adapter.size, grid, strict=True))
+    if any(side % elements for side, elements in zip(adapter.size, grid, strict=True)):
+        raise ValueError(
+            f"Frames of {adapter.size[0]}x{adapter.size[1]} pixels are {grid[0]}x{grid[1]} elements: choose a size "
+            "that is a multiple of an element's."
+        )
+    of_adapter: _Fields = {
         "output_channels": 2,
         "query_input": FRAMES,
         "query_input_channels": adapter.feature_channels,
         "num_bands": adapter.num_bands,
-        "max_resolution": adapter.max_resolution or adapter.size,
+        "max_resolution": adapter.max_resolution or grid,
         "include_coordinates": adapter.include_coordinates,
     }
+    if factors != (1, 1):
+        of_adapter["upsampling"] = factors
     return PerceiverIOConfig(
         inputs={FRAMES: adapter},
         encoder=laid_over(EncoderConfig, of_encoder, encoder),
         outputs={FLOW: laid_over(DenseDecoder.Config, of_adapter, of_decoder, decoder)},
     )
-
-
-_Fields = dict[str, Any]
-_Parts = tuple[_Fields, _Fields, _Fields]
 
 
 def _flow() -> _Parts:
@@ -86,4 +96,38 @@ def _tiny() -> _Parts:
     return adapter, encoder, {}
 
 
-VARIANTS: dict[str, Callable[[], _Parts]] = {"flow": _flow, "tiny": _tiny}
+def _small() -> _Parts:
+    """For motion of a few pixels, to be trained from scratch on a processor; frames are seen by convolutions."""
+    adapter = {
+        "size": (64, 64),
+        "features": "conv_stem",
+        "feature_channels": 64,
+        "num_convolutions": 2,
+        "num_residual_convolutions": 4,
+        "num_bands": 8,
+    }
+    encoder = {
+        "num_latents": 32,
+        "latent_channels": 128,
+        "num_cross_attends": 2,
+        "num_blocks": 2,
+        "num_self_attends_per_block": 1,
+        "share_blocks": "none",
+        "num_cross_attention_heads": 4,
+        "num_self_attention_heads": 4,
+        "cross_attention_qk_channels": 64,
+    }
+    decoder = {
+        "num_bands": 8,
+        "spacing": "steps",
+        "num_heads": 4,
+        "qk_channels": 64,
+        "v_channels": 64,
+        "widening_factor": 2,
+        "use_query_residual": True,
+        "scale": 2.0,
+    }
+    return adapter, encoder, decoder
+
+
+VARIANTS: dict[str, Callable[[], _Parts]] = {"flow": _flow, "small": _small, "tiny": _tiny}

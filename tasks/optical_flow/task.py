@@ -1,6 +1,6 @@
 """The optical flow task.
 
-Shape legend: H height, W width.
+Shape legend: B batch, F image channels, H height, W width, O points.
 """
 
 from __future__ import annotations
@@ -9,33 +9,49 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.data import Splits
+from perceiver_io.drawn_points import draw_points
 from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import write_image
 from perceiver_io.media.video import video_frames
-from perceiver_io.pictures.attention_view import AttentionView
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.registry import register_task
-from perceiver_io.running import LoadedModel, PredictOptions, Task
+from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running.evaluator import to_device
+from perceiver_io.running.measures import mean_metric
+from perceiver_io.running.task import Batch, Collate, Drawing, as_number
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
+from perceiver_io.tasks.optical_flow.data import read_flow_pairs
 from perceiver_io.tasks.optical_flow.flow_io import FlowField, png_range, read_flow, write_flo, write_flow_png
-from perceiver_io.tasks.optical_flow.metrics import flow_metrics
-from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
-from perceiver_io.tasks.optical_flow.picture import flow_picture
+from perceiver_io.tasks.optical_flow.flow_variation import cut, varied
+from perceiver_io.tasks.optical_flow.metrics import end_point_error, flow_metrics
+from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES, PerceiverIOForOpticalFlow
+from perceiver_io.tasks.optical_flow.picture import draw_flows, flow_picture
 from perceiver_io.tasks.optical_flow.pipeline import OpticalFlowPipeline
+from perceiver_io.tasks.optical_flow.presets import config
+from perceiver_io.tasks.optical_flow.recipe import OpticalFlowRecipe
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 __all__ = ["FlowPredictOptions", "OpticalFlowTask"]
 
 logger = logging.getLogger(__name__)
 
+_NUM_DRAWN = 6
 _ENDINGS = {
     "flo": "-flow.flo",
     "png": "-flow.png",
@@ -76,13 +92,97 @@ class FlowPredictOptions(PredictOptions):
 
 
 @register_task("optical-flow")
-class OpticalFlowTask(Task):
-    """Applies `PerceiverIOForOpticalFlow` to images, or to the frames of a video."""
+class OpticalFlowTask(TrainableTask):
+    """Trains `PerceiverIOForOpticalFlow`, and applies it to images, or to the frames of a video."""
 
     model_class = PerceiverIOForOpticalFlow
+    recipe_class = OpticalFlowRecipe
     input_metavar = "FRAME"
     options_class = FlowPredictOptions
     writes_files = True
+
+    def data(self, recipe: OpticalFlowRecipe) -> Splits:
+        """Reads pairs of frames with their true flow, or makes some."""
+        return read_flow_pairs(
+            recipe,
+            size=recipe.frame_size,
+            image_channels=recipe.image_channels,
+            num_pairs=recipe.num_pairs,
+            rendering=recipe.rendering,
+            occluded=recipe.occluded,
+            seed=recipe.seed,
+        )
+
+    def config(self, recipe: OpticalFlowRecipe, data: Splits) -> PerceiverIOConfig:
+        """Returns the preset's configuration, with the recipe's settings."""
+        changes = recipe.model_settings
+        return config(
+            variant=recipe.variant,
+            size=recipe.frame_size,
+            frames={"image_channels": recipe.image_channels, **changes.input(FRAMES)},
+            encoder=changes.encoder,
+            decoder=changes.output(FLOW),
+        )
+
+    def collator(self, setup: Setup, *, train: bool) -> Collate:
+        """Returns what cuts pairs to what the model sees; in training they are varied, and few points have labels."""
+        return partial(_batch, size=setup.model.tile_size, recipe=setup.recipe, train=train)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Returns of how many pairs anything is known: of so many the loss is the mean."""
+        valid: Tensor = batch["valid"]
+        return valid.flatten(1).any(1).sum()
+
+    def measures(self, setup: Setup) -> dict[str, Metric]:
+        """The end-point error, that of no motion, and the shares of pixels that are off by more than 1 and 3 pixels.
+
+        All are means over all pixels whose flow is known.
+        """
+        names = ("end_point_error", "zero_flow_error", "off_by_1", "off_by_3")
+        return {name: mean_metric(higher_is_better=False) for name in names}
+
+    def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
+        """Compares all pixels whose flow is known."""
+        flow, labels, valid = output.flow.float(), batch["labels"].float(), batch["valid"]
+        labels = torch.where(valid[:, None], labels, 0)
+        error = end_point_error(flow, labels)[valid]
+        measures["end_point_error"].update(error)
+        measures["zero_flow_error"].update(end_point_error(torch.zeros_like(labels), labels)[valid])
+        measures["off_by_1"].update(error > 1)
+        measures["off_by_3"].update(error > 3)
+
+    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
+        """The true and the estimated flow of some test pairs, and what the latents attend to in the first."""
+        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
+        model = setup.model.eval()
+        batch = to_device(self.collator(setup, train=False)(rows), model.device)
+        with torch.inference_mode():
+            flows_B2HW = model(frames=batch["frames"]).flow.float().cpu()
+        rows = [cut(row, model.tile_size, at_random=False) for row in rows]
+        maps = model.attention_maps(batch["frames"][:1])
+        seen = SeenImage(pixels=_as_rgb(rows[0]["first"]))
+        view = AttentionView(maps=maps, seen={FRAMES: seen}, title="A test pair")
+        return {
+            "flows.png": partial(draw_flows, rows, flows_B2HW),
+            "attention.png": partial(draw_view, view),
+        }
+
+    def describe_results(self, results: Mapping[str, Any]) -> str:
+        """Returns what matters most, on one line."""
+        split = results["split"]
+        value = {
+            name.removeprefix(f"{split}_"): as_number(results[name])
+            for name in results
+            if name.startswith(f"{split}_")
+        }
+        line = (
+            f"{split} end-point error {value['end_point_error']:.3f} pixels (of no motion "
+            f"{value['zero_flow_error']:.3f}), off by more than 1 pixel {value['off_by_1']:.1%}, more than 3 "
+            f"{value['off_by_3']:.1%}, {results[f'{split}_samples']} pairs"
+        )
+        if "train_seconds" in results:
+            line += f"; trained in {results['train_seconds']:.1f} s, {results['parameters']:,} parameters"
+        return line
 
     def predict(
         self, loaded: LoadedModel[Any], inputs: Sequence[str], options: FlowPredictOptions
@@ -156,11 +256,33 @@ class OpticalFlowTask(Task):
             raise ValueError(f"Attention of a flow model is drawn for two images, got {len(inputs)} files.")
         pipeline = OpticalFlowPipeline(loaded.model)
         first_FHW, second_FHW = (pipeline.pixels(file) for file in inputs)
-        frames_12FHW = pipeline.normalized(first_FHW, second_FHW)[None]
-        maps = loaded.model.perceiver.attention_maps({FRAMES: frames_12FHW})
+        maps = loaded.model.attention_maps(pipeline.normalized(first_FHW, second_FHW)[None], latents=latents)
         seen = SeenImage(pixels=first_FHW.permute(1, 2, 0).squeeze(-1).numpy())
         title = " and ".join(Path(file).name for file in inputs)
         return AttentionView(maps=maps, seen={FRAMES: seen}, title=title)
+
+
+def _batch(
+    rows: Sequence[Mapping[str, Tensor]], *, size: tuple[int, int], recipe: OpticalFlowRecipe, train: bool
+) -> dict[str, Tensor]:
+    """Frames with their true flow, of which training draws points."""
+    rows = [cut(row, size, at_random=train) for row in rows]
+    if train:
+        settings = recipe.augmentation_settings()
+        rows = [varied(row, settings) for row in rows]
+    frames_B2FHW = torch.stack([torch.stack([row["first"], row["second"]]) for row in rows])
+    scaled = PerceiverIOImageProcessor(num_channels=frames_B2FHW.shape[2]).normalize_pixels(frames_B2FHW)
+    labels_B2HW, valid_BHW = (torch.stack([row[name] for row in rows]) for name in ("flow", "valid"))
+    if not train:
+        return {"frames": scaled, "labels": labels_B2HW, "valid": valid_BHW}
+    points_BO, is_drawn_BO = draw_points(valid_BHW.flatten(1), recipe.num_points)
+    labels_B2O = labels_B2HW.flatten(2).gather(2, points_BO[:, None].expand(-1, 2, -1))
+    return {
+        "frames": scaled,
+        "labels": labels_B2O.mT,
+        "valid": is_drawn_BO,
+        "points": torch.stack(torch.unravel_index(points_BO, size), dim=-1),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def frame_pair_case(*, size: tuple[int, int] = (4, 5), **fields: Any) -> Adapter
     config = FramePairAdapter.Config(**{"size": (4, 5), "feature_channels": 4, "num_bands": 2} | fields)
     x = torch.randn(2, 2, config.image_channels, *size)
     mask = torch.ones(2, *size, dtype=torch.bool)
-    mask[0, :2] = mask[1, 1, 2] = False
+    mask[0, : size[0] // 2] = mask[1, 1, 2] = False
     return AdapterCase(adapter_class=FramePairAdapter, config=config, x=x, mask=mask, mask_axes=(3, 4))
 
 
@@ -158,6 +158,14 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
             neighbourhood=1, include_coordinates=False, max_resolution=(8, 8)
         ),
         "nominal": lambda: frame_pair_case(position_extent="nominal"),
+        "conv-stem": lambda: frame_pair_case(features="conv_stem", size=(9, 10)),
+        "conv-stem-nominal": lambda: frame_pair_case(
+            features="conv_stem",
+            num_convolutions=1,
+            num_residual_convolutions=2,
+            size=(8, 6),
+            position_extent="nominal",
+        ),
     },
     "image": {
         "pixels-fourier": lambda: image_case(),

@@ -99,6 +99,29 @@ def test_frames_are_told_apart() -> None:
     assert not torch.allclose(module(frames).values, module(frames.flip(1)).values)
 
 
+def test_convolutions_see_both_frames_side_by_side() -> None:
+    """What an image adapter makes of one image with the channels of both."""
+    from perceiver_io.adapters.image import ImageAdapter
+
+    of_stem = {
+        "features": "conv_stem",
+        "feature_channels": 6,
+        "num_convolutions": 2,
+        "num_residual_convolutions": 1,
+    }
+    module = adapter(**of_stem, size=(8, 12))
+    reference = ImageAdapter(ImageAdapter.Config(size=(8, 12), image_channels=6, num_bands=3, **of_stem))
+    assert module.stem is not None
+    reference.features.load_state_dict(module.stem.state_dict())
+    frames = torch.randn(2, 2, 3, 9, 12)
+    mask = torch.ones(2, 9, 12, dtype=torch.bool)
+    mask[1, 4:] = False
+    found, expected = module(frames, mask), reference(frames.flatten(1, 2), mask)
+    assert torch.equal(found.values, expected.values) and torch.equal(found.mask, expected.mask)
+    assert found.grid == expected.grid == (3, 3)
+    assert found.num_content_channels == 6 and found.values.shape[-1] == module.num_channels
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -136,6 +159,10 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"neighbourhood": -1}, "neighbourhood must be at least 1, got -1"),
         ({"size": (0, 4)}, r"size must be at least 1, got \(0, 4\)"),
         ({"feature_channels": 0}, "feature_channels must be at least 1"),
+        ({"neighbourhood": 5, "features": "conv_stem", "feature_channels": 4}, "whose convolutions are 3x3"),
+        ({"num_residual_convolutions": 2}, "num_residual_convolutions 2 go with features='conv_stem'"),
+        ({"num_residual_convolutions": -1}, "num_residual_convolutions must be at least 0, got -1"),
+        ({"features": "conv_stem", "feature_channels": 5}, "5 cannot be halved 1 times"),
     ],
 )
 def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:

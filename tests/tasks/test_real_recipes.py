@@ -94,3 +94,29 @@ def test_housing_takes_a_step() -> None:
     output = setup.model(**task.collator(setup, train=True)(rows))
     assert output.logits.shape == (2, 1)
     output.loss.backward()
+
+
+@pytest.mark.parametrize("recipe_name", ["flying_chairs", "sintel"])
+def test_optical_flow_takes_a_step(recipe_name: str) -> None:
+    """With frames and a depth that do not take minutes."""
+    task = get_task("optical-flow")
+    assert isinstance(task, TrainableTask)
+    values = read_recipe_file(TASKS / "optical_flow" / "recipes" / f"{recipe_name}.yaml", task=task.name)
+    assert values["image_size"] == [368, 496]
+    values |= {
+        "image_size": [32, 48],
+        "model": {"encoder": {"num_self_attends_per_block": 1, "num_latents": 8}},
+    }
+    recipe = parse_recipe(task.recipe_class, values={**values, "device": "cpu"})
+    frames = torch.randint(256, (2, 3, 40, 60), dtype=torch.uint8)
+    row = {
+        "first": frames[0],
+        "second": frames[1],
+        "flow": torch.randn(2, 40, 60),
+        "valid": torch.rand(40, 60) < 0.8,
+    }
+    setup = build(task, recipe, Splits(train=[row], validation=None, test=[row]))
+    output = setup.model(**task.collator(setup, train=True)([row]))
+    output.loss.backward()
+    missing = [name for name, one in setup.model.named_parameters() if one.grad is None]
+    assert not missing and torch.isfinite(output.loss)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from perceiver_io.media.sound import write_wav
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
+from perceiver_io.tasks.optical_flow import write_flo
 from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
 
 pytestmark = pytest.mark.slow
@@ -92,6 +94,35 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
         "masking_probability": 0.15,
     }
     return settings, ["4 times 4 is [MASK][MASK], or so."]
+
+
+def optical_flow(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """A folder in the layout of FlyingChairs, with true flow that is known in parts."""
+    rng = np.random.default_rng(0)
+    (folder / "chairs").mkdir()
+    for index in range(11):
+        for frame in (1, 2):
+            pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "chairs" / f"{index:05d}_img{frame}.ppm")
+        flow, valid = (
+            torch.from_numpy(rng.normal(size=(2, 24, 32))),
+            torch.from_numpy(rng.random((24, 32)) < 0.8),
+        )
+        write_flo(folder / "chairs" / f"{index:05d}_flow.flo", flow, valid)
+    settings = {
+        "dataset": str(folder / "chairs"),
+        "variant": "tiny",
+        "image_size": [24, 32],
+        "num_points": 24 * 32,  # all: nothing is drawn at random
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "augmentation": {"horizontal_flip": False, "vertical_flip": False, "brightness": 0.0},
+        "model": {
+            "inputs": {"frames": {"num_bands": 2, "feature_channels": 8}},
+            "encoder": {"num_latents": 4, "latent_channels": 16},
+        },
+    }
+    return settings, [str(folder / "chairs" / f"00003_img{frame}.ppm") for frame in (1, 2)]
 
 
 def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
@@ -194,12 +225,14 @@ def tabular_regression(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
 
 # Each process hides other bytes.
 TOLERANCE = {"masked-language-modeling": 0.05}
+NUM_TOGETHER = {"optical-flow": 2}
 MAKE = {
     "audio-classification": audio_classification,
     "depth-estimation": depth_estimation,
     "image-classification": image_classification,
     "masked-language-modeling": masked_language_modeling,
     "multimodal-classification": multimodal_classification,
+    "optical-flow": optical_flow,
     "point-cloud-classification": point_cloud_classification,
     "semantic-segmentation": semantic_segmentation,
     "tabular-classification": tabular_classification,
@@ -218,6 +251,7 @@ def case_of(name: str, folder: Path) -> TaskCase:
         settings=settings,
         inputs=inputs,
         folder=folder / name,
+        num_together=NUM_TOGETHER.get(name, 1),
         tolerance=TOLERANCE.get(name, 1e-5),
     )
 
