@@ -3,9 +3,9 @@
     python benchmarks/dense_memory.py --plot dense-memory.png
 
 One model of semantic segmentation with 12 classes reads images of 64 x 64 pixels, and gives outputs of 64 x 64 to
-1024 x 1024. A training step (four images, forward and backward) decodes 2,048 points, or all of them; an evaluation decodes
-all of one image without gradients, in chunks of 256 MiB. Each in a process of its own; memory is the peak of that process,
-less what it takes before there is an input. What an evaluation takes is set beside the size of the output itself.
+1024 x 1024. A training step (four images, forward and backward) decodes 2,048 points, or all of them; an evaluation
+decodes all of one image without gradients, in chunks of 256 MiB. Each in a process of its own; memory is the peak of
+that process, less what it takes before there is an input. Beside an evaluation stands the size of the output itself.
 """
 
 from __future__ import annotations

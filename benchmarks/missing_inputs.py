@@ -2,9 +2,9 @@
 
     python benchmarks/missing_inputs.py            # three seeds: half an hour on two cores
 
-For each seed the task `multimodal-classification` is trained as it comes on the set `seen-and-heard`, and on each of its
-inputs alone. The model of both is tested with both, and with either left out; the others with theirs. All on the same
-360 digits.
+For each seed the task `multimodal-classification` is trained as it comes on the set `seen-and-heard`, and on each of
+its inputs alone. The model of both is tested with both, and with either left out; the others with theirs. All on the
+same 360 digits.
 """
 
 from __future__ import annotations

@@ -119,6 +119,8 @@ def parse_recipe(
                     f"{name} has no value, expected {getattr(hints[name], '__name__', str(hints[name]))}."
                 )
             chosen[name] = None
+        elif value in ([], ()) and "list" in str(hints[name]):
+            chosen[name] = []  # as flags, no value at all would be a mistake
         else:
             as_flags += _as_flags(name, value, is_list="list" in str(hints[name]))
     plain_flags, nested = _take_sections(list(flags), sections)

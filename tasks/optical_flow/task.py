@@ -256,7 +256,7 @@ class OpticalFlowTask(TrainableTask):
             raise ValueError(f"Attention of a flow model is drawn for two images, got {len(inputs)} files.")
         pipeline = OpticalFlowPipeline(loaded.model)
         first_FHW, second_FHW = (pipeline.pixels(file) for file in inputs)
-        maps = loaded.model.attention_maps(pipeline.normalized(first_FHW, second_FHW)[None], latents=latents)
+        maps = loaded.model.attention_maps(pipeline.normalized(first_FHW, second_FHW)[None])
         seen = SeenImage(pixels=first_FHW.permute(1, 2, 0).squeeze(-1).numpy())
         title = " and ".join(Path(file).name for file in inputs)
         return AttentionView(maps=maps, seen={FRAMES: seen}, title=title)

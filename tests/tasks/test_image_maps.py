@@ -20,7 +20,7 @@ from transformers import (
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.media.images import open_image
-from perceiver_io.running import PredictOptions, runner
+from perceiver_io.running import PredictOptions, parse_recipe, read_recipe_file, runner
 from perceiver_io.tasks import depth_estimation as de
 from perceiver_io.tasks import semantic_segmentation as ss
 from perceiver_io.tasks.dense import UNKNOWN
@@ -231,6 +231,16 @@ def test_fine_tuning_for_other_classes(segmented: Path, folder: Path, tmp_path: 
     runner.train(SEGMENTATION, recipe)
     model = SEGMENTATION.load(tmp_path / "tuned").model
     assert model.config.outputs["classes"].output_channels == 256
+
+
+def test_empty_lists_come_back_from_a_recipe_file(tmp_path: Path) -> None:
+    recipe = SEGMENTATION.recipe_class(dataset="digit-canvases", unknown_classes=[])
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(task="semantic-segmentation"))
+    values = read_recipe_file(tmp_path / "recipe.yaml", task="semantic-segmentation")
+    again = parse_recipe(SEGMENTATION.recipe_class, values=values)
+    assert again == recipe and again.unknown_classes == again.class_names == []
+    with pytest.raises(ValueError, match="expected at least one argument"):
+        parse_recipe(SEGMENTATION.recipe_class, ["--class-names"])
 
 
 @pytest.mark.parametrize("unlabelled", [True, False])
