@@ -55,7 +55,7 @@ def _cloud(length: int) -> tuple[pio.ComponentConfig, torch.Tensor]:
 
 
 def _features(length: int) -> tuple[pio.ComponentConfig, torch.Tensor]:
-    return FeaturesAdapter.Config(num_channels=256), torch.randn(1, length, 256)
+    return FeaturesAdapter.Config(num_features=256), torch.randn(1, length, 256)
 
 
 INPUTS: dict[str, Callable[[int], tuple[Any, torch.Tensor]]] = {
@@ -90,8 +90,8 @@ def main() -> None:
                 f"| {name} | {found['elements']:,} | {found['seconds']:.3f} | {found['gigabytes']:.3f} |",
                 flush=True,
             )
-    if options.json:
-        options.json.write_text(json.dumps({"real": real, "curves": curves}, indent=2))
+        if options.json:
+            options.json.write_text(json.dumps({"real": real, "curves": curves}, indent=2))
     if options.plot:
         _draw(curves, options.plot)
 

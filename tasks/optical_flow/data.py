@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Subset
@@ -83,8 +84,8 @@ def read_flow_pairs(
     present = [split for split in ("validation",) if sets[split]]
     held = hold_out_missing(len(sets["train"]), settings, seed=seed, present=present, groups=groups)
     sets |= {split: [sets["train"][index] for index in indices] for split, indices in held.items()}
-    rows = FlowRows(found.pairs, image_channels)
-    parts = {split: Subset(rows, indices) for split, indices in sets.items() if indices}
+    rows: Any = FlowRows(found.pairs, image_channels)
+    parts: dict[str, Any] = {split: Subset(rows, indices) for split, indices in sets.items() if indices}
     return Splits(train=parts["train"], validation=parts.get("validation"), test=parts["test"])
 
 

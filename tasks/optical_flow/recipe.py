@@ -75,7 +75,8 @@ class OpticalFlowRecipe(DenseRecipe):
         """Height and width that a new model sees."""
         if self.image_size is not None:
             return self.image_size[0], self.image_size[1]
-        height, width = config(variant=self.variant).inputs["frames"].size
+        frames: Any = config(variant=self.variant).inputs["frames"]
+        height, width = frames.size
         return height, width
 
     def augmentation_settings(self) -> FlowAugmentation:
