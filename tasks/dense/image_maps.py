@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content, LabelledRows, Splits
 from perceiver_io.data.paired import read_paired
 from perceiver_io.media.images import image_suffixes, open_image
@@ -124,6 +125,24 @@ class ImageMapTask(DenseTask):
             seed=recipe.seed,
         )
         return read.mapped(partial(self._with_map, recipe=recipe))
+
+    def config(self, recipe: Any, data: Splits) -> PerceiverIOConfig:
+        """Returns the preset's configuration, with the recipe's settings."""
+        return self.fresh(recipe, data)[0]
+
+    @abstractmethod
+    def fresh(self, recipe: Any, data: Splits) -> tuple[PerceiverIOConfig, Any]:
+        """Returns the preset's configuration, for images of the processor's size, and the processor."""
+
+    def fine_tuned(
+        self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
+    ) -> tuple[PerceiverIOConfig, Any]:
+        """Gives the processor the recipe's size."""
+        if recipe.image_size is not None:
+            processor = PerceiverIOImageProcessor.from_dict(
+                {**processor.to_dict(), "size": recipe.image_size}
+            )
+        return config, processor
 
     def processor(self, recipe: Any, data: Splits) -> PerceiverIOImageProcessor:
         """Returns an image processor of the recipe's size, or of the first training image's."""

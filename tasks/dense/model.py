@@ -55,10 +55,9 @@ class DenseModel(SingleOutputModel):
         """The whole output, of the grid if there is one; or (B, O, V) at points."""
         if points is not None and grid is not None:
             raise ValueError("points and grid exclude each other: points lie on the output's own grid.")
-        encoded = self.perceiver.encode(inputs, self._masks(masks))
         name = self.output_name
-        return self.perceiver.decode(
-            encoded,
-            points=None if points is None else {name: points},
-            grids=None if grid is None else {name: tuple(grid)},
-        )[name]
+        if grid is None:
+            asked = None if points is None else {name: points}
+            return self.perceiver(inputs, self._masks(masks), points=asked)[name]
+        encoded = self.perceiver.encode(inputs, self._masks(masks))
+        return self.perceiver.decode(encoded, grids={name: tuple(grid)})[name]

@@ -13,11 +13,43 @@ from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.presets import laid_over, variant_parts
 
-__all__ = ["IMAGE", "IMAGE_MAPS", "image_map_config"]
+__all__ = ["IMAGE", "IMAGE_MAPS", "SMALL_ENCODER", "SMALL_QUERIES", "SMALL_STEM", "image_map_config"]
 
 IMAGE = "image"
 
 _Fields = dict[str, Any]
+
+SMALL_STEM: _Fields = {
+    "features": "conv_stem",
+    "feature_channels": 64,
+    "num_convolutions": 2,
+    "num_residual_convolutions": 4,
+    "num_bands": 8,
+}
+"""Fields of adapters that see 4 x 4 pixels as an element, and what is around them."""
+
+SMALL_ENCODER: _Fields = {
+    "num_latents": 32,
+    "latent_channels": 128,
+    "num_cross_attends": 2,
+    "num_blocks": 2,
+    "num_self_attends_per_block": 1,
+    "share_blocks": "none",
+    "num_cross_attention_heads": 4,
+    "num_self_attention_heads": 4,
+    "cross_attention_qk_channels": 64,
+}
+
+SMALL_QUERIES: _Fields = {
+    "num_bands": 8,
+    "spacing": "steps",
+    "num_heads": 4,
+    "qk_channels": 64,
+    "v_channels": 64,
+    "widening_factor": 2,
+    "use_query_residual": True,
+}
+"""Fields of decoders that ask with interpolated elements; "steps" puts an element where its convolutions look."""
 
 
 def image_map_config(
@@ -85,34 +117,7 @@ def image_map_config(
 
 def _small() -> tuple[_Fields, _Fields, _Fields]:
     """For images of 48 to 192 pixels, of which a few hundred are enough, trained in minutes on a laptop's processor."""
-    adapter = {
-        "features": "conv_stem",
-        "feature_channels": 64,
-        "num_convolutions": 2,
-        "num_residual_convolutions": 4,
-        "num_bands": 8,
-    }
-    encoder = {
-        "num_latents": 32,
-        "latent_channels": 128,
-        "num_cross_attends": 2,
-        "num_blocks": 2,
-        "num_self_attends_per_block": 1,
-        "share_blocks": "none",
-        "num_cross_attention_heads": 4,
-        "num_self_attention_heads": 4,
-        "cross_attention_qk_channels": 64,
-    }
-    decoder = {
-        "num_bands": 8,
-        "spacing": "steps",
-        "num_heads": 4,
-        "qk_channels": 64,
-        "v_channels": 64,
-        "widening_factor": 2,
-        "use_query_residual": True,
-    }
-    return adapter, encoder, decoder
+    return dict(SMALL_STEM), dict(SMALL_ENCODER), dict(SMALL_QUERIES)
 
 
 IMAGE_MAPS: dict[str, Callable[[], tuple[_Fields, _Fields, _Fields]]] = {"small": _small}

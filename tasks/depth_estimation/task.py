@@ -86,10 +86,6 @@ class DepthEstimationTask(ImageMapTask):
         values = DEPTHS.decode(target) if isinstance(target, Mapping) else target
         return depth_values(values, unit=recipe.unit, unknown=recipe.unknown)
 
-    def config(self, recipe: DepthEstimationRecipe, data: Splits) -> PerceiverIOConfig:
-        """Returns the preset's configuration, with the recipe's settings."""
-        return self.fresh(recipe, data)[0]
-
     def fresh(self, recipe: DepthEstimationRecipe, data: Splits) -> tuple[PerceiverIOConfig, Any]:
         """Returns the preset's configuration: for images of the processor's size, and the training set's numbers."""
         processor, changes = self.processor(recipe, data), recipe.model_settings

@@ -10,6 +10,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.presets import given, laid_over, variant_parts
+from perceiver_io.tasks.dense.presets import SMALL_ENCODER, SMALL_QUERIES, SMALL_STEM
 from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES
 
 __all__ = ["VARIANTS", "config"]
@@ -98,36 +99,7 @@ def _tiny() -> _Parts:
 
 def _small() -> _Parts:
     """For motion of a few pixels, to be trained from scratch on a processor; frames are seen by convolutions."""
-    adapter = {
-        "size": (64, 64),
-        "features": "conv_stem",
-        "feature_channels": 64,
-        "num_convolutions": 2,
-        "num_residual_convolutions": 4,
-        "num_bands": 8,
-    }
-    encoder = {
-        "num_latents": 32,
-        "latent_channels": 128,
-        "num_cross_attends": 2,
-        "num_blocks": 2,
-        "num_self_attends_per_block": 1,
-        "share_blocks": "none",
-        "num_cross_attention_heads": 4,
-        "num_self_attention_heads": 4,
-        "cross_attention_qk_channels": 64,
-    }
-    decoder = {
-        "num_bands": 8,
-        "spacing": "steps",
-        "num_heads": 4,
-        "qk_channels": 64,
-        "v_channels": 64,
-        "widening_factor": 2,
-        "use_query_residual": True,
-        "scale": 2.0,
-    }
-    return adapter, encoder, decoder
+    return {"size": (64, 64), **SMALL_STEM}, dict(SMALL_ENCODER), {**SMALL_QUERIES, "scale": 2.0}
 
 
 VARIANTS: dict[str, Callable[[], _Parts]] = {"flow": _flow, "small": _small, "tiny": _tiny}

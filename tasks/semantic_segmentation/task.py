@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.extras import require
@@ -96,10 +95,6 @@ class SemanticSegmentationTask(ImageMapTask):
         """Reads a mask."""
         return mask_classes(target, unknown=recipe.unknown_classes)
 
-    def config(self, recipe: SemanticSegmentationRecipe, data: Splits) -> PerceiverIOConfig:
-        """Returns the preset's configuration, with the recipe's settings."""
-        return self.fresh(recipe, data)[0]
-
     def fresh(self, recipe: SemanticSegmentationRecipe, data: Splits) -> tuple[PerceiverIOConfig, Any]:
         """Returns the preset's configuration; images are of the processor's size."""
         processor, changes = self.processor(recipe, data), recipe.model_settings
@@ -118,10 +113,7 @@ class SemanticSegmentationTask(ImageMapTask):
         self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
     ) -> tuple[PerceiverIOConfig, Any]:
         """Gives the output as many classes as the data has, and the processor the recipe's size."""
-        if recipe.image_size is not None:
-            processor = PerceiverIOImageProcessor.from_dict(
-                {**processor.to_dict(), "size": recipe.image_size}
-            )
+        config, processor = super().fine_tuned(config, processor, recipe, data)
         ((name, part),) = config.outputs.items()
         classes = type(part).from_dict({**part.to_dict(), "output_channels": len(data.class_names)})
         names = dict(enumerate(data.class_names))
