@@ -117,6 +117,7 @@ class Side:
 def train_unet(side: Side, *, seconds: float, seed: int) -> tuple[nn.Module, int]:
     """Trains a U-Net; returns it with the number of its steps."""
     recipe, rows = side.recipe, side.data.train
+    vary = TASK.variation(side.processor, recipe)
     torch.manual_seed(seed)
     model = UNet(recipe.image_channels, side.num_classes)
     optimizer = torch.optim.AdamW(
@@ -130,7 +131,7 @@ def train_unet(side: Side, *, seconds: float, seed: int) -> tuple[nn.Module, int
                 break
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * min(part / 0.05, 0.5 + 0.5 * math.cos(math.pi * part))
-            varied = [TASK.varied(rows[index], side.processor, recipe) for index in indices.tolist()]
+            varied = [vary(rows[index]) for index in indices.tolist()]
             batch = TASK.collate(varied, side.processor)
             loss = class_loss(model(batch["pixel_values"]), batch["labels"])
             optimizer.zero_grad()

@@ -25,9 +25,10 @@ from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.running import section
 from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import Batch
-from perceiver_io.tasks.dense.map_variation import MapAugmentation, map_variation
+from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
+from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
 from perceiver_io.tasks.dense.presets import IMAGE, IMAGE_MAPS
-from perceiver_io.tasks.dense.task import DenseRecipe, DenseTask
+from perceiver_io.tasks.dense.task import DenseTask
 from perceiver_io.tasks.image_classification.data import IMAGES
 
 __all__ = ["ImageMapRecipe", "ImageMapTask"]
@@ -37,12 +38,14 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rgb")
 
 
 @dataclass(kw_only=True)
-class ImageMapRecipe(DenseRecipe):
+class ImageMapRecipe(DenseImageRecipe):
     """The recipe of a task that gives a map of an image.
 
     Raises:
         ValueError: A value is out of its range.
     """
+
+    augmentation_class = MapAugmentation
 
     variant: str = field(default="small", metadata={"help": f"Model preset, one of {', '.join(IMAGE_MAPS)}."})
     image_size: list[int] | None = field(
@@ -52,7 +55,6 @@ class ImageMapRecipe(DenseRecipe):
             f"first training image, {_LONGEST} at most."
         },
     )
-    image_channels: int = field(default=3, metadata={"help": "1: greyscale, 3: colour."})
     augmentation: dict[str, Any] = section(
         f"How training images and maps are varied: {', '.join(MapAugmentation.__dataclass_fields__)}."
     )
@@ -60,33 +62,6 @@ class ImageMapRecipe(DenseRecipe):
     eval_batch_size: int = field(
         default=32, metadata={"help": "Images in a batch of an evaluation, per process."}
     )
-    learning_rate: float = field(
-        default=2e-3, metadata={"help": "Highest learning rate, reached after the warm-up."}
-    )
-
-    def __post_init__(self) -> None:
-        """Checks all values, those of the sections too."""
-        super().__post_init__()
-        if self.image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {self.image_channels}, expected 1 or 3.")
-        if self.image_size is not None:
-            if len(self.image_size) not in (1, 2) or min(self.image_size) < 1:
-                raise ValueError(
-                    f"image_size is {self.image_size}, expected a height and a width, or one number."
-                )
-            self.image_size = [self.image_size[0], self.image_size[-1]]
-        self.augmentation_settings()
-
-    def augmentation_settings(self) -> MapAugmentation:
-        """Returns how images and maps are varied.
-
-        Raises:
-            ValueError: A setting is unknown or out of range.
-        """
-        try:
-            return MapAugmentation.from_dict(self.augmentation)
-        except ValueError as error:
-            raise ValueError(f"The section augmentation: {error}") from error
 
 
 class ImageMapTask(DenseTask):
@@ -115,7 +90,7 @@ class ImageMapTask(DenseTask):
         """
 
     def data(self, recipe: Any) -> Splits:
-        """Reads images and their maps, which rows hold as tensors."""
+        """Reads images and their maps; rows hold both as tensors, in their own size."""
         read = read_paired(
             recipe,
             IMAGES,
@@ -163,14 +138,10 @@ class ImageMapTask(DenseTask):
             batch["labels"] = torch.stack([resized_map(row[column], size) for row in rows])
         return batch
 
-    def varied(self, row: Mapping[str, Any], processor: Any, recipe: Any) -> dict[str, Any]:
-        """Varies an image and its map together, in the processor's size."""
-        size = (processor.size["height"], processor.size["width"])
-        image_FHW = processor.to_uint8(row["image"])[0]
-        map_HW = resized_map(row[self.target.column], size)
-        vary = map_variation(recipe.augmentation_settings(), unknown=self.unknown)
-        image_FHW, map_HW = vary(image_FHW, map_HW)
-        return {"image": image_FHW, self.target.column: map_HW}
+    def variation(self, processor: PerceiverIOImageProcessor, recipe: Any) -> Callable[[Any], Any]:
+        """Returns what varies an image and its map together, in the processor's size."""
+        vary = MapVariation(recipe.augmentation_settings(), unknown=self.unknown)
+        return partial(self._varied, processor=processor, vary=vary)
 
     def read(self, file: str) -> dict[str, Any]:
         """Opens an image file."""
@@ -204,14 +175,25 @@ class ImageMapTask(DenseTask):
 
     def _with_map(self, row: Mapping[str, Any], *, recipe: Any) -> dict[str, Any]:
         column = self.target.column
-        map_HW = self.to_map(row[column], recipe)
-        height, width = self.as_image(row["image"], recipe.image_channels).shape[1:]
+        map_HW, image_FHW = (
+            self.to_map(row[column], recipe),
+            self.as_image(row["image"], recipe.image_channels),
+        )
+        height, width = image_FHW.shape[1:]
         if map_HW.shape != (height, width):
             raise ValueError(
                 f"An image of {width}x{height} pixels has a {column} of {map_HW.shape[1]}x{map_HW.shape[0]}. Bring "
                 "both to one size."
             )
-        return {"image": row["image"], column: map_HW}
+        return {"image": image_FHW, column: map_HW}
+
+    def _varied(
+        self, row: Mapping[str, Any], *, processor: PerceiverIOImageProcessor, vary: MapVariation
+    ) -> dict[str, Any]:
+        size = (processor.size["height"], processor.size["width"])
+        image_FHW = processor.to_uint8(row["image"])[0]
+        image_FHW, map_HW = vary(image_FHW, resized_map(row[self.target.column], size))
+        return {"image": image_FHW, self.target.column: map_HW}
 
 
 def resized_map(map_HW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,6 @@ Shape legend: F image channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from perceiver_io.component import ComponentConfig
 from perceiver_io.extras import require
 from perceiver_io.tasks.modalities.variation import check_fractions
 
-__all__ = ["MapAugmentation", "map_variation"]
+__all__ = ["MapAugmentation", "MapVariation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,40 +45,43 @@ class MapAugmentation(ComponentConfig):
             raise ValueError(f"rotation is {self.rotation}, expected degrees from 0 to 180.")
 
 
-def map_variation(
-    settings: MapAugmentation, *, unknown: float
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Returns a function that varies an image (F, H, W), uint8, and its map (H, W), and returns both.
-
-    Random numbers are of PyTorch's global generator.
+class MapVariation:
+    """Varies an image and its map together. Random numbers are of PyTorch's global generator.
 
     Args:
         settings: What is varied.
         unknown: What the map holds where nothing is known.
     """
-    transforms = require("torchvision.transforms.v2", extra="train")
-    typed = require("torchvision.tv_tensors", extra="train")
-    steps: list[Any] = []
-    if settings.horizontal_flip:
-        steps.append(transforms.RandomHorizontalFlip())
-    if settings.rotation or settings.translation or settings.scaling:
-        steps.append(
-            transforms.RandomAffine(
-                settings.rotation,
-                translate=(settings.translation,) * 2,
-                scale=(1 - settings.scaling, 1 + settings.scaling),
-                interpolation=transforms.InterpolationMode.BILINEAR,
-                fill={typed.Image: 0, typed.Mask: unknown},
+
+    def __init__(self, settings: MapAugmentation, *, unknown: float) -> None:
+        transforms = require("torchvision.transforms.v2", extra="train")
+        typed = require("torchvision.tv_tensors", extra="train")
+        self._image_type, self._map_type = typed.Image, typed.Mask
+        steps: list[Any] = []
+        if settings.horizontal_flip:
+            steps.append(transforms.RandomHorizontalFlip())
+        if settings.rotation or settings.translation or settings.scaling:
+            steps.append(
+                transforms.RandomAffine(
+                    settings.rotation,
+                    translate=(settings.translation,) * 2,
+                    scale=(1 - settings.scaling, 1 + settings.scaling),
+                    interpolation=transforms.InterpolationMode.BILINEAR,
+                    fill={typed.Image: 0, typed.Mask: unknown},
+                )
             )
-        )
-    if settings.brightness:
-        steps.append(transforms.ColorJitter(settings.brightness, settings.brightness, settings.brightness))
-    if not steps:
-        return lambda image_FHW, map_HW: (image_FHW, map_HW)
-    vary = transforms.Compose(steps)
+        if settings.brightness:
+            steps.append(transforms.ColorJitter(*[settings.brightness] * 3))
+        self._vary = transforms.Compose(steps) if steps else None
 
-    def varied(image_FHW: Tensor, map_HW: Tensor) -> tuple[Tensor, Tensor]:
-        image, of_image = vary(typed.Image(image_FHW), typed.Mask(map_HW[None]))
+    def __call__(self, image_FHW: Tensor, map_HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns both, varied.
+
+        Args:
+            image_FHW: uint8.
+            map_HW: Its map.
+        """
+        if self._vary is None:
+            return image_FHW, map_HW
+        image, of_image = self._vary(self._image_type(image_FHW), self._map_type(map_HW[None]))
         return image.as_subclass(torch.Tensor), of_image.as_subclass(torch.Tensor)[0]
-
-    return varied

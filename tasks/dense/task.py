@@ -6,7 +6,7 @@ Shape legend: B batch, O points of a sample.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,22 +65,28 @@ class DenseTask(RowTask):
     """
 
     @abstractmethod
-    def varied(self, row: Any, processor: Any, recipe: Any) -> Any:
-        """Returns a row of the training set, varied at random as the recipe says, as `collate` takes it."""
+    def variation(self, processor: Any, recipe: Any) -> Callable[[Any], Any]:
+        """Returns what varies a training row at random, as the recipe says; `collate` takes what it gives."""
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns what makes a batch; in training rows are varied, and only some points have labels."""
         if not train:
             return super().collator(setup, train=False)
-        return partial(self._training_batch, processor=setup.processor, recipe=setup.recipe)
+        return partial(
+            self._training_batch,
+            processor=setup.processor,
+            vary=self.variation(setup.processor, setup.recipe),
+            num_points=setup.recipe.num_points,
+        )
 
     def weight(self, batch: Batch) -> Tensor:
         """Returns how many samples have a label anywhere: of so many the loss is the mean."""
         return known_labels(batch["labels"]).flatten(1).any(1).sum()
 
-    def _training_batch(self, rows: Sequence[Any], *, processor: Any, recipe: Any) -> Batch:
-        batch = self.collate([self.varied(row, processor, recipe) for row in rows], processor)
-        return at_drawn_points(batch, recipe.num_points)
+    def _training_batch(
+        self, rows: Sequence[Any], *, processor: Any, vary: Callable[[Any], Any], num_points: int
+    ) -> Batch:
+        return at_drawn_points(self.collate([vary(row) for row in rows], processor), num_points)
 
 
 def known_labels(labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perceiver_io.running import section
-from perceiver_io.tasks.dense.task import DenseRecipe
+from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
 from perceiver_io.tasks.optical_flow.data import EMBEDDED
 from perceiver_io.tasks.optical_flow.flow_folders import Rendering
 from perceiver_io.tasks.optical_flow.flow_variation import FlowAugmentation
@@ -16,7 +16,7 @@ __all__ = ["OpticalFlowRecipe"]
 
 
 @dataclass(kw_only=True)
-class OpticalFlowRecipe(DenseRecipe):
+class OpticalFlowRecipe(DenseImageRecipe):
     """What a model of optical flow is trained on, and how.
 
     Raises:
@@ -24,6 +24,7 @@ class OpticalFlowRecipe(DenseRecipe):
     """
 
     embedded = EMBEDDED
+    augmentation_class = FlowAugmentation
 
     variant: str = field(default="small", metadata={"help": f"Model preset, one of {', '.join(VARIANTS)}."})
     image_size: list[int] | None = field(
@@ -33,7 +34,6 @@ class OpticalFlowRecipe(DenseRecipe):
             "places, others from their middle. By default the preset's."
         },
     )
-    image_channels: int = field(default=3, metadata={"help": "1: greyscale, 3: colour."})
     num_pairs: int = field(default=4000, metadata={"help": "Pairs of an embedded set to train on."})
     rendering: Rendering = field(
         default="both", metadata={"help": "Which renderings of a folder in Sintel's layout."}
@@ -51,24 +51,12 @@ class OpticalFlowRecipe(DenseRecipe):
     eval_batch_size: int = field(
         default=16, metadata={"help": "Pairs in a batch of an evaluation, per process."}
     )
-    learning_rate: float = field(
-        default=2e-3, metadata={"help": "Highest learning rate, reached after the warm-up."}
-    )
 
     def __post_init__(self) -> None:
-        """Checks all values, those of the sections too."""
+        """Checks all values."""
         super().__post_init__()
-        if self.image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {self.image_channels}, expected 1 or 3.")
         if self.num_pairs < 1:
             raise ValueError(f"num_pairs is {self.num_pairs}, expected 1 or more.")
-        if self.image_size is not None:
-            if len(self.image_size) not in (1, 2) or min(self.image_size) < 1:
-                raise ValueError(
-                    f"image_size is {self.image_size}, expected a height and a width, or one number."
-                )
-            self.image_size = [self.image_size[0], self.image_size[-1]]
-        self.augmentation_settings()
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -78,14 +66,3 @@ class OpticalFlowRecipe(DenseRecipe):
         frames: Any = config(variant=self.variant).inputs["frames"]
         height, width = frames.size
         return height, width
-
-    def augmentation_settings(self) -> FlowAugmentation:
-        """Returns how pairs are varied.
-
-        Raises:
-            ValueError: A setting is unknown or out of range.
-        """
-        try:
-            return FlowAugmentation.from_dict(self.augmentation)
-        except ValueError as error:
-            raise ValueError(f"The section augmentation: {error}") from error

@@ -36,7 +36,7 @@ from perceiver_io.running.task import Batch, Collate, Drawing, as_number
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 from perceiver_io.tasks.optical_flow.data import read_flow_pairs
 from perceiver_io.tasks.optical_flow.flow_io import FlowField, png_range, read_flow, write_flo, write_flow_png
-from perceiver_io.tasks.optical_flow.flow_variation import cut, varied
+from perceiver_io.tasks.optical_flow.flow_variation import FlowAugmentation, cut, varied
 from perceiver_io.tasks.optical_flow.metrics import end_point_error, flow_metrics
 from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.picture import draw_flows, flow_picture
@@ -126,7 +126,11 @@ class OpticalFlowTask(TrainableTask):
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns what cuts pairs to what the model sees; in training they are varied, and few points have labels."""
-        return partial(_batch, size=setup.model.tile_size, recipe=setup.recipe, train=train)
+        size, recipe = setup.model.tile_size, setup.recipe
+        if not train:
+            return partial(_whole_batch, size=size)
+        settings = recipe.augmentation_settings()
+        return partial(_training_batch, size=size, settings=settings, num_points=recipe.num_points)
 
     def weight(self, batch: Batch) -> Tensor:
         """Returns of how many pairs anything is known: of so many the loss is the mean."""
@@ -262,27 +266,35 @@ class OpticalFlowTask(TrainableTask):
         return AttentionView(maps=maps, seen={FRAMES: seen}, title=title)
 
 
-def _batch(
-    rows: Sequence[Mapping[str, Tensor]], *, size: tuple[int, int], recipe: OpticalFlowRecipe, train: bool
+def _whole_batch(rows: Sequence[Mapping[str, Tensor]], *, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Frames with their true flow, cut from the middle."""
+    return _stacked([cut(row, size, at_random=False) for row in rows])
+
+
+def _training_batch(
+    rows: Sequence[Mapping[str, Tensor]],
+    *,
+    size: tuple[int, int],
+    settings: FlowAugmentation,
+    num_points: int,
 ) -> dict[str, Tensor]:
-    """Frames with their true flow, of which training draws points."""
-    rows = [cut(row, size, at_random=train) for row in rows]
-    if train:
-        settings = recipe.augmentation_settings()
-        rows = [varied(row, settings) for row in rows]
-    frames_B2FHW = torch.stack([torch.stack([row["first"], row["second"]]) for row in rows])
-    scaled = PerceiverIOImageProcessor(num_channels=frames_B2FHW.shape[2]).normalize_pixels(frames_B2FHW)
-    labels_B2HW, valid_BHW = (torch.stack([row[name] for row in rows]) for name in ("flow", "valid"))
-    if not train:
-        return {"frames": scaled, "labels": labels_B2HW, "valid": valid_BHW}
-    points_BO, is_drawn_BO = draw_points(valid_BHW.flatten(1), recipe.num_points)
-    labels_B2O = labels_B2HW.flatten(2).gather(2, points_BO[:, None].expand(-1, 2, -1))
+    """Frames that are cut and varied at random, with their true flow at points that are drawn."""
+    batch = _stacked([varied(cut(row, size, at_random=True), settings) for row in rows])
+    points_BO, is_drawn_BO = draw_points(batch["valid"].flatten(1), num_points)
+    labels_B2O = batch["labels"].flatten(2).gather(2, points_BO[:, None].expand(-1, 2, -1))
     return {
-        "frames": scaled,
+        **batch,
         "labels": labels_B2O.mT,
         "valid": is_drawn_BO,
         "points": torch.stack(torch.unravel_index(points_BO, size), dim=-1),
     }
+
+
+def _stacked(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    frames_B2FHW = torch.stack([torch.stack([row["first"], row["second"]]) for row in rows])
+    scaled = PerceiverIOImageProcessor(num_channels=frames_B2FHW.shape[2]).normalize_pixels(frames_B2FHW)
+    labels_B2HW, valid_BHW = (torch.stack([row[name] for row in rows]) for name in ("flow", "valid"))
+    return {"frames": scaled, "labels": labels_B2HW, "valid": valid_BHW}
 
 
 @dataclass(frozen=True, kw_only=True)

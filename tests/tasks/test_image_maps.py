@@ -25,7 +25,7 @@ from perceiver_io.tasks import depth_estimation as de
 from perceiver_io.tasks import semantic_segmentation as ss
 from perceiver_io.tasks.dense import UNKNOWN
 from perceiver_io.tasks.dense.image_maps import resized_map
-from perceiver_io.tasks.dense.map_variation import MapAugmentation, map_variation
+from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
 from perceiver_io.tasks.depth_estimation import task as depth_task
 from perceiver_io.tasks.depth_estimation.data import DEPTHS, depth_values, plain
 from perceiver_io.tasks.depth_estimation.picture import in_colours
@@ -334,7 +334,7 @@ def test_a_set_without_a_known_depth_is_refused(folder: Path) -> None:
 def test_images_and_maps_vary_together() -> None:
     """The map is a channel of the image: after any variation of place it still is, where it is known."""
     torch.manual_seed(0)
-    vary = map_variation(
+    vary = MapVariation(
         MapAugmentation(horizontal_flip=True, rotation=0, translation=0.3, scaling=0, brightness=0),
         unknown=UNKNOWN,
     )
@@ -352,7 +352,7 @@ def test_images_and_maps_vary_together() -> None:
 def test_nothing_varies_if_nothing_is_to() -> None:
     still = MapAugmentation(rotation=0, translation=0, scaling=0, brightness=0)
     image, classes = torch.randint(256, (3, 4, 5), dtype=torch.uint8), torch.randint(3, (4, 5))
-    assert map_variation(still, unknown=-100)(image, classes) == (image, classes)
+    assert MapVariation(still, unknown=-100)(image, classes) == (image, classes)
     for wrong in ({"rotation": 200.0}, {"scaling": -0.1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MapAugmentation(**wrong)
