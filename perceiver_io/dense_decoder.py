@@ -251,7 +251,14 @@ class DenseDecoder(Decoder):
             return self.queries(encoded, part), self._query_mask(encoded, part)
 
         chunks = QueryChunks(
-            num_queries=num_queries, chunk_size=chunk_size, make=make, on_done=request.on_decoded
+            num_queries=num_queries,
+            chunk_size=chunk_size,
+            make=make,
+            on_done=request.on_decoded,
+            # The whole output is then arranged without a copy of it.
+            channels_first=points is None
+            and self.config.channel_axis == 0
+            and self.config.patch_size is None,
         )
         if torch.is_grad_enabled():  # each chunk is checkpointed by itself, where checkpoints are wanted
             values_BOV = chunks.run(
@@ -347,7 +354,7 @@ class DenseDecoder(Decoder):
             num_queries=num_queries, num_inputs=latents_BND.shape[1]
         )
         floats_per_query += 2 * self.num_query_channels + self.num_values
-        per_query = latents_BND.element_size() * floats_per_query
+        per_query = latents_BND.element_size() * floats_per_query * 4 // 3  # an allocator leaves holes
         if not torch.compiler.is_compiling():  # one compiled graph is to serve all sizes of a batch
             per_query *= latents_BND.shape[0]
         return max(1, (DEFAULT_MEMORY_BUDGET if memory_budget is None else memory_budget) // per_query)
