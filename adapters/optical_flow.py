@@ -40,9 +40,9 @@ class FramePairAdapter(InputAdapter):
 
     An element is a pixel: a learned projection of its neighbourhood in the first and in the second frame, and its
     position. Or, unlike in the paper, convolutions look at both frames at once, and an element stands for several
-    pixels; they may also be shown where blocks of pixels lie in the second frame, which is then refined. Frames may have
-    any size, the same for both. A mask is (B, H, W), True where the pixel is real in both frames; masked pixels are set
-    to zero before their neighbours look at them.
+    pixels; they may also be shown where blocks of pixels lie in the second frame, which is then refined. Frames may
+    have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both frames; masked pixels
+    are set to zero before their neighbours look at them.
 
     Args:
         config: The settings.

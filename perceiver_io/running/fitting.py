@@ -23,8 +23,8 @@ _ENOUGH_TO_CHOOSE = 500
 def fitted(recipe: RecipeT, *, num_train: int, num_validation: int, num_processes: int = 1) -> RecipeT:
     """Returns a recipe with nothing left to the data. It is what recipe.yaml says, so that a resumed run has it too.
 
-    - `num_epochs`: as many as make the recipe's `usual_steps`, from 10 (with an accelerator 30) to 300; `evaluate_every` then follows,
-      so that there are no more than 30 evaluations.
+    - `num_epochs`: as many as make the recipe's `usual_steps`, from 10 (with an accelerator 30) to 300;
+      `evaluate_every` then follows, so that there are no more than 30 evaluations.
     - `best_metric`: the task's own measure where there are 500 samples or more to validate on, else none: the last
       checkpoint.
 
