@@ -31,12 +31,12 @@ class DenseRecipe(DatasetRecipe):
         ValueError: A value is out of its range.
     """
 
-    usual_steps = 1600
+    usual_steps = 1300
 
     num_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,600 steps, from 10 "
+            "help": "How often training passes over the data; by default as often as makes 1,300 steps, from 10 "
             "(with an accelerator 30) to 300."
         },
     )

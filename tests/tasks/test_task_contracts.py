@@ -17,7 +17,7 @@ from perceiver_io.media.sound import write_wav
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
 from perceiver_io.tasks.optical_flow import write_flo
-from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
+from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase, check_processes
 
 pytestmark = pytest.mark.slow
 
@@ -265,7 +265,14 @@ def test_every_trainable_task_has_a_case() -> None:
     assert {name for name in TASKS.names() if issubclass(TASKS.get(name), TrainableTask)} == set(MAKE)
 
 
-@pytest.mark.parametrize("check", TASK_CHECKS.values(), ids=TASK_CHECKS)
+CHECKS = {name: check for name, check in TASK_CHECKS.items() if check is not check_processes}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 @pytest.mark.parametrize("name", MAKE)
 def test_contract(name: str, check: Callable[[TaskCase], None], folder: Path) -> None:
     check(case_of(name, folder))
+
+
+def test_two_processes_train_as_one(folder: Path) -> None:
+    check_processes(*(case_of(name, folder) for name in MAKE))
