@@ -83,10 +83,14 @@ class DenseTask(RowTask):
         """Returns how many samples have a label anywhere: of so many the loss is the mean."""
         return known_labels(batch["labels"]).flatten(1).any(1).sum()
 
+    def drawn(self, batch: Batch, number: int) -> Batch:
+        """Returns a batch in which so many points of a sample at most have labels, drawn at random."""
+        return at_drawn_points(batch, number)
+
     def _training_batch(
         self, rows: Sequence[Any], *, processor: Any, vary: Callable[[Any], Any], num_points: int
     ) -> Batch:
-        return at_drawn_points(self.collate([vary(row) for row in rows], processor), num_points)
+        return self.drawn(self.collate([vary(row) for row in rows], processor), num_points)
 
 
 def known_labels(labels: Tensor) -> Tensor:
