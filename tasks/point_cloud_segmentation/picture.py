@@ -50,9 +50,8 @@ def draw_parts(
         line, side = divmod(place, _CLOUDS_A_LINE)
         left, top = (3 * side + column) * _TILE, 0.3 + line * _TILE
         box = (left / width, 1 - (top + _TILE) / height, _TILE / width, _TILE / height)
-        axes = figure.add_axes(
-            box, label=caption, **({"projection": "3d"} if points_PA.shape[1] == 3 else {})
-        )
+        settings: dict[str, Any] = {"projection": "3d"} if points_PA.shape[1] == 3 else {}
+        axes = figure.add_axes(box, label=f"{place}: {caption}", **settings)
         axes.set_xticks([])
         axes.set_yticks([])
         drawn_P = np.linspace(0, len(points_PA) - 1, min(len(points_PA), _MOST_POINTS)).astype(np.int64)

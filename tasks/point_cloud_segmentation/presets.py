@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from perceiver_io.adapters.point_cloud import PointCloudAdapter
+from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
@@ -61,7 +62,7 @@ def config(
 
 
 def cloud_map_config(
-    adapter: PointCloudAdapter.Config,
+    adapter: ComponentConfig,
     *,
     num_classes: int,
     variant: str,
@@ -82,6 +83,7 @@ def cloud_map_config(
     Raises:
         ValueError: The variant or a field is unknown.
     """
+    assert isinstance(adapter, PointCloudAdapter.Config)
     of_encoder, of_decoder = variant_parts(VARIANTS, variant, of="point cloud segmentation model")
     with torch.device("meta"):
         num_channels = PointCloudAdapter(adapter).num_channels

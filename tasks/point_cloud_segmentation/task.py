@@ -105,6 +105,10 @@ class PointCloudSegmentationRecipe(DenseRecipe):
         },
     )
     batch_size: int = field(default=16, metadata={"help": "Clouds in a batch, per process."})
+    eval_batch_size: int = field(
+        default=16,
+        metadata={"help": "Clouds in a batch of an evaluation, per process, with all of their points."},
+    )
     learning_rate: float = field(
         default=2e-3, metadata={"help": "Highest learning rate, reached after the warm-up."}
     )
