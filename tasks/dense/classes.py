@@ -43,7 +43,7 @@ def check_class_names(names: Sequence[str]) -> None:
         raise ValueError(f"class_names are {list(names)}, expected two or more, each once.")
 
 
-def found_classes(rows: Any, target: Content) -> Sequence[str]:
+def found_classes(rows: Any, target: Content) -> list[str]:
     """Returns names for the classes that the targets of a training set have: "0", "1", and so on to the highest.
 
     Args:

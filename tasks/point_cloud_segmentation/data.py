@@ -259,11 +259,8 @@ def _tube(part: str, lower: float, upper: float, bottom: float, top: float) -> _
     area = np.pi * (lower + upper) * np.hypot(top - bottom, upper - lower)
 
     def draw(rng: Generator, size: int) -> Points:
-        radius = (
-            np.sqrt(rng.uniform(*sorted((lower**2, upper**2)), size))
-            if lower != upper
-            else np.full(size, lower)
-        )
+        thin, thick = min(lower, upper), max(lower, upper)
+        radius = np.sqrt(rng.uniform(thin**2, thick**2, size)) if thin < thick else np.full(size, lower)
         level = (radius - lower) / (upper - lower) if lower != upper else rng.uniform(0, 1, size)
         return np.column_stack([radius[:, None] * circle(rng, size), bottom + level * (top - bottom)])
 
