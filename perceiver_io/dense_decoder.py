@@ -126,6 +126,29 @@ class DenseDecoder(Decoder):
             """The input whose grid the queries have, if any."""
             return self.query_input or self.grid_input
 
+        def bands_beyond(self, grid: tuple[int, ...] | None = None) -> tuple[int, ...]:
+            """Returns the axes along which Fourier positions have bands above the Nyquist frequency of a grid.
+
+            A model that is trained on such a grid cannot tell these bands from lower ones. What it makes of them
+            between the grid's points are stripes, which show at a finer resolution.
+
+            Args:
+                grid: The grid of queries that are trained; the nominal one if None.
+
+            Raises:
+                ValueError: There is no grid, or it has another number of axes.
+            """
+            grid = self.grid if grid is None else grid
+            if grid is None:
+                raise ValueError("The output has no nominal grid: say which one is trained.")
+            if self.position != "fourier":
+                return ()
+            finest = self.max_resolution or grid
+            if len(finest) != len(grid):
+                raise ValueError(f"The output's grid has {len(finest)} axes, got {grid}.")
+            pairs = zip(finest, grid, strict=True)
+            return tuple(axis for axis, (resolution, size) in enumerate(pairs) if resolution > size)
+
         def needs(self) -> DecoderNeeds:
             """Returns the inputs that the settings name, and that it may share an attention."""
             referred = (self.grid_input, self.query_mask_input)

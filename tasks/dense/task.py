@@ -5,6 +5,7 @@ Shape legend: B batch, O points of a sample.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.drawn_points import draw_points
 from perceiver_io.running import DatasetRecipe, Setup
 from perceiver_io.running.row_task import RowTask
@@ -21,6 +23,8 @@ from perceiver_io.running.task import Batch, Collate
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
 __all__ = ["DenseRecipe", "DenseTask", "at_drawn_points", "known_labels"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -74,6 +78,15 @@ class DenseTask(RowTask):
         """Returns what makes a batch; in training rows are varied, and only some points have labels."""
         if not train:
             return super().collator(setup, train=False)
+        for name, part in setup.model.config.outputs.items():
+            if isinstance(part, DenseDecoder.Config) and part.grid is not None and part.bands_beyond():
+                logger.warning(
+                    "The output %r is trained on a grid of %s, but asked with frequencies as for one of %s: at a finer "
+                    "resolution it gets stripes. Lower its max_resolution.",
+                    name,
+                    part.grid,
+                    part.max_resolution,
+                )
         return partial(
             self._training_batch,
             processor=setup.processor,
@@ -85,10 +98,14 @@ class DenseTask(RowTask):
         """Returns how many samples have a label anywhere: of so many the loss is the mean."""
         return known_labels(batch["labels"]).flatten(1).any(1).sum()
 
+    def drawn(self, batch: Batch, number: int) -> Batch:
+        """Returns a batch in which so many points of a sample at most have labels, drawn at random."""
+        return at_drawn_points(batch, number)
+
     def _training_batch(
         self, rows: Sequence[Any], *, processor: Any, vary: Callable[[Any], Any], num_points: int
     ) -> Batch:
-        return at_drawn_points(self.collate([vary(row) for row in rows], processor), num_points)
+        return self.drawn(self.collate([vary(row) for row in rows], processor), num_points)
 
 
 def known_labels(labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shape legend: H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.data import Content, LabelledRows, Splits
+from perceiver_io.data import Content, LabelledRows
 from perceiver_io.extras import require
 from perceiver_io.media.images import image_fault, image_suffixes
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
-__all__ = ["EMBEDDED", "MASKS", "digit_canvases", "found_classes", "mask_classes"]
+__all__ = ["EMBEDDED", "MASKS", "digit_canvases", "mask_classes"]
 
 _SIZE, _NUM_CANVASES, _NUM_PARTS = 64, 2000, 10
 _INK = 6 / 16  # what is darker is paper
@@ -78,29 +78,6 @@ def mask_classes(mask: Any, *, unknown: Collection[int]) -> Tensor:
         is_unknown = torch.isin(classes_HW, torch.tensor(sorted(unknown)))
         classes_HW = torch.where(is_unknown, UNKNOWN, classes_HW)
     return classes_HW
-
-
-def found_classes(data: Splits) -> Sequence[str]:
-    """Returns names for the classes that the masks of a training set have: "0", "1", and so on to the highest.
-
-    Args:
-        data: Rows with masks as `mask_classes` returns them.
-
-    Raises:
-        ValueError: There are none, or too many for classes.
-    """
-    highest = -1
-    rows = require("tqdm.auto", extra="train").tqdm(
-        range(len(data.train)), desc="Looking for classes", unit=" masks", delay=1, leave=False, disable=None
-    )
-    for index in rows:
-        highest = max(highest, int(data.train[index]["mask"].max()))
-    if not 0 < highest < 1000:
-        raise ValueError(
-            f"The highest class in the masks of the training set is {highest}, expected one from 1 to 999. Say which "
-            "values stand for no class with unknown_classes, or name the classes with class_names."
-        )
-    return [str(index) for index in range(highest + 1)]
 
 
 def _canvas(

@@ -19,23 +19,31 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.extras import require
 from perceiver_io.media.images import write_image
+from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
-from perceiver_io.running.task import Batch, Drawing, as_number
+from perceiver_io.running.task import Batch, Drawing
+from perceiver_io.tasks.dense.classes import (
+    check_class_names,
+    class_measures,
+    class_parts,
+    found_classes,
+    parts_line,
+    segmented_line,
+    with_classes,
+)
 from perceiver_io.tasks.dense.image_maps import ImageMapRecipe, ImageMapTask
 from perceiver_io.tasks.dense.losses import UNKNOWN
 from perceiver_io.tasks.dense.presets import IMAGE
-from perceiver_io.tasks.semantic_segmentation.data import EMBEDDED, MASKS, found_classes, mask_classes
+from perceiver_io.tasks.semantic_segmentation.data import EMBEDDED, MASKS, mask_classes
 from perceiver_io.tasks.semantic_segmentation.model import CLASSES, PerceiverIOForSemanticSegmentation
-from perceiver_io.tasks.semantic_segmentation.picture import class_colours, draw_segmentation, overlay
+from perceiver_io.tasks.semantic_segmentation.picture import draw_segmentation, overlay
 from perceiver_io.tasks.semantic_segmentation.presets import config
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 __all__ = ["SemanticSegmentationTask"]
-
-_NUM_NAMED = 6
 
 
 @dataclass(kw_only=True)
@@ -64,8 +72,7 @@ class SemanticSegmentationRecipe(ImageMapRecipe):
     def __post_init__(self) -> None:
         """Checks all values."""
         super().__post_init__()
-        if len(self.class_names) == 1 or len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"class_names are {self.class_names}, expected two or more, each once.")
+        check_class_names(self.class_names)
 
 
 @register_task("semantic-segmentation")
@@ -84,7 +91,7 @@ class SemanticSegmentationTask(ImageMapTask):
     def data(self, recipe: SemanticSegmentationRecipe) -> Splits:
         """Reads images and masks, and finds out how many classes there are."""
         data = super().data(recipe)
-        names = recipe.class_names or data.class_names or found_classes(data)
+        names = recipe.class_names or data.class_names or found_classes(data.train, MASKS)
         return replace(data, class_names=tuple(names))
 
     def to_map(self, target: Any, recipe: SemanticSegmentationRecipe) -> Tensor:
@@ -110,25 +117,11 @@ class SemanticSegmentationTask(ImageMapTask):
     ) -> tuple[PerceiverIOConfig, Any]:
         """Gives the output as many classes as the data has, and the processor the recipe's size."""
         config, processor = super().fine_tuned(config, processor, recipe, data)
-        ((name, part),) = config.outputs.items()
-        classes = type(part).from_dict({**part.to_dict(), "output_channels": len(data.class_names)})
-        names = dict(enumerate(data.class_names))
-        return config.replaced(outputs={name: classes}, id2label=names), processor
+        return with_classes(config, data.class_names), processor
 
     def measures(self, setup: Setup) -> dict[str, Metric]:
         """Mean intersection over union, and that of each class; the accuracy of pixels, and the classes' mean."""
-        metrics = require("torchmetrics.classification", extra="train")
-        settings = {
-            "num_classes": len(setup.data.class_names),
-            "ignore_index": UNKNOWN,
-            "validate_args": False,
-        }
-        return {
-            "mean_iou": metrics.MulticlassJaccardIndex(**settings),
-            "pixel_accuracy": metrics.MulticlassAccuracy(average="micro", **settings),
-            "mean_accuracy": metrics.MulticlassAccuracy(average="macro", **settings),
-            "iou": metrics.MulticlassJaccardIndex(average="none", **settings),
-        }
+        return class_measures(len(setup.data.class_names), element="pixel")
 
     def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
         """Compares the most probable classes of all pixels that have one."""
@@ -147,14 +140,7 @@ class SemanticSegmentationTask(ImageMapTask):
 
     def described(self, map_HW: NDArray[np.int64], model: Any) -> dict[str, Any]:
         """Returns `classes`: the part of the picture that each class takes, the largest first."""
-        indices, counts = np.unique(map_HW, return_counts=True)
-        labels = model.config.id2label
-        return {
-            "classes": [
-                {"label": labels[int(indices[place])], "part": float(counts[place] / map_HW.size)}
-                for place in np.argsort(-counts, kind="stable")
-            ]
-        }
+        return {"classes": class_parts(map_HW, model.config.id2label)}
 
     def write(self, paths: Sequence[Path], pixels_FHW: Tensor, map_HW: NDArray[np.int64], model: Any) -> None:
         """Writes `NAME-classes.png`, which holds the class indices, and `NAME-overlay.png`, a picture."""
@@ -171,16 +157,8 @@ class SemanticSegmentationTask(ImageMapTask):
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""
-        split = results["split"]
-        line = f"{split} mean IoU {as_number(results[f'{split}_mean_iou']):.3f}"
-        line += f", pixel accuracy {as_number(results[f'{split}_pixel_accuracy']):.2%}"
-        line += f" of {results[f'{split}_samples']} images"
-        if "train_seconds" in results:
-            line += f"; trained in {results['train_seconds']:.1f} s, {results['parameters']:,} parameters"
-        return line
+        return segmented_line(results, element="pixel", noun="images")
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns one line: the file, and its classes with the part of the picture that each takes."""
-        classes = "  ".join(f"{one['label']} {one['part']:.1%}" for one in prediction["classes"][:_NUM_NAMED])
-        written = f"  written: {'  '.join(prediction['files'])}" if "files" in prediction else ""
-        return f"{prediction['file']}: {classes}{written}"
+        return parts_line(prediction)

@@ -20,6 +20,7 @@ from transformers import (
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.media.images import open_image
+from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.running import PredictOptions, parse_recipe, read_recipe_file, runner
 from perceiver_io.tasks import depth_estimation as de
 from perceiver_io.tasks import semantic_segmentation as ss
@@ -30,7 +31,7 @@ from perceiver_io.tasks.depth_estimation.data import DEPTHS, depth_values, plain
 from perceiver_io.tasks.depth_estimation.picture import in_colours
 from perceiver_io.tasks.depth_estimation.task import DepthEstimationTask
 from perceiver_io.tasks.semantic_segmentation.data import digit_canvases, mask_classes
-from perceiver_io.tasks.semantic_segmentation.picture import class_colours, draw_segmentation, overlay
+from perceiver_io.tasks.semantic_segmentation.picture import draw_segmentation, overlay
 from perceiver_io.tasks.semantic_segmentation.task import SemanticSegmentationTask
 
 SEGMENTATION, DEPTH = SemanticSegmentationTask(), DepthEstimationTask()

@@ -137,6 +137,26 @@ def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[st
     return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
 
 
+def point_cloud_segmentation(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """Clouds of unequal sizes with labels in the last column, some of them unknown."""
+    rng = np.random.default_rng(0)
+    (folder / "parts").mkdir()
+    for index in range(33):
+        points = rng.normal(size=(rng.integers(5, 20), 3))
+        labels = (points[:, 2] > 0) + 2 * (points[:, 0] > 1) - 1
+        np.savetxt(folder / "parts" / f"{index}.xyz", np.column_stack([points, labels]))
+    settings = {
+        "dataset": str(folder / "parts"),
+        "cloud": {"rotation": "none", "scaling": 0, "jitter": 0, "drop_points": 0},
+        "unknown_classes": [-1],
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "num_points": 20,  # all: nothing is drawn at random
+        "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_qk_channels": 16}},
+    }
+    return settings, [str(folder / "parts" / f"{index}.xyz") for index in (3, 4)]
+
+
 def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     rng = np.random.default_rng(0)
     for name, level in (("bright", 200), ("dark", 40), ("grey", 120)):
@@ -234,6 +254,7 @@ MAKE = {
     "multimodal-classification": multimodal_classification,
     "optical-flow": optical_flow,
     "point-cloud-classification": point_cloud_classification,
+    "point-cloud-segmentation": point_cloud_segmentation,
     "semantic-segmentation": semantic_segmentation,
     "tabular-classification": tabular_classification,
     "tabular-regression": tabular_regression,
