@@ -19,6 +19,7 @@ from perceiver_io.pictures.sheet import Sheet, scaled
 __all__ = ["draw_depths", "in_colours"]
 
 _TILE = 176
+_ENDS = (0.02, 0.95)  # a few pixels far away would leave all others in one colour
 
 
 def in_colours(depth_HW: NDArray[np.float32], nearest: float, farthest: float) -> NDArray[np.uint8]:
@@ -54,7 +55,7 @@ def draw_depths(
         path: The PNG to write.
     """
     known = true_NHW[~np.isnan(true_NHW)]
-    ends = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    ends = tuple(np.quantile(known, _ENDS).tolist()) if known.size else (0.0, 1.0)
     sheet = Sheet()
     for place, (pixels_FHW, true_HW, found_HW) in enumerate(
         zip(images, true_NHW, predicted_NHW, strict=True)
@@ -71,5 +72,7 @@ def draw_depths(
         ]
         captions = ["image", "true depth", "predicted"] if place == 0 else []
         sheet.row([scaled(panel, size) for panel in panels], captions=captions)
-    sheet.line(f"yellow is {ends[0]:.3g}, violet is {ends[1]:.3g}, grey is not known", muted=True)
+    sheet.line(
+        f"yellow: {ends[0]:.3g} or nearer, violet: {ends[1]:.3g} or farther, grey: not known", muted=True
+    )
     write_image(path, sheet.picture())
