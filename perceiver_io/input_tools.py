@@ -29,6 +29,7 @@ __all__ = [
     "element_mask",
     "listed",
     "patch_grid",
+    "spread_mask",
 ]
 
 
@@ -207,6 +208,23 @@ def element_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
         for axis, count in enumerate(grid, start=1):
             mask = _pooled(mask, axis, count)
     return mask.flatten(1)
+
+
+def spread_mask(hidden_BM: Tensor, grid: Sequence[int], mask: Tensor) -> Tensor:
+    """Takes away from a mask what hidden elements cover.
+
+    Args:
+        hidden_BM: (B, M) bool, True where an element is hidden.
+        grid: Elements along each axis.
+        mask: (B, …) bool, True where a raw input is real; each size is a multiple of the grid's.
+
+    Returns:
+        The mask, False where an element is hidden.
+    """
+    hidden = hidden_BM.unflatten(1, tuple(grid))
+    for axis, count in enumerate(grid, start=1):
+        hidden = hidden.repeat_interleave(mask.shape[axis] // count, dim=axis)
+    return mask & ~hidden
 
 
 def _pooled(mask: Tensor, axis: int, count: int) -> Tensor:
