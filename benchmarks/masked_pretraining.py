@@ -28,7 +28,9 @@ COMMON = ["--validation-fraction", "0", "--num-threads", "1", "--device", "cpu",
 
 def main() -> None:
     """Prints a row for each seed, and the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--task", default="image-classification")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--inputs", nargs="+", default=["image"])
@@ -56,7 +58,9 @@ def _of_seed(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any
     data = ["--dataset", args.dataset, "--seed", str(seed), *COMMON]
     few = ["--train-fraction", str(args.train_fraction), *args.classifier.split()]
     masked = _trained(
-        "masked-autoencoding", [*data, "--inputs", *args.inputs, *args.pretraining.split()], folder / f"masked-{seed}"
+        "masked-autoencoding",
+        [*data, "--inputs", *args.inputs, *args.pretraining.split()],
+        folder / f"masked-{seed}",
     )
     start = ["--pretrained", str(folder / f"masked-{seed}")]
     tuned = _trained(args.task, [*data, *few, *start], folder / f"tuned-{seed}")

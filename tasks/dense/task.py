@@ -1,6 +1,6 @@
 """Recipes and batches of tasks with a dense output: in training, a step decodes points that are drawn at random.
 
-Shape legend: B batch, O points of a sample.
+Shape legend: B batch, M elements of the grid, O points of a sample, V values of an element.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,7 +62,12 @@ class DenseTask(RowTask):
 
     `collate` gives whole labels, (B, *grid): integers, `UNKNOWN` where there is none, or numbers, NaN where there is
     none. An evaluation decodes the whole output.
+
+    Attributes:
+        label_channels: Whether an element has several numbers: labels are (B, V, *grid) then, and at points (B, O, V).
     """
+
+    label_channels: ClassVar[bool] = False
 
     @abstractmethod
     def variation(self, processor: Any, recipe: Any) -> Callable[[Any], Any]:
@@ -86,7 +91,8 @@ class DenseTask(RowTask):
     def _training_batch(
         self, rows: Sequence[Any], *, processor: Any, vary: Callable[[Any], Any], num_points: int
     ) -> Batch:
-        return at_drawn_points(self.collate([vary(row) for row in rows], processor), num_points)
+        batch = self.collate([vary(row) for row in rows], processor)
+        return at_drawn_points(batch, num_points, channels=self.label_channels)
 
 
 def known_labels(labels: Tensor) -> Tensor:
@@ -94,24 +100,25 @@ def known_labels(labels: Tensor) -> Tensor:
     return ~labels.isnan() if labels.is_floating_point() else labels != UNKNOWN
 
 
-def at_drawn_points(batch: Mapping[str, Any], number: int) -> dict[str, Any]:
+def at_drawn_points(batch: Mapping[str, Any], number: int, *, channels: bool = False) -> dict[str, Any]:
     """Returns a batch with `labels` at points that are drawn, and these as `points`.
 
     Args:
-        batch: With `labels`, (B, *grid).
-        number: How many points of a sample.
+        batch: With `labels`, (B, *grid), or (B, V, *grid).
+        number: How many points of a sample; drawn are those of which all is known.
+        channels: Whether labels have an axis of values; they come back as (B, O, V) then.
     """
-    labels_BM = batch["labels"].flatten(1)
-    points_BO, is_drawn_BO = draw_points(known_labels(labels_BM), number)
-    labels_BO = labels_BM.gather(1, points_BO)
-    unknown = float("nan") if labels_BO.is_floating_point() else UNKNOWN
+    labels = batch["labels"]
+    grid = labels.shape[2:] if channels else labels.shape[1:]
+    labels_BMV = labels.flatten(2).mT if channels else labels.flatten(1)[..., None]
+    points_BO, is_drawn_BO = draw_points(known_labels(labels_BMV).all(-1), number)
+    labels_BOV = labels_BMV.gather(1, points_BO[..., None].expand(-1, -1, labels_BMV.shape[2]))
+    unknown = float("nan") if labels.is_floating_point() else UNKNOWN
+    labels_BOV = torch.where(is_drawn_BO[..., None], labels_BOV, unknown)
+    # (B, O, 1) or (B, O): as many points as the grid has axes are then not misread; see `Points.parse`.
+    misread = points_BO.shape[1] == len(grid)
     return {
         **batch,
-        "labels": torch.where(is_drawn_BO, labels_BO, unknown),
-        # (B, O, 1) or (B, O): as many points as the grid has axes are then not misread; see `Points.parse`.
-        "points": points_BO if points_BO.shape[1] != batch["labels"].ndim - 1 else _by_axis(points_BO, batch),
+        "labels": labels_BOV if channels else labels_BOV.squeeze(-1),
+        "points": torch.stack(torch.unravel_index(points_BO, grid), dim=-1) if misread else points_BO,
     }
-
-
-def _by_axis(points_BO: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    return torch.stack(torch.unravel_index(points_BO, batch["labels"].shape[1:]), dim=-1)
