@@ -74,6 +74,9 @@ class ImageAutoencodingRecipe(DenseImageRecipe):
     augmentation: dict[str, Any] = section(
         f"How training images are varied: {', '.join(MapAugmentation.__dataclass_fields__)}."
     )
+    num_points: int = field(
+        default=256, metadata={"help": "Pixels of an image that a training step decodes, drawn at random."}
+    )
     batch_size: int = field(default=32, metadata={"help": "Images in a batch, per process."})
     eval_batch_size: int = field(
         default=64, metadata={"help": "Images in a batch of an evaluation, per process."}

@@ -56,6 +56,7 @@ INPUTS = Inputs.of(IMAGE, AUDIO, VIDEO, CLOUD)
 EMBEDDED: dict[str, Any] = {**PICTURES, **SOUNDS, **VIDEOS, **PAIRS}
 
 _NUM_DRAWN = 6
+_ENDINGS = (".npy", ".png")
 _LARGEST_TINY = 16  # sides of images that the smallest variant is for
 
 
@@ -269,11 +270,10 @@ class MaskedAutoencodingTask(RowTask):
         """
         chosen, results = INPUTS.chosen(loaded.processor.names), []
         if options.output_dir is not None:
-            check_outputs(
-                options.output_dir,
-                [f"{_stem(file)}-{name}.npy" for file in inputs for name in chosen.modalities],
-                [],
-            )
+            written = [f"{_stem(file)}-{name}" for file in inputs for name in chosen.modalities]
+            read = [part.rpartition("=")[2] for file in inputs for part in file.split(",")]
+            for ending in _ENDINGS:
+                check_outputs(options.output_dir, [one + ending for one in written], read)
         for file in inputs:
             found = self._reconstructed(
                 loaded.model, chosen.read(file), loaded.processor, options.mask_ratio, seed=options.seed
