@@ -93,7 +93,7 @@ class MaskedAutoencodingRecipe(DatasetRecipe):
             f"{', '.join(ENCODERS)}, by default tiny."
         },
     )
-    num_epochs: int | None = 200
+    num_epochs: int | None = 90
     batch_size: int = 64
     learning_rate: float = 2e-3
     num_threads: int | None = 1  # as fast as two for models of this size
