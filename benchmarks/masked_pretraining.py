@@ -1,10 +1,11 @@
 """A classifier with few labels: from scratch, and from masked pre-training on all training samples without labels.
 
 Both are trained alike: the same rows with labels, chosen by the seed, the same steps, the task's own settings, the last
-weights. The test set is seen by neither. Needs the extra train.
+weights. The test set is seen by neither. Run it with nothing else on the machine.
 
     python benchmarks/masked_pretraining.py
-    python benchmarks/masked_pretraining.py --seeds 0 1 2 --train-fraction 0.05 --pretraining.num-epochs 90
+    python benchmarks/masked_pretraining.py --train-fraction 0.02 --pretraining "--num-epochs 200 --mask-ratio 0.6"
+    python benchmarks/masked_pretraining.py --task audio-classification --dataset instruments --inputs audio
 """
 
 from __future__ import annotations

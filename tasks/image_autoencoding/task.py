@@ -94,6 +94,8 @@ class ImageAutoencodingTask(DenseImageTask):
     label_channels = True
 
     def __init__(self) -> None:
+        # Of the run that is measured: `update` is handed no more than a batch.
+        self._processor: Any = None
         self._mean_image: tuple[Any, Tensor] = (None, torch.empty(0))
 
     def data(self, recipe: ImageAutoencodingRecipe) -> Splits:
@@ -152,7 +154,9 @@ class ImageAutoencodingTask(DenseImageTask):
 
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
         """Test images beside what the model makes of their latents, and what the latents attend to in the first."""
-        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
+        test = setup.data.test
+        count = min(len(test), _NUM_DRAWN)
+        rows = [test[index * len(test) // count] for index in range(count)]  # neighbours may be alike
         model, processor = setup.model.eval(), setup.processor
         batch = to_device(self.collate(rows, processor), model.device)
         with torch.inference_mode():
