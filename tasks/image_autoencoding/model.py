@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig

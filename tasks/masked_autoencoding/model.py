@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap
@@ -61,16 +61,19 @@ class PerceiverIOForMaskedAutoencoding(PerceiverIOPreTrainedModel):
         super().__init__(config)
         self.perceiver = PerceiverIO(config)
         for name, adapter in self.perceiver.adapters.items():
-            wanted = cast(InputAdapter, adapter).num_target_channels
-            part = config.outputs[name]
-            found = part.output_channels if isinstance(part, DenseDecoder.Config) else None
-            if wanted is None or found != wanted or part.patch_size is not None:
+            wanted, part = cast(InputAdapter, adapter).num_target_channels, config.outputs[name]
+            if wanted is None:
                 raise ValueError(
-                    f"The elements of the input {name!r} have targets of {wanted} values, the output {name!r} has "
-                    f"{type(part).__qualname__} of {found}."
-                    if wanted is not None
-                    else f"The input {name!r} ({type(adapter).__name__}) has no targets: nothing of it can be "
-                    "reconstructed."
+                    f"The input {name!r} ({type(adapter).__name__}) has no targets: nothing of it can be reconstructed."
+                )
+            if (
+                not isinstance(part, DenseDecoder.Config)
+                or part.output_channels != wanted
+                or part.patch_size is not None
+            ):
+                raise ValueError(
+                    f"The elements of the input {name!r} have targets of {wanted} values: its output must be a "
+                    f"DenseDecoder.Config of so many output_channels without patches, got {part!r:.200}."
                 )
         self.post_init()
 
