@@ -79,13 +79,19 @@ class PointCloudProcessor(ComponentConfig):
             radius = centred.norm(dim=1).max()
             centred = centred / radius if radius > 0 else centred
             points_PC = torch.cat([centred, points_PC[:, self.num_coordinates :]], dim=1)
-        return points_PC[self._kept(len(points_PC), generator)].float()
+        return points_PC[self.kept(len(points_PC), generator)].float()
 
     def collate(self, samples: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
         """Makes a batch (B, P, C) of samples, padded with 0, and its mask (B, P)."""
         return pad_ragged(samples)
 
-    def _kept(self, num_points: int, generator: torch.Generator | None) -> Tensor:
+    def kept(self, num_points: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the indices of the points that are kept of a cloud of so many, in order.
+
+        Args:
+            num_points: How many it has.
+            generator: As `prepare`.
+        """
         if self.max_points is None or num_points <= self.max_points:
             return torch.arange(num_points)
         if generator is None:

@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from perceiver_io.adapter import InputAdapter
+from perceiver_io.adapters.block_matching import NUM_MATCHED, matched_motion
 from perceiver_io.adapters.conv_stem import ConvStem, check_widths
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.component import ComponentConfig
@@ -39,8 +40,9 @@ class FramePairAdapter(InputAdapter):
 
     An element is a pixel: a learned projection of its neighbourhood in the first and in the second frame, and its
     position. Or, unlike in the paper, convolutions look at both frames at once, and an element stands for several
-    pixels. Frames may have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both
-    frames; masked pixels are set to zero before their neighbours look at them.
+    pixels; they may also be shown where blocks of pixels lie in the second frame, which is then refined. Frames may
+    have any size, the same for both. A mask is (B, H, W), True where the pixel is real in both frames; masked pixels
+    are set to zero before their neighbours look at them.
 
     Args:
         config: The settings.
@@ -61,6 +63,9 @@ class FramePairAdapter(InputAdapter):
                 "conv_stem" only.
             num_residual_convolutions: How many 3x3 convolutions follow these, residual and of stride 1. For "conv_stem"
                 only.
+            matching_radius: Blocks of the first frame are looked for in the second, over so many pixels of half the
+                resolution along each axis; the motion that is found goes into the convolutions beside the pixels. 0:
+                no such thing. For "conv_stem" only.
             num_bands: Frequencies per axis of the Fourier positions.
             max_resolution: Resolution per axis whose Nyquist frequency is the highest band; the nominal grid if None.
             include_coordinates: Whether positions begin with the raw coordinates.
@@ -76,6 +81,7 @@ class FramePairAdapter(InputAdapter):
         feature_channels: int = 64
         num_convolutions: int = 2
         num_residual_convolutions: int = 0
+        matching_radius: int = 0
         num_bands: int = 64
         max_resolution: tuple[int, int] | None = None
         include_coordinates: bool = True
@@ -98,11 +104,11 @@ class FramePairAdapter(InputAdapter):
                     f"FramePairAdapter.Config.neighbourhood must be odd, so that it has a middle, got "
                     f"{self.neighbourhood}."
                 )
-            if self.num_residual_convolutions < 0:
-                raise ValueError(
-                    "FramePairAdapter.Config.num_residual_convolutions must be at least 0, got "
-                    f"{self.num_residual_convolutions}."
-                )
+            for name in ("num_residual_convolutions", "matching_radius"):
+                if getattr(self, name) < 0:
+                    raise ValueError(
+                        f"FramePairAdapter.Config.{name} must be at least 0, got {getattr(self, name)}."
+                    )
             if self.features == "conv_stem":
                 check_widths(self.feature_channels, num_convolutions=self.num_convolutions)
                 if self.neighbourhood != 3:
@@ -110,10 +116,11 @@ class FramePairAdapter(InputAdapter):
                         f"neighbourhood {self.neighbourhood} goes with features='neighbourhood', got features="
                         f"{self.features!r}, whose convolutions are 3x3."
                     )
-            elif self.num_convolutions != 2 or self.num_residual_convolutions:
+            elif self.num_convolutions != 2 or self.num_residual_convolutions or self.matching_radius:
                 raise ValueError(
-                    f"num_convolutions {self.num_convolutions} and num_residual_convolutions "
-                    f"{self.num_residual_convolutions} go with features='conv_stem', got features={self.features!r}."
+                    f"num_convolutions {self.num_convolutions}, num_residual_convolutions "
+                    f"{self.num_residual_convolutions} and matching_radius {self.matching_radius} go with "
+                    f"features='conv_stem', got features={self.features!r}."
                 )
 
         def grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -131,7 +138,7 @@ class FramePairAdapter(InputAdapter):
         self.stem: ConvStem | None = None
         if config.features == "conv_stem":
             self.stem = ConvStem(
-                2 * config.image_channels,
+                2 * config.image_channels + (NUM_MATCHED if config.matching_radius else 0),
                 config.feature_channels,
                 num_convolutions=config.num_convolutions,
                 num_residual=config.num_residual_convolutions,
@@ -179,7 +186,14 @@ class FramePairAdapter(InputAdapter):
             x = torch.where(mask[:, None, None], x, 0)
         check_finite(x, name="The batch of frame pairs")
         if self.stem is not None:
-            features_BCHW = self.stem(x.flatten(1, 2), mask)
+            seen_BCHW = x.flatten(1, 2)
+            if radius := self.config.matching_radius:
+                seen_BCHW = torch.cat(
+                    [seen_BCHW, matched_motion(x[:, 0], x[:, 1], mask, radius=radius)], dim=1
+                )
+                if mask is not None:
+                    seen_BCHW = torch.where(mask[:, None], seen_BCHW, 0)
+            features_BCHW = self.stem(seen_BCHW, mask)
             grid = (features_BCHW.shape[2], features_BCHW.shape[3])
             features_BMC = rearrange(features_BCHW, "b c h w -> b (h w) c")
         else:

@@ -5,7 +5,9 @@
 
 Each Perceiver is trained by its task's recipe as it comes, as `perceiver-io train TASK --dataset SET` does. The simple
 baselines are fitted on the raw input, on mel pictures, on counts; the small network is of the modality's own kind. All
-of them learn from the validation rows too, which choose nothing of them, and are judged by the same test rows.
+of them learn from the validation rows too, which choose nothing of them, and are judged by the same test rows. Where
+each point of a sample has a class, a simple baseline gets a row for each point, and the mark is the mean intersection
+over union.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from typing import Any
 import baselines
 import numpy as np
 import torch
+from torchmetrics.classification import MulticlassJaccardIndex
 
 from perceiver_io.data import Splits
+from perceiver_io.ragged import pad_ragged
 from perceiver_io.running.find_task import get_task
 from perceiver_io.running.runner import train
 from perceiver_io.running.task import TrainableTask
@@ -61,7 +65,7 @@ def _compare(module: ModuleType, seeds: list[int], without: list[str]) -> dict[s
     task = get_task(module.TASK)
     assert isinstance(task, TrainableTask)
     row: dict[str, Any] = {"task": module.TASK, "data": module.DATASET, "seeds": seeds}
-    regression = getattr(module, "METRIC", "accuracy") != "accuracy"
+    regression = getattr(module, "METRIC", "accuracy") == "r2"
     row["metric"] = getattr(module, "METRIC", "accuracy")
     if "perceiver" not in without:
         runs = [_perceiver(task, module.DATASET, seed, row["metric"]) for seed in seeds]
@@ -71,7 +75,7 @@ def _compare(module: ModuleType, seeds: list[int], without: list[str]) -> dict[s
     data = task.data(task.recipe_class(dataset=module.DATASET, seed=0))
     if "simple" not in without:
         row["simple"] = {
-            name: _simple(features, estimator, data, regression=regression)
+            name: _simple(module, features, estimator, data, regression=regression)
             for name, (features, estimator) in module.simple().items()
         }
     if "network" not in without:
@@ -98,20 +102,33 @@ def _perceiver(task: TrainableTask, dataset: str, seed: int, metric: str) -> dic
     }
 
 
-def _targets(rows: Any, *, regression: bool) -> np.ndarray[Any, Any]:
+def _targets(module: ModuleType, rows: Any, *, regression: bool) -> np.ndarray[Any, Any]:
+    """The label of each row; or of each point of all rows, one after the other."""
+    if hasattr(module, "labels"):
+        return np.concatenate([np.asarray(one) for one in module.labels(rows)])
     labels = [rows[index]["label"] for index in range(len(rows))]
     return np.asarray(labels, dtype=np.float32 if regression else np.int64)
 
 
-def _simple(features: Callable[..., Any], estimator: Any, data: Splits, *, regression: bool) -> float:
+def _simple(
+    module: ModuleType, features: Callable[..., Any], estimator: Any, data: Splits, *, regression: bool
+) -> float:
     """Fitted on all rows that are not tested on: nothing is chosen by the validation rows."""
     parts = [part for part in (data.train, data.validation) if part is not None]
     rows = [part[index] for part in parts for index in range(len(part))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a solver stopped early
-        estimator.fit(features(rows), _targets(rows, regression=regression))
+        estimator.fit(features(rows), _targets(module, rows, regression=regression))
     test = [data.test[index] for index in range(len(data.test))]
-    return float(estimator.score(features(test), _targets(test, regression=regression)))
+    truth = _targets(module, test, regression=regression)
+    if hasattr(module, "labels"):
+        return _mean_iou(torch.as_tensor(estimator.predict(features(test))), torch.as_tensor(truth))
+    return float(estimator.score(features(test), truth))
+
+
+def _mean_iou(predicted: torch.Tensor, truth: torch.Tensor) -> float:
+    metric = MulticlassJaccardIndex(int(truth.max()) + 1, ignore_index=-100, validate_args=False)
+    return float(metric(predicted, truth))
 
 
 def _network(module: ModuleType, data: Splits, seed: int, regression: bool) -> tuple[float, float, int]:
@@ -120,7 +137,8 @@ def _network(module: ModuleType, data: Splits, seed: int, regression: bool) -> t
     rows = [part[index] for part in parts for index in range(len(part))]
     test = [data.test[index] for index in range(len(data.test))]
     torch.manual_seed(seed)
-    targets = torch.as_tensor(_targets(rows, regression=regression))
+    dense = hasattr(module, "labels")
+    targets = torch.as_tensor(_targets(module, rows, regression=regression))
     mean, scale = (float(targets.mean()), float(targets.std())) if regression else (0.0, 1.0)
     network = module.network(1 if regression else len(data.class_names))
     steps_an_epoch = math.ceil(len(rows) / 32)
@@ -137,7 +155,10 @@ def _network(module: ModuleType, data: Splits, seed: int, regression: bool) -> t
             if regression:
                 loss = torch.nn.functional.mse_loss(output[:, 0], (targets[part] - mean) / scale)
             else:
-                loss = torch.nn.functional.cross_entropy(output, targets[part], label_smoothing=0.1)
+                wanted = _padded(module, [rows[index] for index in part.tolist()]) if dense else targets[part]
+                loss = torch.nn.functional.cross_entropy(
+                    output, wanted, label_smoothing=0.0 if dense else 0.1
+                )
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -147,14 +168,23 @@ def _network(module: ModuleType, data: Splits, seed: int, regression: bool) -> t
     network.eval()
     with torch.no_grad():
         outputs = [_call(network, module.batch(test[at : at + 64])) for at in range(0, len(test), 64)]
+    truth = torch.as_tensor(_targets(module, test, regression=regression))
+    if dense:
+        wanted = torch.cat([_padded(module, test[at : at + 64]).flatten() for at in range(0, len(test), 64)])
+        found = torch.cat([one.argmax(1).flatten() for one in outputs])
+        return _mean_iou(found, wanted), seconds, sum(one.numel() for one in network.parameters())
     output = torch.cat(outputs)
-    truth = torch.as_tensor(_targets(test, regression=regression))
     if regression:
         error = (output[:, 0] * scale + mean - truth).square().mean()
         mark = 1 - float(error / truth.var(correction=0))
     else:
         mark = float((output.argmax(1) == truth).float().mean())
     return mark, seconds, sum(one.numel() for one in network.parameters())
+
+
+def _padded(module: ModuleType, rows: list[Any]) -> torch.Tensor:
+    labels_BP: torch.Tensor = pad_ragged(module.labels(rows), value=-100)[0]
+    return labels_BP
 
 
 def _call(network: torch.nn.Module, batch: Any) -> torch.Tensor:

@@ -103,7 +103,8 @@ class PackingConfig(ComponentConfig):
             elements but is not there, is shown as the token, so that the model knows that something is missing.
         input_dropout: Pairs of an input's name and a probability. In training, each sample loses such an input as a
             whole with this probability: all of its elements are masked, and what `mask_probabilities` says of masked
-            elements holds for them. A sample that would lose its last input keeps all of them.
+            elements holds for them. A sample that would lose all of its inputs keeps one,
+            whichever came closest to staying: with equal probabilities, any of them is as likely as the others.
     """
 
     min_padding: int = 1
@@ -232,17 +233,27 @@ class ByteArrayPacker(nn.Module):
         values = next(iter(byte_arrays.values())).values
         # For all that may be lost, whatever the batch has: what is drawn next does not depend on it.
         draws_BI = torch.rand(values.shape[0], len(self.dropout), device=values.device)
-        lost = {
-            name: draw_B < probability
-            for (name, probability), draw_B in zip(self.dropout.items(), draws_BI.unbind(1), strict=True)
-        }
+        names = list(self.dropout)
+        lost = {name: draws_BI[:, index] < self.dropout[name] for index, name in enumerate(names)}
         left_B = torch.zeros_like(draws_BI[:, 0], dtype=torch.bool)
+        last: dict[
+            str, Tensor
+        ] = {}  # how far from being lost each input is that a sample may keep as its last one
         for name, part in byte_arrays.items():
-            if self.probabilities.get(name) != 1:  # else the model never sees it
-                real_B = _mask(part).any(dim=1)
-                left_B = left_B | (real_B & ~lost[name] if name in lost else real_B)
+            if self.probabilities.get(name) == 1:  # the model never sees it
+                continue
+            real_B = _mask(part).any(dim=1)
+            left_B = left_B | (real_B & ~lost[name] if name in lost else real_B)
+            if name in lost:
+                last[name] = torch.where(
+                    real_B, draws_BI[:, names.index(name)] / max(self.dropout[name], 1e-9), -1
+                )
+        if last:
+            most_B = torch.stack(list(last.values())).amax(dim=0)
+            for name, margin_B in last.items():
+                lost[name] = lost[name] & (left_B | (margin_B < most_B))
         return {
-            name: replace(part, mask=_mask(part) & ~(lost[name] & left_B)[:, None]) if name in lost else part
+            name: replace(part, mask=_mask(part) & ~lost[name][:, None]) if name in lost else part
             for name, part in byte_arrays.items()
         }
 

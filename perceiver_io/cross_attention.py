@@ -30,12 +30,15 @@ class QueryChunks:
         chunk_size: How many are made at once; all if None.
         make: Returns the queries from a first to before a last index, (B, n, Q), and a mask of them, (B, n), or None.
         on_done: Called after each chunk with the number of queries in it.
+        channels_first: Whether what is joined without gradients lies in memory as (B, O, N), for who wants it so in the
+            end; its shape is the same.
     """
 
     num_queries: int
     chunk_size: int | None
     make: Callable[[int, int], tuple[Tensor, Tensor | None]]
     on_done: Callable[[int], None] | None = None
+    channels_first: bool = False
 
     def run(self, attend: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
         """Makes one chunk after the other and joins what becomes of them, (B, N, O).
@@ -58,12 +61,18 @@ class QueryChunks:
                 parts.append(part_BNO)
             else:  # small tensors that stay between large ones that go would leave holes in memory
                 if joined_BNO is None:
-                    joined_BNO = part_BNO.new_empty(part_BNO.shape[0], self.num_queries, part_BNO.shape[2])
+                    joined_BNO = self._empty(part_BNO)
                 joined_BNO[:, start:stop] = part_BNO
             self._done(stop - start)
         if joined_BNO is None:
             joined_BNO = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return joined_BNO
+
+    def _empty(self, part_BNO: Tensor) -> Tensor:
+        batch_size, _, num_channels = part_BNO.shape
+        if self.channels_first:
+            return part_BNO.new_empty(batch_size, num_channels, self.num_queries).mT
+        return part_BNO.new_empty(batch_size, self.num_queries, num_channels)
 
     def _done(self, num_queries: int) -> None:
         if self.on_done is not None:

@@ -131,6 +131,29 @@ class DenseDecoder(Decoder):
             """The input whose grid the queries have, if any."""
             return self.query_input or self.grid_input
 
+        def bands_beyond(self, grid: tuple[int, ...] | None = None) -> tuple[int, ...]:
+            """Returns the axes along which Fourier positions have bands above the Nyquist frequency of a grid.
+
+            A model that is trained on such a grid cannot tell these bands from lower ones. What it makes of them
+            between the grid's points are stripes, which show at a finer resolution.
+
+            Args:
+                grid: The grid of queries that are trained; the nominal one if None.
+
+            Raises:
+                ValueError: There is no grid, or it has another number of axes.
+            """
+            grid = self.grid if grid is None else grid
+            if grid is None:
+                raise ValueError("The output has no nominal grid: say which one is trained.")
+            if self.position != "fourier":
+                return ()
+            finest = self.max_resolution or grid
+            if len(finest) != len(grid):
+                raise ValueError(f"The output's grid has {len(finest)} axes, got {grid}.")
+            pairs = zip(finest, grid, strict=True)
+            return tuple(axis for axis, (resolution, size) in enumerate(pairs) if resolution > size)
+
         def needs(self) -> DecoderNeeds:
             """Returns the inputs that the settings name, and that it may share an attention."""
             referred = (self.grid_input, self.query_mask_input)
@@ -260,7 +283,14 @@ class DenseDecoder(Decoder):
             return self.queries(encoded, part), self._query_mask(encoded, part)
 
         chunks = QueryChunks(
-            num_queries=num_queries, chunk_size=chunk_size, make=make, on_done=request.on_decoded
+            num_queries=num_queries,
+            chunk_size=chunk_size,
+            make=make,
+            on_done=request.on_decoded,
+            # The whole output is then arranged without a copy of it.
+            channels_first=points is None
+            and self.config.channel_axis == 0
+            and self.config.patch_size is None,
         )
         if torch.is_grad_enabled():  # each chunk is checkpointed by itself, where checkpoints are wanted
             values_BOV = chunks.run(
@@ -358,7 +388,7 @@ class DenseDecoder(Decoder):
             num_queries=num_queries, num_inputs=latents_BND.shape[1]
         )
         floats_per_query += 2 * self.num_query_channels + self.num_values
-        per_query = latents_BND.element_size() * floats_per_query
+        per_query = latents_BND.element_size() * floats_per_query * 4 // 3  # an allocator leaves holes
         if not torch.compiler.is_compiling():  # one compiled graph is to serve all sizes of a batch
             per_query *= latents_BND.shape[0]
         return max(1, (DEFAULT_MEMORY_BUDGET if memory_budget is None else memory_budget) // per_query)

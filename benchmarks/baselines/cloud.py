@@ -61,7 +61,7 @@ class PointNet(nn.Module):
     def forward(self, points: Tensor, mask: Tensor) -> Tensor:
         """(B, P, 3) and (B, P) -> (B, K)."""
         if self.training:
-            points = points @ _turns(len(points)) + 0.01 * torch.randn_like(points)
+            points = points @ turns(len(points)) + 0.01 * torch.randn_like(points)
         hidden = self.points(points).masked_fill(~mask[..., None], -math.inf)
         output: Tensor = self.head(hidden.amax(1))
         return output
@@ -72,7 +72,8 @@ def network(num_classes: int) -> nn.Module:
     return PointNet(num_classes)
 
 
-def _turns(number: int) -> Tensor:
+def turns(number: int) -> Tensor:
+    """Returns so many turns about the vertical, (B, 3, 3)."""
     angle = 2 * math.pi * torch.rand(number)
     turns = torch.eye(3).repeat(number, 1, 1)
     turns[:, 0, 0] = turns[:, 1, 1] = angle.cos()

@@ -42,12 +42,14 @@ def read_paired(
     folders: Mapping[str, Sequence[str]],
     embedded: Mapping[str, Callable[[], LabelledRows]],
     seed: int = 0,
+    within: Content | None = None,
 ) -> Splits:
     """Reads what the settings name, and splits it.
 
     A folder holds the files of inputs and those of targets in two folders, side by side, in each of its sets or with
     the sets in each of them: ``train/images/7.png`` and ``train/masks/7.png``, ``images/train/7.png`` and
-    ``masks/train/7.png``, or without sets. Files that are called alike but for the ending belong together.
+    ``masks/train/7.png``, or without sets. Files that are called alike but for the ending belong together. Where files
+    of inputs may hold their targets, a folder of such files alone is read too: ``train/7.ply``, or without sets.
 
     Args:
         settings: What to read, and how much to hold out; a recipe is such settings.
@@ -56,6 +58,8 @@ def read_paired(
         folders: What the folder of each is called, by column: {"image": ("images", "image"), …}.
         embedded: Functions that make the sets that need no file, by name.
         seed: Decides which rows are validated on, where there is no validation set.
+        within: The target as it is in a file of inputs, under the same column; None where it never is. What a row holds
+            of both is the same then.
 
     Returns:
         Three sets, whose rows have the columns of `content` and of `target`; class names are those of embedded sets.
@@ -76,7 +80,9 @@ def read_paired(
         return split_rows(made.rows, settings, seed=seed, class_names=made.class_names, groups=made.groups)
     is_folder = bool(name) and path.is_dir()
     if is_folder and not holds_tables(path):
-        found = _sets(path, content, target, folders)
+        found = _sets(path, content, target, folders, within)
+        if within is not None and any(inputs == targets for inputs, targets in found.values()):
+            target = within
         splits = {split: _pairs(*both, content, target) for split, both in found.items()}
     else:
         columns = {settings.input_column or content.column: content, settings.label_column: target}
@@ -90,9 +96,13 @@ def read_paired(
 
 
 def _sets(
-    root: Path, content: Content, target: Content, folders: Mapping[str, Sequence[str]]
+    root: Path,
+    content: Content,
+    target: Content,
+    folders: Mapping[str, Sequence[str]],
+    within: Content | None,
 ) -> dict[str, tuple[Path, Path]]:
-    """The two folders of each set that there is."""
+    """The two folders of each set that there is; twice the same where files of inputs hold their targets."""
     found = {split: _both(folder, content, target, folders) for split, folder in split_folders(root).items()}
     sets = {split: both for split, both in found.items() if both is not None}
     if not sets and (both := _both(root, content, target, folders)) is not None:
@@ -103,6 +113,9 @@ def _sets(
             )
         sets = {split: (inner[0][split], inner[1][split]) for split in SPLIT_NAMES if split in inner[0]}
         sets = sets or {"train": both}
+    if not sets and within is not None:
+        alone = split_folders(root) or ({"train": root} if files_of(root, content.suffixes()) else {})
+        sets = {split: (folder, folder) for split, folder in alone.items()}
     if "train" not in sets:
         wanted = f"{folders[content.column][0]}/<file> and {folders[target.column][0]}/<file>"
         raise ValueError(

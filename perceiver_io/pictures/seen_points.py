@@ -21,7 +21,7 @@ from perceiver_io.pictures.tiles import draw_seen, draw_tiles, tile_width
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SeenPoints"]
+__all__ = ["SeenPoints", "scatter_points"]
 
 _MAX_POINTS = 4000
 _SEEN_GAP = 0.3
@@ -82,7 +82,7 @@ class SeenPoints(Seen):
         seen = draw_seen(sheet, (tile, tile), **settings)
         spread_P = _spread(np.arange(num_points), _MAX_POINTS)
         colors = "#3b5b8c" if self.colors is None else _rgb(self.colors)[spread_P]
-        _scatter(seen, points_PA, spread_P, color=colors)
+        scatter_points(seen, points_PA, spread_P, color=colors)
 
         def draw_tile(axes: Axes, weights_M: NDArray[np.float32]) -> float:
             weights_P = weights_M[:num_points]
@@ -90,7 +90,7 @@ class SeenPoints(Seen):
             # In the plane the most attended come last and lie on top.
             drawn_P = _drawn(weights_P)
             style = {"cmap": colormap_on_white(lowest="#d3d7df"), "vmin": 0, "vmax": highest or 1.0}
-            _scatter(axes, points_PA, drawn_P, c=weights_P[drawn_P], **style)
+            scatter_points(axes, points_PA, drawn_P, c=weights_P[drawn_P], **style)
             return highest
 
         left = sheet.margin + tile + 0.13 + _SEEN_GAP
@@ -112,7 +112,17 @@ def _spread(indices_P: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return spread_P
 
 
-def _scatter(axes: Any, points_PA: NDArray[np.float64], drawn_P: NDArray[np.int64], **style: Any) -> None:
+def scatter_points(
+    axes: Any, points_PA: NDArray[np.floating], drawn_P: NDArray[np.int64], **style: Any
+) -> None:
+    """Draws points in a panel that has room for all of them, in equal steps along each axis.
+
+    Args:
+        axes: The panel, with the projection "3d" for three axes.
+        points_PA: All points, of two or three axes.
+        drawn_P: Indices of those that are drawn, in this order.
+        **style: Of matplotlib's `scatter`.
+    """
     size = float(np.clip(6000 / len(drawn_P), 1.5, 16))
     low_A, high_A = points_PA.min(axis=0), points_PA.max(axis=0)
     middle_A, reach = (low_A + high_A) / 2, 0.52 * float((high_A - low_A).max()) or 1.0

@@ -77,6 +77,8 @@ class TrainingRecipe(SplitSettings):
     """Fields that may name a file or a folder. In a recipe that is written such a path is absolute."""
     best_measure: ClassVar[str] = "loss"
     """What chooses the checkpoint where `best_metric` is left to the data."""
+    usual_steps: ClassVar[int] = 1200
+    """About how many steps are made where `num_epochs` is left to the data: few samples want many passes, many few."""
 
     pretrained: str | None = field(
         default=None,

@@ -22,7 +22,7 @@ from perceiver_io.running.building import build
 from perceiver_io.running.runner import attention, evaluate, predict, train
 from perceiver_io.testing import common
 
-__all__ = ["TASK_CHECKS", "TaskCase", "check_task"]
+__all__ = ["TASK_CHECKS", "TaskCase", "check_processes", "check_task"]
 
 _STEPS = 3
 
@@ -170,26 +170,34 @@ def check_gradients(case: TaskCase) -> None:
     assert not wrong, f"These parameters get no gradient, or one that is not finite: {wrong}."
 
 
-def check_processes(case: TaskCase) -> None:
-    """Two processes train to the losses of one that takes batches twice as large."""
-    recipe = case.recipe()
-    assert recipe.batch_size % 2 == 0, "A case needs an even batch size."
-    path = case.folder / "two"
-    shutil.rmtree(path, ignore_errors=True)
-    half = replace(recipe, batch_size=recipe.batch_size // 2, output_dir=str(path))
+def check_processes(*cases: TaskCase) -> None:
+    """Two processes train to the losses of one that takes batches twice as large.
+
+    Args:
+        *cases: Any number of cases, for which the two processes are started once: to start takes longer than to train.
+    """
+    halves = []
+    for case in cases:
+        recipe, path = case.recipe(), case.folder / "two"
+        assert recipe.batch_size % 2 == 0, "A case needs an even batch size."
+        shutil.rmtree(path, ignore_errors=True)
+        halves.append(replace(recipe, batch_size=recipe.batch_size // 2, output_dir=str(path)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_train_in_process, args=(case.task_class, half, port), nprocs=2)
-    one, two = (RunFolder(folder).metrics() for folder in (case.run, path))
-    assert two["processes"] == 2
-    for first, second in zip(one["history"], two["history"], strict=True):
-        for name, value in first.items():
-            if "loss" in name:
-                assert math.isclose(value, second[name], rel_tol=case.tolerance, abs_tol=1e-6), (
-                    f"At step {first['step']} {name} is {value} in one process and {second[name]} in two: is `weight` "
-                    "the number of things that the loss is the mean of, is nothing random, does padding change nothing?"
-                )
+    runs = [(case.task_class, half) for case, half in zip(cases, halves, strict=True)]
+    spawn(_train_in_process, args=(runs, port), nprocs=2)
+    for case, half in zip(cases, halves, strict=True):
+        one, two = (RunFolder(folder).metrics() for folder in (case.run, half.output_dir))
+        assert two["processes"] == 2
+        for first, second in zip(one["history"], two["history"], strict=True):
+            for name, value in first.items():
+                if "loss" in name:
+                    assert math.isclose(value, second[name], rel_tol=case.tolerance, abs_tol=1e-6), (
+                        f"{case.task_class.__name__}: at step {first['step']} {name} is {value} in one process and "
+                        f"{second[name]} in two: is `weight` the number of things that the loss is the mean of, is "
+                        "nothing random, does padding change nothing?"
+                    )
 
 
 def _near(first: Any, second: Any) -> bool:
@@ -203,12 +211,15 @@ def _near(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def _train_in_process(rank: int, task_class: type[TrainableTask], recipe: TrainingRecipe, port: int) -> None:
+def _train_in_process(
+    rank: int, runs: Sequence[tuple[type[TrainableTask], TrainingRecipe]], port: int
+) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     torch.set_num_threads(1)
-    train(task_class(), recipe)
+    for task_class, recipe in runs:
+        train(task_class(), recipe)
     torch.distributed.destroy_process_group()
 
 

@@ -117,7 +117,8 @@ def image_map_config(
 
 def _small() -> tuple[_Fields, _Fields, _Fields]:
     """For images of 48 to 192 pixels, of which a few hundred are enough, trained in minutes on a laptop's processor."""
-    return dict(SMALL_STEM), dict(SMALL_ENCODER), dict(SMALL_QUERIES)
+    stem = {**SMALL_STEM, "feature_channels": 96, "num_residual_convolutions": 6}
+    return stem, dict(SMALL_ENCODER), dict(SMALL_QUERIES)
 
 
 IMAGE_MAPS: dict[str, Callable[[], tuple[_Fields, _Fields, _Fields]]] = {"small": _small}

@@ -5,15 +5,17 @@ Shape legend: B batch, M elements of the grid, O points of a sample, V values of
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.drawn_points import draw_points
 from perceiver_io.running import DatasetRecipe, Setup
 from perceiver_io.running.row_task import RowTask
@@ -21,6 +23,8 @@ from perceiver_io.running.task import Batch, Collate
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
 __all__ = ["DenseRecipe", "DenseTask", "at_drawn_points", "known_labels"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -31,10 +35,12 @@ class DenseRecipe(DatasetRecipe):
         ValueError: A value is out of its range.
     """
 
+    usual_steps = 1300
+
     num_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,200 steps, from 10 "
+            "help": "How often training passes over the data; by default as often as makes 1,300 steps, from 10 "
             "(with an accelerator 30) to 300."
         },
     )
@@ -62,12 +68,7 @@ class DenseTask(RowTask):
 
     `collate` gives whole labels, (B, *grid): integers, `UNKNOWN` where there is none, or numbers, NaN where there is
     none. An evaluation decodes the whole output.
-
-    Attributes:
-        label_channels: Whether an element has several numbers: labels are (B, V, *grid) then, and at points (B, O, V).
     """
-
-    label_channels: ClassVar[bool] = False
 
     @abstractmethod
     def variation(self, processor: Any, recipe: Any) -> Callable[[Any], Any]:
@@ -77,6 +78,15 @@ class DenseTask(RowTask):
         """Returns what makes a batch; in training rows are varied, and only some points have labels."""
         if not train:
             return super().collator(setup, train=False)
+        for name, part in setup.model.config.outputs.items():
+            if isinstance(part, DenseDecoder.Config) and part.grid is not None and part.bands_beyond():
+                logger.warning(
+                    "The output %r is trained on a grid of %s, but asked with frequencies as for one of %s: at a finer "
+                    "resolution it gets stripes. Lower its max_resolution.",
+                    name,
+                    part.grid,
+                    part.max_resolution,
+                )
         return partial(
             self._training_batch,
             processor=setup.processor,
@@ -88,11 +98,17 @@ class DenseTask(RowTask):
         """Returns how many samples have a label anywhere: of so many the loss is the mean."""
         return known_labels(batch["labels"]).flatten(1).any(1).sum()
 
+    def drawn(self, batch: Batch, number: int) -> Batch:
+        """Returns a batch in which so many points of a sample at most have labels, drawn at random.
+
+        A task whose elements have several values overrides it, with labels (B, V, *grid).
+        """
+        return at_drawn_points(batch, number)
+
     def _training_batch(
         self, rows: Sequence[Any], *, processor: Any, vary: Callable[[Any], Any], num_points: int
     ) -> Batch:
-        batch = self.collate([vary(row) for row in rows], processor)
-        return at_drawn_points(batch, num_points, channels=self.label_channels)
+        return self.drawn(self.collate([vary(row) for row in rows], processor), num_points)
 
 
 def known_labels(labels: Tensor) -> Tensor:

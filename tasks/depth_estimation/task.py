@@ -1,6 +1,6 @@
 """The task of depth, or of any other number that the pixels of an image have.
 
-Shape legend: H height, W width, N known numbers.
+Shape legend: B batch, F image channels, H height, W width, N known numbers.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.extras import require
-from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import write_image
-from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.registry import register_task
-from perceiver_io.running import LoadedModel, PredictOptions, Setup
-from perceiver_io.running.evaluator import to_device
+from perceiver_io.running import Setup
 from perceiver_io.running.task import Batch, Drawing, as_number
 from perceiver_io.tasks.dense.image_maps import ImageMapRecipe, ImageMapTask
 from perceiver_io.tasks.dense.presets import IMAGE
@@ -37,9 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DepthEstimationTask"]
 
-_NUM_DRAWN = 6
 _NUM_LOOKED_AT = 200  # maps that say what the numbers are like
-_ENDINGS = ("-depth.npy", "-depth.png")
 
 
 @dataclass(kw_only=True)
@@ -75,11 +71,12 @@ class DepthEstimationTask(ImageMapTask):
 
     model_class = PerceiverIOForDepthEstimation
     recipe_class = DepthEstimationRecipe
-    writes_files = True
     target = DEPTHS
     target_folders = ("depths", "depth", "disparities", "disparity", "values")
     embedded = EMBEDDED
     unknown = float("nan")
+    endings = ("-depth.npy", "-depth.png")
+    picture = "depths.png"
 
     def to_map(self, target: Any, recipe: DepthEstimationRecipe) -> Tensor:
         """Reads the depths of an image, an array or a file."""
@@ -118,62 +115,30 @@ class DepthEstimationTask(ImageMapTask):
         for metric in measures.values():
             metric.update(output.predicted_depth.float()[is_known], batch["labels"][is_known])
 
-    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
-        """Test images with their true and predicted depths, and what the latents attend to in the first."""
-        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
-        model, processor = setup.model.eval(), setup.processor
-        batch = to_device(self.collate(rows, processor), model.device)
-        with torch.inference_mode():
-            predicted = model(pixel_values=batch["pixel_values"]).predicted_depth.float().cpu().numpy()
-        pixels = [processor.to_uint8(row["image"])[0] for row in rows]
-        view = self.row_view(model, processor, rows[0], "A test sample")
-        drawn = partial(draw_depths, pixels, batch["labels"].cpu().numpy(), predicted)
-        return {"depths.png": drawn, "attention.png": partial(draw_view, view)}
+    def predicted_map(self, values: Tensor) -> Tensor:
+        """Returns the depths as they are."""
+        return values
 
-    def predict(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: PredictOptions
-    ) -> list[dict[str, Any]]:
-        """Estimates the depths of the pixels of image files, in the files' own sizes.
+    def described(self, map_HW: NDArray[np.float32], model: Any) -> dict[str, Any]:
+        """Returns how near and far an image is: `nearest`, `mean`, `farthest`."""
+        return {
+            "nearest": float(map_HW.min()),
+            "mean": float(map_HW.mean()),
+            "farthest": float(map_HW.max()),
+        }
 
-        Args:
-            loaded: The model and its processor.
-            inputs: The files.
-            options: With `output_dir` each file leaves `NAME-depth.npy` there, float32 (H, W), and `NAME-depth.png`, a
-                picture.
+    def write(
+        self, paths: Sequence[Path], pixels_FHW: Tensor, map_HW: NDArray[np.float32], model: Any
+    ) -> None:
+        """Writes `NAME-depth.npy`, float32 (H, W), and `NAME-depth.png`, a picture."""
+        np.save(paths[0], map_HW)
+        write_image(paths[1], in_colours(map_HW, map_HW.min(), map_HW.max()))
 
-        Returns:
-            For each file its name, `width`, `height`, `nearest`, `mean` and `farthest`, and the `files` that were
-            written.
-
-        Raises:
-            ValueError: A file cannot be read or would be overwritten, or the weights are damaged.
-            OSError: A file cannot be written.
-        """
-        if options.output_dir is not None:
-            names = [Path(file).stem + ending for file in inputs for ending in _ENDINGS]
-            check_outputs(options.output_dir, names, inputs)
-        results = []
-        for file in inputs:
-            image = self.read(file)["image"]
-            height, width = self.as_image(image, loaded.processor.num_channels).shape[1:]
-            batch = self._inputs(loaded.model, [{"image": image}], loaded.processor)
-            with torch.inference_mode():
-                depth_HW = (
-                    loaded.model(**batch, grid=(height, width)).predicted_depth[0].float().cpu().numpy()
-                )
-            if not np.isfinite(depth_HW).all():
-                raise ValueError("The model gives values that are not numbers: its weights are damaged.")
-            ends = {"nearest": depth_HW.min(), "mean": depth_HW.mean(), "farthest": depth_HW.max()}
-            result: dict[str, Any] = {"file": str(file), "width": width, "height": height}
-            result |= {name: float(value) for name, value in ends.items()}
-            if options.output_dir is not None:
-                names = [Path(file).stem + ending for ending in _ENDINGS]
-                with writing_into(options.output_dir) as folder:
-                    np.save(folder / names[0], depth_HW)
-                    write_image(folder / names[1], in_colours(depth_HW, ends["nearest"], ends["farthest"]))
-                result["files"] = [str(Path(options.output_dir, name)) for name in names]
-            results.append(result)
-        return results
+    def drawing(
+        self, pixels: Sequence[Tensor], true: NDArray[Any], predicted: NDArray[Any], setup: Setup
+    ) -> Drawing:
+        """Draws images beside their true and predicted depths."""
+        return partial(draw_depths, pixels, true, predicted)
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""

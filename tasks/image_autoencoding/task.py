@@ -30,6 +30,7 @@ from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
 from perceiver_io.tasks.dense.image_task import LONGEST, DenseImageTask
 from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
 from perceiver_io.tasks.dense.presets import IMAGE
+from perceiver_io.tasks.dense.task import at_drawn_points
 from perceiver_io.tasks.image_autoencoding.data import EMBEDDED
 from perceiver_io.tasks.image_autoencoding.model import PerceiverIOForImageAutoencoding
 from perceiver_io.tasks.image_autoencoding.picture import as_uint8, draw_pairs
@@ -91,7 +92,6 @@ class ImageAutoencodingTask(DenseImageTask):
     model_class = PerceiverIOForImageAutoencoding
     recipe_class = ImageAutoencodingRecipe
     writes_files = True
-    label_channels = True
 
     def __init__(self) -> None:
         # Of the run that is measured: `update` is handed no more than a batch.
@@ -136,6 +136,10 @@ class ImageAutoencodingTask(DenseImageTask):
             return {"image": image_FHW, "known": ~map_HW.isnan()}
 
         return varied
+
+    def drawn(self, batch: Batch, number: int) -> Batch:
+        """Returns a batch with the labels of so many pixels of an image at most, drawn at random."""
+        return at_drawn_points(batch, number, channels=True)
 
     def measures(self, setup: Setup) -> dict[str, Metric]:
         """The peak signal-to-noise ratio, in decibels, and that of the training images' mean for comparison."""

@@ -140,7 +140,8 @@ def _tiny() -> dict[str, _Fields]:
     """For tests and demonstrations: four small frames, and their sound at 8,000 samples a second."""
     return {
         "image": {"size": (4, 32, 32), "patch_size": (1, 4, 4), "num_bands": 6},
-        "audio": {"num_samples": 1280, "samples_per_patch": 16, "num_bands": 16},
+        # Positions as fine as the patches, of which there is a query each, and not as the samples.
+        "audio": {"num_samples": 1280, "samples_per_patch": 16, "num_bands": 16, "max_resolution": 80},
         "label_input": {"num_classes": 10},
         "encoder": {
             "num_latents": 32,

@@ -36,8 +36,10 @@ class MultimodalClassificationRecipe(ModalRecipe):
         metadata={"help": f"What a sample has, one or more of {', '.join(INPUTS.modalities)}."},
     )
     input_dropout: float = field(
-        default=0.4,
-        metadata={"help": "Probability that a training sample loses an input, but never its last one."},
+        default=0.5,
+        metadata={
+            "help": "Probability that a training sample loses an input; one that would lose all keeps one of them."
+        },
     )
     image: dict[str, Any] = settings_section(IMAGE, "the pictures")
     audio: dict[str, Any] = settings_section(AUDIO, "the recordings")

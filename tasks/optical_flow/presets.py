@@ -98,8 +98,12 @@ def _tiny() -> _Parts:
 
 
 def _small() -> _Parts:
-    """For motion of a few pixels, to be trained from scratch on a processor; frames are seen by convolutions."""
-    return {"size": (64, 64), **SMALL_STEM}, dict(SMALL_ENCODER), {**SMALL_QUERIES, "scale": 2.0}
+    """For motion of a few pixels, to be trained on a processor: block matching is refined by convolutions."""
+    return (
+        {"size": (64, 64), **SMALL_STEM, "matching_radius": 3},
+        dict(SMALL_ENCODER),
+        {**SMALL_QUERIES, "scale": 2.0},
+    )
 
 
 VARIANTS: dict[str, Callable[[], _Parts]] = {"flow": _flow, "small": _small, "tiny": _tiny}

@@ -34,7 +34,7 @@ class OpticalFlowRecipe(DenseImageRecipe):
             "places, others from their middle. By default the preset's."
         },
     )
-    num_pairs: int = field(default=4000, metadata={"help": "Pairs of an embedded set to train on."})
+    num_pairs: int = field(default=2000, metadata={"help": "Pairs of an embedded set to train on."})
     rendering: Rendering = field(
         default="both", metadata={"help": "Which renderings of a folder in Sintel's layout."}
     )

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.data import LabelledRows
+from perceiver_io.tasks.modalities.surfaces import Generator, Points, attitude, circle, directions
 
 __all__ = ["EMBEDDED", "solids"]
 
 _NUM_EACH = 300
 _CANDIDATES = 600
-
-Points = NDArray[np.float64]
-Generator = np.random.Generator
 
 
 def solids() -> LabelledRows:
@@ -39,8 +37,8 @@ EMBEDDED = {"solids": solids}
 
 
 def _cloud(surface: Callable[[Generator, int], Points], rng: Generator) -> NDArray[np.float32]:
-    points = surface(rng, _CANDIDATES) @ _rotation(rng)
-    along = points @ _directions(rng, 1)[0]
+    points = surface(rng, _CANDIDATES) @ attitude(rng)
+    along = points @ directions(rng, 1)[0]
     points = points[along <= np.quantile(along, rng.uniform(0.7, 1.0))]
     points = points[rng.permutation(len(points))[: rng.integers(100, 201)]]
     blurred = points + rng.normal(0, 0.02, points.shape)
@@ -49,11 +47,11 @@ def _cloud(surface: Callable[[Generator, int], Points], rng: Generator) -> NDArr
 
 
 def _sphere(rng: Generator, size: int) -> Points:
-    return _directions(rng, size)
+    return directions(rng, size)
 
 
 def _ellipsoid(rng: Generator, size: int) -> Points:
-    return _directions(rng, size) * [1, rng.uniform(0.45, 0.75), rng.uniform(0.45, 0.75)]
+    return directions(rng, size) * [1, rng.uniform(0.45, 0.75), rng.uniform(0.45, 0.75)]
 
 
 def _cube(rng: Generator, size: int) -> Points:
@@ -87,7 +85,7 @@ def _cylinder(rng: Generator, size: int) -> Points:
     is_disc = rng.uniform(0, 1, size) < 1 / (1 + height)
     radius = np.where(is_disc, np.sqrt(rng.uniform(0, 1, size)), 1)
     level = np.where(is_disc, rng.choice([-1, 1], size), rng.uniform(-1, 1, size))
-    return np.column_stack([radius[:, None] * _circle(rng, size), level * height / 2])
+    return np.column_stack([radius[:, None] * circle(rng, size), level * height / 2])
 
 
 def _cone(rng: Generator, size: int) -> Points:
@@ -96,13 +94,13 @@ def _cone(rng: Generator, size: int) -> Points:
     radius = np.sqrt(rng.uniform(0, 1, size))
     is_ground = rng.uniform(0, 1, size) < 1 / (1 + np.hypot(1, height))
     level = np.where(is_ground, 0, 1 - radius)
-    return np.column_stack([radius[:, None] * _circle(rng, size), height * (level - 1 / 3)])
+    return np.column_stack([radius[:, None] * circle(rng, size), height * (level - 1 / 3)])
 
 
 def _torus(rng: Generator, size: int) -> Points:
     tube = rng.uniform(0.25, 0.45)
-    across = tube * _circle(rng, size)
-    return np.column_stack([(1 + across[:, :1]) * _circle(rng, size), across[:, 1]])
+    across = tube * circle(rng, size)
+    return np.column_stack([(1 + across[:, :1]) * circle(rng, size), across[:, 1]])
 
 
 _SURFACES: dict[str, Callable[[Generator, int], Points]] = {
@@ -115,26 +113,3 @@ _SURFACES: dict[str, Callable[[Generator, int], Points]] = {
     "cone": _cone,
     "torus": _torus,
 }
-
-
-def _directions(rng: Generator, size: int) -> Points:
-    normal = rng.normal(size=(size, 3))
-    directions: Points = normal / np.linalg.norm(normal, axis=1, keepdims=True)
-    return directions
-
-
-def _circle(rng: Generator, size: int) -> Points:
-    angle = rng.uniform(0, 2 * np.pi, size)
-    return np.column_stack([np.cos(angle), np.sin(angle)])
-
-
-def _rotation(rng: Generator) -> Points:
-    """Any turn about the vertical, a tilt, and a turn again: it may tilt any way."""
-    tilt = rng.uniform(0, np.pi / 6)
-    tilted = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    return _turn(rng) @ tilted @ _turn(rng)
-
-
-def _turn(rng: Generator) -> Points:
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

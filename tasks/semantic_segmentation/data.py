@@ -5,7 +5,7 @@ Shape legend: H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.data import Content, LabelledRows, Splits
+from perceiver_io.data import Content, LabelledRows
 from perceiver_io.extras import require
 from perceiver_io.media.images import image_fault, image_suffixes
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
-__all__ = ["EMBEDDED", "MASKS", "digit_canvases", "found_classes", "mask_classes"]
+__all__ = ["EMBEDDED", "MASKS", "digit_canvases", "mask_classes"]
 
-_SIZE, _NUM_TRAIN, _NUM_TEST = 64, 480, 120
+_SIZE, _NUM_CANVASES, _NUM_PARTS = 64, 2000, 10
 _INK = 6 / 16  # what is darker is paper
+_OVERLAP = 0.15  # a digit that would stand more than so on others is left out
 
 
 def _feature(**settings: Any) -> Any:
@@ -32,19 +33,18 @@ MASKS = Content(column="mask", noun="masks", feature=_feature, suffixes=image_su
 
 
 def digit_canvases() -> LabelledRows:
-    """Returns 600 canvases of 64 x 64 pixels with two to five of scikit-learn's scanned digits, and their masks.
+    """Returns 2,000 canvases of 64 x 64 pixels with one to five of scikit-learn's scanned digits, and their masks.
 
-    Digits are enlarged 2 to 3 times, may cover each other, and have any grey on a ground of another grey that gets
-    lighter in some direction, with noise. A pixel's class is the digit whose ink it is, or "paper". The canvases of a
-    group have digits of their own: what is tested on was written by others than what is trained on.
+    Digits are enlarged 2 to 3 times, touch or cover each other at their edges, and are lighter or darker than the
+    ground, which gets lighter in some direction, with noise. A pixel's class is the digit whose ink it is, or "paper".
+    The canvases of a group have digits of their own: what is tested on was not written on any canvas of training.
     """
     digits = require("sklearn.datasets", extra="train").load_digits()
     rng = np.random.default_rng(0)
-    num_parts = 10
-    parts = np.array_split(np.arange(len(digits.images)), num_parts)
+    parts = np.array_split(np.arange(len(digits.images)), _NUM_PARTS)
     rows, groups = [], []
-    for index in range(_NUM_TRAIN + _NUM_TEST):
-        part = index % num_parts
+    for index in range(_NUM_CANVASES):
+        part = index % _NUM_PARTS
         image, mask = _canvas(digits.images / 16, digits.target, parts[part], rng)
         rows.append({"image": image, "mask": mask})
         groups.append(part)
@@ -80,29 +80,6 @@ def mask_classes(mask: Any, *, unknown: Collection[int]) -> Tensor:
     return classes_HW
 
 
-def found_classes(data: Splits) -> Sequence[str]:
-    """Returns names for the classes that the masks of a training set have: "0", "1", and so on to the highest.
-
-    Args:
-        data: Rows with masks as `mask_classes` returns them.
-
-    Raises:
-        ValueError: There are none, or too many for classes.
-    """
-    highest = -1
-    rows = require("tqdm.auto", extra="train").tqdm(
-        range(len(data.train)), desc="Looking for classes", unit=" masks", delay=1, leave=False, disable=None
-    )
-    for index in rows:
-        highest = max(highest, int(data.train[index]["mask"].max()))
-    if not 0 < highest < 1000:
-        raise ValueError(
-            f"The highest class in the masks of the training set is {highest}, expected one from 1 to 999. Say which "
-            "values stand for no class with unknown_classes, or name the classes with class_names."
-        )
-    return [str(index) for index in range(highest + 1)]
-
-
 def _canvas(
     images: NDArray[np.float64],
     targets: NDArray[np.int64],
@@ -114,15 +91,19 @@ def _canvas(
     angle, paper = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.75)
     canvas = paper + rng.uniform(0, 0.3) * (down * np.sin(angle) + right * np.cos(angle))
     mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    taken = np.zeros((_SIZE, _SIZE), bool)
     for _ in range(rng.integers(2, 6)):
         digit = rng.choice(choice)
         side = int(rng.integers(16, 25))
+        top, left = rng.integers(0, _SIZE - side + 1, 2)
+        window = (slice(top, top + side), slice(left, left + side))
+        if taken[window].mean() > _OVERLAP:
+            continue
+        taken[window] = True
         enlarged = pil.fromarray(images[digit].astype(np.float32)).resize(
             (side, side), pil.Resampling.BICUBIC
         )
         ink = np.clip(np.asarray(enlarged), 0, 1)
-        top, left = rng.integers(0, _SIZE - side + 1, 2)
-        window = (slice(top, top + side), slice(left, left + side))
         grey = paper + rng.choice([-1, 1]) * rng.uniform(0.25, 0.45)
         canvas[window] = canvas[window] * (1 - ink) + grey * ink
         mask[window][ink > _INK] = targets[digit] + 1

@@ -5,7 +5,6 @@ Shape legend: F image channels, H height, W width, K classes, N images.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,27 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.media.images import write_image
+from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.pictures.sheet import Sheet, scaled
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["class_colours", "draw_segmentation", "overlay"]
+__all__ = ["draw_segmentation", "overlay"]
 
 _TILE = 176
 _KEY, _PER_LINE = 18, 4
-_GOLDEN = 0.618034  # turns hues so that neighbours differ
-
-
-def class_colours(num_classes: int) -> NDArray[np.uint8]:
-    """Returns a colour for each class, (K, 3): the first is grey, the others differ in hue, then in lightness."""
-    colours: list[tuple[int, ...]] = [(110, 110, 110)]
-    for index in range(num_classes - 1):
-        value, saturation = (0.95, 0.6, 0.8)[index % 3], (0.75, 0.9, 0.45)[index // 3 % 3]
-        rgb = colorsys.hsv_to_rgb(index * _GOLDEN % 1, saturation, value)
-        colours.append(tuple(round(255 * part) for part in rgb))
-    return np.array(colours, dtype=np.uint8)
 
 
 def overlay(

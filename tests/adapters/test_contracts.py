@@ -159,12 +159,16 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         ),
         "nominal": lambda: frame_pair_case(position_extent="nominal"),
         "conv-stem": lambda: frame_pair_case(features="conv_stem", size=(9, 10)),
+        "block-matching": lambda: frame_pair_case(features="conv_stem", size=(9, 10), matching_radius=2),
         "conv-stem-nominal": lambda: frame_pair_case(
             features="conv_stem",
             num_convolutions=1,
             num_residual_convolutions=2,
             size=(8, 6),
             position_extent="nominal",
+        ),
+        "block-matching-nominal": lambda: frame_pair_case(
+            features="conv_stem", size=(8, 8), matching_radius=2, position_extent="nominal"
         ),
     },
     "image": {

@@ -160,9 +160,11 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"size": (0, 4)}, r"size must be at least 1, got \(0, 4\)"),
         ({"feature_channels": 0}, "feature_channels must be at least 1"),
         ({"neighbourhood": 5, "features": "conv_stem", "feature_channels": 4}, "whose convolutions are 3x3"),
-        ({"num_residual_convolutions": 2}, "num_residual_convolutions 2 go with features='conv_stem'"),
+        ({"num_residual_convolutions": 2}, "num_residual_convolutions 2 and matching_radius 0 go with"),
         ({"num_residual_convolutions": -1}, "num_residual_convolutions must be at least 0, got -1"),
         ({"features": "conv_stem", "feature_channels": 5}, "5 cannot be halved 1 times"),
+        ({"matching_radius": 2}, "matching_radius 2 go with features='conv_stem'"),
+        ({"features": "conv_stem", "matching_radius": -1}, "matching_radius must be at least 0, got -1"),
     ],
 )
 def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perceiver_io.data import LabelledRows, Splits
+from perceiver_io.data import Content, LabelledRows, Splits
 from perceiver_io.data.paired import read_paired
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.tasks.image_classification.data import IMAGES
@@ -21,7 +21,7 @@ def made() -> LabelledRows:
     return LabelledRows([{"image": index, "mask": -index} for index in range(20)], ("paper", "ink"))
 
 
-def load(dataset: object, *, seed: int = 0, **settings: Any) -> Splits:
+def load(dataset: object, *, seed: int = 0, within: Content | None = None, **settings: Any) -> Splits:
     name = None if dataset is None else str(dataset)
     return read_paired(
         DataSettings(dataset=name, **{"label_column": "mask", **settings}),
@@ -30,6 +30,7 @@ def load(dataset: object, *, seed: int = 0, **settings: Any) -> Splits:
         folders=FOLDERS,
         embedded={"made": made},
         seed=seed,
+        within=within,
     )
 
 
@@ -155,3 +156,23 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_no_data(dataset: str | None) -> None:
     with pytest.raises(ValueError, match="Choose an embedded one"):
         load(dataset)
+
+
+@pytest.mark.parametrize("sets", [("",), ("train", "test")])
+def test_targets_in_the_files_of_inputs(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    for split in sets:
+        if split:
+            fill(tmp_path / split, NAMES)
+    if sets == ("",):
+        fill(tmp_path / "deep", NAMES)
+    with pytest.raises(ValueError, match="expected images/<file> and masks/<file>"):
+        load(tmp_path)
+    data = load(tmp_path, within=MASKS)
+    assert {image - mask for image, mask in values(data.train)} == {0}
+    assert len(data.test) == (10 if len(sets) == 2 else 2)
+
+
+def test_folders_of_both_go_before_targets_within(tmp_path: Path) -> None:
+    fill(tmp_path / "images", NAMES)
+    fill(tmp_path / "masks", NAMES, first=20)
+    assert {mask - image for image, mask in values(load(tmp_path, within=MASKS).train)} == {20}

@@ -20,19 +20,18 @@ from transformers import (
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.media.images import open_image
+from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.running import PredictOptions, parse_recipe, read_recipe_file, runner
 from perceiver_io.tasks import depth_estimation as de
 from perceiver_io.tasks import semantic_segmentation as ss
-from perceiver_io.tasks.dense import UNKNOWN
+from perceiver_io.tasks.dense import UNKNOWN, image_maps
 from perceiver_io.tasks.dense.image_maps import resized_map
 from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
-from perceiver_io.tasks.depth_estimation import task as depth_task
 from perceiver_io.tasks.depth_estimation.data import DEPTHS, depth_values, plain
 from perceiver_io.tasks.depth_estimation.picture import in_colours
 from perceiver_io.tasks.depth_estimation.task import DepthEstimationTask
-from perceiver_io.tasks.semantic_segmentation import task as segmentation_task
 from perceiver_io.tasks.semantic_segmentation.data import digit_canvases, mask_classes
-from perceiver_io.tasks.semantic_segmentation.picture import class_colours, draw_segmentation, overlay
+from perceiver_io.tasks.semantic_segmentation.picture import draw_segmentation, overlay
 from perceiver_io.tasks.semantic_segmentation.task import SemanticSegmentationTask
 
 SEGMENTATION, DEPTH = SemanticSegmentationTask(), DepthEstimationTask()
@@ -47,8 +46,7 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmentation_task, "draw_view", draw)
-        patch.setattr(depth_task, "draw_view", draw)
+        patch.setattr(image_maps, "draw_view", draw)
         patch.setattr(runner, "draw_learning_curve", draw)
         yield
 
@@ -369,7 +367,7 @@ def test_a_map_is_resized_without_mixing() -> None:
 
 def test_embedded_sets() -> None:
     canvases = digit_canvases()
-    assert len(canvases.rows) == 600 and len(canvases.class_names) == 11
+    assert len(canvases.rows) == 2000 and len(canvases.class_names) == 11
     present = [set(np.unique(row["mask"])) for row in canvases.rows]
     assert set.union(*present) == set(range(11)) and all(len(one) >= 2 for one in present)
     assert digit_canvases().rows[17]["image"].tolist() == canvases.rows[17]["image"].tolist()

@@ -17,7 +17,7 @@ from perceiver_io.media.sound import write_wav
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
 from perceiver_io.tasks.optical_flow import write_flo
-from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase
+from perceiver_io.testing.tasks import TASK_CHECKS, TaskCase, check_processes
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,26 @@ def point_cloud_classification(folder: Path) -> tuple[Mapping[str, Any], list[st
     still = {"rotation": "none", "scaling": 0, "jitter": 0, "drop_points": 0}
     settings = {**SMALL_MODAL, "dataset": str(folder / "clouds"), "cloud": still}
     return settings, [str(folder / "clouds" / "flat" / f"{index}.npy") for index in (3, 4)]
+
+
+def point_cloud_segmentation(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """Clouds of unequal sizes with labels in the last column, some of them unknown."""
+    rng = np.random.default_rng(0)
+    (folder / "parts").mkdir()
+    for index in range(33):
+        points = rng.normal(size=(rng.integers(5, 20), 3))
+        labels = (points[:, 2] > 0) + 2 * (points[:, 0] > 1) - 1
+        np.savetxt(folder / "parts" / f"{index}.xyz", np.column_stack([points, labels]))
+    settings = {
+        "dataset": str(folder / "parts"),
+        "cloud": {"rotation": "none", "scaling": 0, "jitter": 0, "drop_points": 0},
+        "unknown_classes": [-1],
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "num_points": 20,  # all: nothing is drawn at random
+        "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_qk_channels": 16}},
+    }
+    return settings, [str(folder / "parts" / f"{index}.xyz") for index in (3, 4)]
 
 
 def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
@@ -262,6 +282,7 @@ MAKE = {
     "multimodal-classification": multimodal_classification,
     "optical-flow": optical_flow,
     "point-cloud-classification": point_cloud_classification,
+    "point-cloud-segmentation": point_cloud_segmentation,
     "semantic-segmentation": semantic_segmentation,
     "tabular-classification": tabular_classification,
     "tabular-regression": tabular_regression,
@@ -293,7 +314,14 @@ def test_every_trainable_task_has_a_case() -> None:
     assert {name for name in TASKS.names() if issubclass(TASKS.get(name), TrainableTask)} == set(MAKE)
 
 
-@pytest.mark.parametrize("check", TASK_CHECKS.values(), ids=TASK_CHECKS)
+CHECKS = {name: check for name, check in TASK_CHECKS.items() if check is not check_processes}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 @pytest.mark.parametrize("name", MAKE)
 def test_contract(name: str, check: Callable[[TaskCase], None], folder: Path) -> None:
     check(case_of(name, folder))
+
+
+def test_two_processes_train_as_one(folder: Path) -> None:
+    check_processes(*(case_of(name, folder) for name in MAKE))
