@@ -225,6 +225,7 @@ def masked_autoencoding(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
         **SMALL_MODAL,
         "dataset": str(folder / "pairs"),
         "inputs": ["image", "audio"],
+        "learning_rate": 1e-5,  # each process hides other elements, and soon has other weights
         "audio": STILL_AUDIO,
         "image": {"rotation": 0, "translation": 0, "scaling": 0},
     }
