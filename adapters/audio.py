@@ -26,6 +26,7 @@ from perceiver_io.input_tools import (
     check_shape,
     element_mask,
     patch_grid,
+    spread_mask,
 )
 from perceiver_io.position import FourierPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
@@ -113,6 +114,7 @@ class AudioAdapter(InputAdapter):
                 samples_per_element=config.samples_per_patch,
             )
         self.num_channels = self.num_content_channels + self.position.num_channels
+        self.num_target_channels = config.samples_per_patch * config.audio_channels
         self.depends_on_extent = config.position_extent == "input"
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -129,18 +131,7 @@ class AudioAdapter(InputAdapter):
         Raises:
             ValueError: The rank, channels, type or length does not fit, the batch is empty, or a real sample is NaN.
         """
-        channels = self.config.audio_channels
-        if channels == 1:
-            advice = "Mix several channels to one, and leave out their axis."
-            check_shape(x, ("batch", "samples"), name="Sounds", advice=advice)
-        else:
-            advice = "Channels come before the samples."
-            check_shape(x, ("batch", channels, "samples"), name="Sounds", advice=advice)
-        check_floating(
-            x, name="Sounds", advice="Samples are expected in [-1, 1]: divide 16-bit ones by 32768."
-        )
-        x_BFS = x if x.ndim == 3 else x[:, None]
-        check_mask(mask, (x_BFS.shape[0], x_BFS.shape[2]), x=x, name="sounds")
+        x_BFS = self._checked(x, mask)
         grid = self.config.grid(x_BFS.shape[2])
         if mask is not None:
             x_BFS = torch.where(mask[:, None], x_BFS, 0)
@@ -155,3 +146,47 @@ class AudioAdapter(InputAdapter):
             grid=grid,
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the samples that each element stands for, each with its channels.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        x_BFS = self._checked(x, mask)
+        self.config.grid(x_BFS.shape[2])
+        if mask is not None:
+            x_BFS = torch.where(mask[:, None], x_BFS, torch.nan)
+        return rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the sounds (B, S), or (B, F, S), that have these targets."""
+        x_BFS = rearrange(targets_BMV, "b m (j f) -> b f (m j)", j=self.config.samples_per_patch)
+        return x_BFS[:, 0] if self.config.audio_channels == 1 else x_BFS
+
+    def mask_without(self, hidden_BM: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Hides the samples of hidden elements from the convolutions, if there are any."""
+        if self.convolutions is None:
+            return mask
+        real_BS = torch.ones_like(x if x.ndim == 2 else x[:, 0], dtype=torch.bool)
+        return spread_mask(hidden_BM, self.config.grid(x.shape[-1]), real_BS if mask is None else mask)
+
+    def _checked(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, F, S), after checks of all but the values."""
+        channels = self.config.audio_channels
+        if channels == 1:
+            advice = "Mix several channels to one, and leave out their axis."
+            check_shape(x, ("batch", "samples"), name="Sounds", advice=advice)
+        else:
+            advice = "Channels come before the samples."
+            check_shape(x, ("batch", channels, "samples"), name="Sounds", advice=advice)
+        check_floating(
+            x, name="Sounds", advice="Samples are expected in [-1, 1]: divide 16-bit ones by 32768."
+        )
+        x_BFS = x if x.ndim == 3 else x[:, None]
+        check_mask(mask, (x_BFS.shape[0], x_BFS.shape[2]), x=x, name="sounds")
+        return x_BFS

@@ -77,6 +77,7 @@ class FeaturesAdapter(InputAdapter):
         self.num_content_channels = config.num_features
         position_channels = 0 if self.position is None else self.position.num_channels
         self.num_channels = config.num_features + position_channels
+        self.num_target_channels = config.num_features
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Takes a batch of feature vectors.
@@ -92,14 +93,7 @@ class FeaturesAdapter(InputAdapter):
             ValueError: The rank, channels or type does not fit, the batch is empty, there are more vectors than learned
                 positions, or a real value is NaN.
         """
-        check_shape(
-            x,
-            ("batch", "elements", self.config.num_features),
-            name="Features",
-            advice="Give one vector a sample an axis of elements: x[:, None].",
-        )
-        check_floating(x, name="Features", advice="Call `.float()` on them.")
-        check_mask(mask, x.shape[:2], x=x, name="features")
+        self._check(x, mask)
         if mask is not None:
             x = torch.where(mask[..., None], x, 0)
         check_finite(x, name="The batch of features")
@@ -112,3 +106,30 @@ class FeaturesAdapter(InputAdapter):
             grid=None if self.position is None else (x.shape[1],),
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the vectors.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        self._check(x, mask)
+        return x if mask is None else torch.where(mask[..., None], x, torch.nan)
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the vectors (B, M, C) that have these targets."""
+        return targets_BMV
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        check_shape(
+            x,
+            ("batch", "elements", self.config.num_features),
+            name="Features",
+            advice="Give one vector a sample an axis of elements: x[:, None].",
+        )
+        check_floating(x, name="Features", advice="Call `.float()` on them.")
+        check_mask(mask, x.shape[:2], x=x, name="features")

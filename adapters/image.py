@@ -28,6 +28,7 @@ from perceiver_io.input_tools import (
     check_shape,
     element_mask,
     patch_grid,
+    spread_mask,
 )
 from perceiver_io.layers import linear
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding, PositionExtent
@@ -169,6 +170,13 @@ class ImageAdapter(InputAdapter):
                 )
             return (_halved(height) - 1) // 2, (_halved(width) - 1) // 2
 
+        @property
+        def element_side(self) -> int | None:
+            """Side in pixels of what an element stands for; None where elements do not cover an image evenly."""
+            if self.features == "conv":
+                return 4 if self.conv_padding == "same" else None
+            return 2**self.num_convolutions if self.features == "conv_stem" else self.patch_size
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -191,6 +199,8 @@ class ImageAdapter(InputAdapter):
             self.num_channels = self.num_content_channels
         else:
             self.num_channels = self.num_content_channels + num_position_channels
+        if config.element_side is not None:
+            self.num_target_channels = config.image_channels * config.element_side**2
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Flattens a batch of images.
@@ -205,19 +215,7 @@ class ImageAdapter(InputAdapter):
         Raises:
             ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.
         """
-        check_shape(
-            x,
-            ("batch", self.config.image_channels, "height", "width"),
-            name="Images",
-            advice="Channels come first.",
-        )
-        check_floating(
-            x,
-            name="Images",
-            advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them, for example with the model's "
-            "image processor.",
-        )
-        check_mask(mask, (x.shape[0], *x.shape[2:]), x=x, name="images")
+        self._check(x, mask)
         if mask is not None:
             x = torch.where(mask[:, None], x, 0)
         check_finite(x, name="The image batch")
@@ -238,6 +236,62 @@ class ImageAdapter(InputAdapter):
             grid=grid,
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the pixels that each element stands for, row by row, each with its channels.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`; or the image is no multiple of an element, or elements cover no whole pixels.
+        """
+        self._check(x, mask)
+        side = self.config.element_side
+        if side is None:
+            return super().targets(x, mask)
+        patch_grid(x.shape[2:], (side, side), what="The image", unit="pixels")
+        if mask is not None:
+            x = torch.where(mask[:, None], x, torch.nan)
+        return rearrange(x, "b f (h p) (w q) -> b (h w) (p q f)", p=side, q=side)
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the images (B, F, H, W) that have these targets."""
+        side = self.config.element_side
+        if side is None:
+            return super().from_targets(targets_BMV, grid)
+        rows, columns = grid
+        return rearrange(
+            targets_BMV,
+            "b (h w) (p q f) -> b f (h p) (w q)",
+            h=rows,
+            w=columns,
+            p=side,
+            q=side,
+        )
+
+    def mask_without(self, hidden_BM: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Hides the pixels of hidden elements from the convolutions, if there are any."""
+        if self.config.features not in ("conv", "conv_stem"):
+            return mask
+        real_BHW = torch.ones_like(x[:, 0], dtype=torch.bool) if mask is None else mask
+        return spread_mask(hidden_BM, self.config.grid((x.shape[2], x.shape[3])), real_BHW)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        check_shape(
+            x,
+            ("batch", self.config.image_channels, "height", "width"),
+            name="Images",
+            advice="Channels come first.",
+        )
+        check_floating(
+            x,
+            name="Images",
+            advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them, for example with the model's "
+            "image processor.",
+        )
+        check_mask(mask, (x.shape[0], *x.shape[2:]), x=x, name="images")
 
 
 class SpaceToDepth(nn.Module):

@@ -102,6 +102,7 @@ class PointCloudAdapter(InputAdapter):
         )
         self.num_content_channels = config.num_axes + config.num_features
         self.num_channels = self.num_content_channels + self.position.num_channels
+        self.num_target_channels = config.num_features or None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Takes a batch of point clouds.
@@ -117,14 +118,7 @@ class PointCloudAdapter(InputAdapter):
             ValueError: The rank, channels or type does not fit, a cloud has no points, or a real value is NaN.
         """
         axes = self.config.num_axes
-        check_shape(
-            x,
-            ("batch", "points", self.num_content_channels),
-            name="Point clouds",
-            advice=f"A point is {axes} coordinates and {self.config.num_features} features.",
-        )
-        check_floating(x, name="Point clouds", advice="Call `.float()` on them.")
-        check_mask(mask, x.shape[:2], x=x, name="point clouds")
+        self._check(x, mask)
         if mask is not None:
             x = torch.where(mask[..., None], x, 0)
         check_finite(x, name="The batch of point clouds")
@@ -136,3 +130,33 @@ class PointCloudAdapter(InputAdapter):
             mask=mask,
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the features of each point: where it lies is what a hidden one is asked for by.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`; or points have no features.
+        """
+        if not self.config.num_features:
+            raise ValueError(
+                "Points without features have nothing to reconstruct: where one lies is all that it holds, and what it "
+                "would be asked for by."
+            )
+        self._check(x, mask)
+        features_BPF = x[..., self.config.num_axes :]
+        return features_BPF if mask is None else torch.where(mask[..., None], features_BPF, torch.nan)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        axes = self.config.num_axes
+        check_shape(
+            x,
+            ("batch", "points", self.num_content_channels),
+            name="Point clouds",
+            advice=f"A point is {axes} coordinates and {self.config.num_features} features.",
+        )
+        check_floating(x, name="Point clouds", advice="Call `.float()` on them.")
+        check_mask(mask, x.shape[:2], x=x, name="point clouds")

@@ -25,6 +25,7 @@ from perceiver_io.input_tools import (
     check_shape,
     element_mask,
     patch_grid,
+    spread_mask,
 )
 from perceiver_io.position import FourierPositionEncoding, LearnedPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
@@ -123,6 +124,7 @@ class SpectrogramAdapter(InputAdapter):
         self.position = _position(config, nominal[: self.position_axes])
         position_channels = 0 if self.position is None else self.position.num_channels
         self.num_channels = self.num_content_channels + position_channels
+        self.num_target_channels = math.prod(config.patch)
         self.depends_on_extent = self.position is not None and config.position_extent == "input"
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -138,16 +140,7 @@ class SpectrogramAdapter(InputAdapter):
         Raises:
             ValueError: The rank, bands, type or length does not fit, the batch is empty, or a real value is NaN.
         """
-        check_shape(
-            x,
-            ("batch", "frames", self.config.size[1]),
-            name="Spectrograms",
-            advice="Time comes before the bands.",
-        )
-        check_floating(
-            x, name="Spectrograms", advice="They are logarithms of energies, not samples: convert them."
-        )
-        check_mask(mask, x.shape[:2], x=x, name="spectrograms")
+        self._check(x, mask)
         grid = self.config.grid(x.shape[1])
         if mask is not None:
             x = torch.where(mask[..., None], x, 0)
@@ -166,6 +159,48 @@ class SpectrogramAdapter(InputAdapter):
         return ByteArray(
             values=values_BMC, mask=mask_BM, grid=grid, num_content_channels=self.num_content_channels
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the values that each element stands for, frame by frame.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        self._check(x, mask)
+        self.config.grid(x.shape[1])
+        if mask is not None:
+            x = torch.where(mask[..., None], x, torch.nan)
+        frames, bands = self.config.patch
+        return rearrange(x, "b (t i) (f j) -> b (t f) (i j)", i=frames, j=bands)
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the spectrograms (B, T, F) that have these targets."""
+        return rearrange(
+            targets_BMV, "b (t f) (i j) -> b (t i) (f j)", t=grid[0], f=grid[1], i=self.config.patch[0]
+        )
+
+    def mask_without(self, hidden_BM: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Hides the frames of hidden elements from the convolutions, if there are any."""
+        if self.convolutions is None:
+            return mask
+        real_BT = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else mask
+        return spread_mask(hidden_BM, self.config.grid(x.shape[1])[:1], real_BT)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        check_shape(
+            x,
+            ("batch", "frames", self.config.size[1]),
+            name="Spectrograms",
+            advice="Time comes before the bands.",
+        )
+        check_floating(
+            x, name="Spectrograms", advice="They are logarithms of energies, not samples: convert them."
+        )
+        check_mask(mask, x.shape[:2], x=x, name="spectrograms")
 
 
 class FrameConvolutions(nn.Module):

@@ -113,6 +113,8 @@ class TableAdapter(InputAdapter):
             self.categories = CategoryEmbedding(
                 [count for _, count in categories], num_channels=config.num_channels
             )
+        # A number, then a 1 for the category that it is and a 0 for each other one; NaN where a column has no such.
+        self.num_target_channels = 1 + max((count for _, count in categories), default=0)
         self.position = LearnedArray(len(config.columns), config.position_channels, std=1.0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
@@ -130,13 +132,7 @@ class TableAdapter(InputAdapter):
                 is not known.
         """
         num_columns = len(self.config.columns)
-        check_shape(x, ("batch", num_columns), name="Rows", advice="Give one row a batch axis: row[None].")
-        check_floating(
-            x,
-            name="Rows",
-            advice="Categories are whole numbers of the same type as the numbers: call `.float()`.",
-        )
-        check_mask(mask, x.shape, x=x, name="rows")
+        self._check(x, mask)
         real_BV = ~x.isnan()
         if mask is not None:
             real_BV = real_BV & mask
@@ -159,6 +155,54 @@ class TableAdapter(InputAdapter):
             grid=(num_columns,),
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns each column's value: a standardised number, or 1 for the category that it is and 0 for the others.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Returns:
+            (B, V, 1 + the most categories): NaN where something is missing, or a column has no such value.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        self._check(x, mask)
+        if mask is not None:
+            x = torch.where(mask, x, torch.nan)
+        self._check_categories(x[:, self.category_columns].nan_to_num())
+        found = x.new_full((*x.shape, self.num_target_channels or 1), torch.nan)
+        for index, column in enumerate(self.config.columns):
+            if column[0] == "number":
+                found[:, index, 0] = (x[:, index] - column[1]) / column[2]
+            else:
+                places_K = torch.arange(column[1], device=x.device)
+                one_hot_BK = (x[:, index, None].round() == places_K).to(x.dtype)
+                is_missing_B1 = x[:, index, None].isnan()
+                found[:, index, 1 : 1 + column[1]] = torch.where(is_missing_B1, torch.nan, one_hot_BK)
+        return found
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the rows (B, V) that have these targets: numbers in their units, the most probable categories."""
+        columns = [
+            targets_BMV[:, index, 0] * column[2] + column[1]
+            if column[0] == "number"
+            else targets_BMV[:, index, 1 : 1 + column[1]].argmax(-1).to(targets_BMV.dtype)
+            for index, column in enumerate(self.config.columns)
+        ]
+        return torch.stack(columns, dim=1)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        num_columns = len(self.config.columns)
+        check_shape(x, ("batch", num_columns), name="Rows", advice="Give one row a batch axis: row[None].")
+        check_floating(
+            x,
+            name="Rows",
+            advice="Categories are whole numbers of the same type as the numbers: call `.float()`.",
+        )
+        check_mask(mask, x.shape, x=x, name="rows")
 
     def _check_categories(self, x_BG: Tensor) -> None:
         if not looks_at(x_BG):

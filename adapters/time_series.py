@@ -72,6 +72,7 @@ class TimeSeriesAdapter(InputAdapter):
         )
         self.num_content_channels = 2 * config.num_variables
         self.num_channels = self.num_content_channels + self.position.num_channels
+        self.num_target_channels = config.num_variables
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Takes a batch of series.
@@ -87,14 +88,7 @@ class TimeSeriesAdapter(InputAdapter):
             ValueError: The rank, channels or type does not fit, the batch is empty, a value is infinite, or a time is
                 NaN at which something was measured.
         """
-        check_shape(
-            x,
-            ("batch", "times", 1 + self.config.num_variables),
-            name="Time series",
-            advice="The time comes first, then the variables.",
-        )
-        check_floating(x, name="Time series", advice="Call `.float()` on them.")
-        check_mask(mask, x.shape[:2], x=x, name="time series")
+        self._check(x, mask)
         measured_BTV = ~x[..., 1:].isnan()
         real_BT = ~x[..., 0].isnan() | measured_BTV.any(dim=-1)
         if mask is not None:
@@ -115,3 +109,26 @@ class TimeSeriesAdapter(InputAdapter):
             grid=(x.shape[1],),
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the variables at each time, NaN where not measured.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        self._check(x, mask)
+        return x[..., 1:] if mask is None else torch.where(mask[..., None], x[..., 1:], torch.nan)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        check_shape(
+            x,
+            ("batch", "times", 1 + self.config.num_variables),
+            name="Time series",
+            advice="The time comes first, then the variables.",
+        )
+        check_floating(x, name="Time series", advice="Call `.float()` on them.")
+        check_mask(mask, x.shape[:2], x=x, name="time series")

@@ -27,6 +27,7 @@ from perceiver_io.input_tools import (
     check_shape,
     element_mask,
     patch_grid,
+    spread_mask,
 )
 from perceiver_io.position import FourierPositionEncoding, PositionExtent
 from perceiver_io.registry import register_adapter
@@ -116,6 +117,7 @@ class VideoAdapter(InputAdapter):
         else:
             self.num_content_channels = math.prod(config.patch_size) * config.image_channels
         self.num_channels = self.num_content_channels + self.position.num_channels
+        self.num_target_channels = math.prod(config.patch_size) * config.image_channels
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> ByteArray:
         """Flattens a batch of videos.
@@ -131,17 +133,8 @@ class VideoAdapter(InputAdapter):
         Raises:
             ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.
         """
-        check_shape(
-            x,
-            ("batch", "frames", self.config.image_channels, "height", "width"),
-            name="Videos",
-            advice="Channels come after the frames.",
-        )
-        check_floating(
-            x, name="Videos", advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them."
-        )
-        batch_size, num_frames, _, height, width = x.shape
-        check_mask(mask, (batch_size, num_frames, height, width), x=x, name="videos")
+        self._check(x, mask)
+        num_frames, _, height, width = x.shape[1:]
         grid = self.config.grid((num_frames, height, width))
         if mask is not None:
             x = torch.where(mask[:, :, None], x, 0)
@@ -153,6 +146,54 @@ class VideoAdapter(InputAdapter):
             grid=grid,
             num_content_channels=self.num_content_channels,
         )
+
+    def targets(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the pixels that each element stands for: frame by frame, row by row, each with its channels.
+
+        Args:
+            x: As `forward`.
+            mask: As `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        self._check(x, mask)
+        self.config.grid((x.shape[1], x.shape[3], x.shape[4]))
+        return self._patches(x if mask is None else torch.where(mask[:, :, None], x, torch.nan))
+
+    def from_targets(self, targets_BMV: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Returns the videos (B, T, F, H, W) that have these targets."""
+        frames, rows, columns = self.config.patch_size
+        return rearrange(
+            targets_BMV,
+            "b (t h w) (i j k f) -> b (t i) f (h j) (w k)",
+            t=grid[0],
+            h=grid[1],
+            w=grid[2],
+            i=frames,
+            j=rows,
+            k=columns,
+        )
+
+    def mask_without(self, hidden_BM: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Hides the pixels of hidden elements from the convolution, if there is one."""
+        if self.convolution is None:
+            return mask
+        real_BTHW = torch.ones_like(x[:, :, 0], dtype=torch.bool) if mask is None else mask
+        return spread_mask(hidden_BM, self.config.grid((x.shape[1], x.shape[3], x.shape[4])), real_BTHW)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        check_shape(
+            x,
+            ("batch", "frames", self.config.image_channels, "height", "width"),
+            name="Videos",
+            advice="Channels come after the frames.",
+        )
+        check_floating(
+            x, name="Videos", advice="Pixels are expected in [0, 1] or [-1, 1]: convert and scale them."
+        )
+        batch_size, num_frames, _, height, width = x.shape
+        check_mask(mask, (batch_size, num_frames, height, width), x=x, name="videos")
 
     def _patches(self, x_BTFHW: Tensor) -> Tensor:
         frames, rows, columns = self.config.patch_size

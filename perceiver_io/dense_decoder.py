@@ -75,6 +75,8 @@ class DenseDecoder(Decoder):
             query_input: Input whose elements are part of the queries; the queries have its grid. A set has none: where
                 queries have no positions besides, its M elements are a grid (M,).
             query_input_channels: How many of the first channels of its elements; content comes first.
+            query_input_from: "start", or "end" for as many of the last channels: those of the position, so that a query
+                is made of where an element lies and not of what it holds.
             upsampling: Along each axis, how many queries there are for an element of the input whose grid they have;
                 1 each if None. What lies between elements is interpolated: with patches or convolutions of 4 x 4
                 pixels, (4, 4) gives each pixel a query, whatever size an image has.
@@ -85,6 +87,7 @@ class DenseDecoder(Decoder):
             spacing: Coordinates of the grid's elements: "ends" from -1 to 1 with both ends, "steps" -1 + 2 i / n.
             position_channels: Width of learned positions.
             position_resize: What learned positions do on other grids: "interpolate", or "truncate" for sequences.
+            query_channels: Width that queries are projected to; None leaves them as they are.
             patch_size: Elements that one query gives along each axis; 1 each if None.
             channel_axis: Where the channels lie among the axes of the whole output after the batch: 0 gives
                 (B, F, H, W), 1 gives (B, T, F, H, W), -1 gives (B, T, F); None drops the axis of a single channel.
@@ -101,6 +104,7 @@ class DenseDecoder(Decoder):
         grid_input: str | None = None
         query_input: str | None = None
         query_input_channels: int = 0
+        query_input_from: Literal["start", "end"] = "start"
         upsampling: tuple[int, ...] | None = None
         position: Literal["fourier", "learned", "none"] = "fourier"
         num_bands: int = 64
@@ -109,6 +113,7 @@ class DenseDecoder(Decoder):
         spacing: Spacing = "ends"
         position_channels: int = 256
         position_resize: Resize = "interpolate"
+        query_channels: int | None = None
         patch_size: tuple[int, ...] | None = None
         channel_axis: int | None = 0
         tied_to: str | None = None
@@ -161,8 +166,8 @@ class DenseDecoder(Decoder):
 
         def _check(self) -> None:
             name = "DenseDecoder.Config"
-            for field in ("output_channels", "num_bands", "position_channels"):
-                if getattr(self, field) < 1:
+            for field in ("output_channels", "num_bands", "position_channels", "query_channels"):
+                if getattr(self, field) is not None and getattr(self, field) < 1:
                     raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}.")
             for field in ("grid", "max_resolution", "patch_size", "upsampling"):
                 sizes = getattr(self, field)
@@ -221,6 +226,10 @@ class DenseDecoder(Decoder):
         self.num_query_channels = config.query_input_channels + (
             0 if self.position is None else self.position.num_channels
         )
+        self.query_projection: nn.Module = nn.Identity()
+        if config.query_channels is not None:
+            self.query_projection = linear(self.num_query_channels, config.query_channels)
+            self.num_query_channels = config.query_channels
         attended_channels, embedding = parts.attended_channels, parts.embedding
         if attended_channels is None:
             self.cross_attend = config.cross_attention(
@@ -322,7 +331,7 @@ class DenseDecoder(Decoder):
         return self.config.grid
 
     def queries(self, encoded: Encoded, points: Points) -> Tensor:
-        """Returns the queries of some points, (B, O, Q): an input's channels first, then positions."""
+        """Returns the queries of some points, (B, O, Q): an input's channels first, then positions; or a projection."""
         batch_size, like = encoded.latents.shape[0], encoded.latents
         parts: list[Tensor] = []
         if self.config.query_input is not None:
@@ -334,6 +343,7 @@ class DenseDecoder(Decoder):
                     points,
                     name=self.config.query_input,
                     spacing=self.config.spacing,
+                    from_end=self.config.query_input_from == "end",
                 )
             )
         if isinstance(self.position, FourierPositionEncoding):
@@ -352,7 +362,8 @@ class DenseDecoder(Decoder):
                     _given(points.coordinates), spacing=self.config.spacing, like=like
                 )
             parts.append(position_OP.expand(batch_size, -1, -1))
-        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+        queries_BOQ: Tensor = self.query_projection(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
+        return queries_BOQ
 
     def _query_mask(self, encoded: Encoded, points: Points) -> Tensor | None:
         name = self.config.query_mask_input
@@ -419,9 +430,12 @@ def _position(config: DenseDecoder.Config) -> FourierPositionEncoding | LearnedP
     )
 
 
-def _at(source: ByteArray, num_channels: int, points: Points, *, name: str, spacing: Spacing) -> Tensor:
-    """The first channels of an input's elements at some points, (B, O, Q)."""
-    values_BMC = source.values[..., :num_channels]
+def _at(
+    source: ByteArray, num_channels: int, points: Points, *, name: str, spacing: Spacing, from_end: bool
+) -> Tensor:
+    """The first or the last channels of an input's elements at some points, (B, O, Q)."""
+    start = source.values.shape[-1] - num_channels if from_end else 0
+    values_BMC = source.values.narrow(-1, start, num_channels)
     if points.indices is not None and points.grid == _index_grid(source):
         return at_elements(values_BMC, flat_indices(points.indices, points.grid))
     if source.grid is None:

@@ -8,6 +8,7 @@ Shape legend: B batch, M elements, C content channels, P position channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,7 @@ __all__ = [
     "element_mask",
     "listed",
     "patch_grid",
+    "spread_mask",
 ]
 
 
@@ -207,6 +209,36 @@ def element_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
         for axis, count in enumerate(grid, start=1):
             mask = _pooled(mask, axis, count)
     return mask.flatten(1)
+
+
+def spread_mask(hidden_BM: Tensor, grid: Sequence[int], mask: Tensor) -> Tensor:
+    """Takes away from a mask what hidden elements cover.
+
+    Args:
+        hidden_BM: (B, M) bool, True where an element is hidden.
+        grid: Elements along each axis.
+        mask: (B, …) bool, True where a raw input is real; each size is a multiple of the grid's.
+
+    Returns:
+        The mask, False where an element is hidden.
+
+    Raises:
+        ValueError: A size is no multiple of the grid's, or what is hidden does not fit the grid.
+    """
+    if hidden_BM.shape != (mask.shape[0], math.prod(grid)):
+        raise ValueError(
+            f"What is hidden must be {(mask.shape[0], math.prod(grid))} (samples, elements), got "
+            f"{tuple(hidden_BM.shape)}."
+        )
+    if any(size % count for size, count in zip(mask.shape[1:], grid, strict=True)):
+        raise ValueError(
+            f"An input of {_by(mask.shape[1:])} is {_by(grid)} elements: to hide some of them, sizes must be multiples "
+            "of an element's. Pad, crop or resize it."
+        )
+    hidden = hidden_BM.unflatten(1, tuple(grid))
+    for axis, count in enumerate(grid, start=1):
+        hidden = hidden.repeat_interleave(mask.shape[axis] // count, dim=axis)
+    return mask & ~hidden
 
 
 def _pooled(mask: Tensor, axis: int, count: int) -> Tensor:

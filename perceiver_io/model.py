@@ -126,24 +126,39 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         decoded = self.decode(encoded, outputs, points=points)
         return PerceiverIOOutput(outputs=decoded, latents=encoded.latents, hidden=encoded.hidden)
 
-    def encode(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Encoded:
+    def encode(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        *,
+        hidden: Mapping[str, Tensor] | None = None,
+    ) -> Encoded:
         """Encodes a batch once, for any number of calls of `decode`.
 
         Args:
             inputs: As `forward`.
             masks: As `forward`.
+            hidden: Elements that the latents are not to see, by input name: (B, M) bool. They are left out as masked
+                ones are, or shown as mask tokens where the input has one, and nothing of them reaches other elements.
+                The byte arrays have them, so that queries can be made of their positions.
 
         Returns:
-            The latents, the byte arrays, and which elements mask tokens stood for.
+            The latents, the byte arrays, and which elements were hidden.
+
+        Raises:
+            ValueError: As `forward`; or what is hidden does not fit.
         """
-        byte_arrays = self._adapt(inputs, masks)
+        byte_arrays = self._adapt(inputs, masks, hidden)
         packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
         latents_BND = with_zero_gradients(self.encoder(packed), self._perhaps_left_out(inputs))
         return Encoded(
             latents=latents_BND,
             byte_arrays={name: part.in_type_of(latents_BND) for name, part in byte_arrays.items()},
-            hidden={name: segment.hidden for name, segment in segments.items() if segment.hidden is not None},
+            hidden={
+                **(hidden or {}),
+                **{name: segment.hidden for name, segment in segments.items() if segment.hidden is not None},
+            },
         )
 
     def decode(
@@ -280,13 +295,20 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             yield from self.shared_attention.parameters()
 
     def _adapt(
-        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None,
+        hidden: Mapping[str, Tensor] | None = None,
     ) -> dict[str, ByteArray]:
-        masks = {} if masks is None else masks
+        masks, hidden = masks or {}, hidden or {}
         if unknown := sorted(set(inputs) - set(self.adapters)):
             raise ValueError(f"The model has no inputs {unknown}; it has {list(self.adapters)}.")
         if unknown := sorted(set(masks) - set(inputs)):
             raise ValueError(f"There are masks for {unknown}, but inputs only for {sorted(inputs)}.")
+        if unknown := sorted(set(hidden) - set(inputs)):
+            raise ValueError(
+                f"Elements of {unknown} are to be hidden, but there are inputs only for {sorted(inputs)}."
+            )
         if not inputs:
             raise ValueError(f"At least one of the inputs {list(self.adapters)} is needed, got none.")
         weight = self.encoder.latents.weight
@@ -305,11 +327,19 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         if any(size != batches[0] for size in batches[1:]):
             sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}
             raise ValueError(f"All inputs of a batch must have the same batch size, got {sizes}.")
-        return {
-            name: adapter(inputs[name], masks.get(name))
-            for name, adapter in self.adapters.items()
-            if name in inputs
-        }
+        adapted = {}
+        for name, adapter in self.adapters.items():
+            if name not in inputs:
+                continue
+            x, mask = inputs[name], masks.get(name)
+            if name not in hidden:
+                adapted[name] = adapter(x, mask)
+                continue
+            assert isinstance(adapter, InputAdapter)
+            adapted[name] = _without(
+                name, adapter(x, adapter.mask_without(hidden[name], x, mask)), hidden[name]
+            )
+        return adapted
 
 
 def _built_decoder(
@@ -338,6 +368,16 @@ def _built_decoder(
     )
     decoder: Decoder = decoder_class(part, parts)
     return decoder
+
+
+def _without(name: str, part: ByteArray, hidden_BM: Tensor) -> ByteArray:
+    """A byte array whose hidden elements are masked."""
+    if hidden_BM.dtype != torch.bool or hidden_BM.shape != part.values.shape[:2]:
+        raise ValueError(
+            f"What is hidden of the input {name!r} must be bool {tuple(part.values.shape[:2])} (samples, elements), "
+            f"got {hidden_BM.dtype} {tuple(hidden_BM.shape)}."
+        )
+    return replace(part, mask=~hidden_BM if part.mask is None else part.mask & ~hidden_BM)
 
 
 def _query_channels(name: str, decoder: Decoder) -> int:

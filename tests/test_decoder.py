@@ -102,6 +102,17 @@ CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
         "elements-alone": lambda: dense_case(
             2, 3, 2, query_input="image", query_input_channels=5, position="none", channel_axis=-1
         ),
+        "positions-of-elements-projected": lambda: dense_case(
+            2,
+            3,
+            2,
+            query_input="image",
+            query_input_channels=2,
+            query_input_from="end",
+            query_channels=6,
+            position="none",
+            channel_axis=-1,
+        ),
         "patches": lambda: dense_case(
             4,
             3,

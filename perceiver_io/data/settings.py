@@ -24,6 +24,13 @@ class SplitSettings:
     test_fraction: float = field(
         default=0.2, metadata={"help": "Part of the data to test on, where the dataset has no test set."}
     )
+    train_fraction: float = field(
+        default=1.0,
+        metadata={
+            "help": "Part of the training data that is learned from, chosen by the seed; what is validated and tested "
+            "on stays. Of each class the same part, but one sample at least."
+        },
+    )
 
     def __post_init__(self) -> None:
         """Checks the fractions."""
@@ -34,6 +41,10 @@ class SplitSettings:
         if not 0 < self.test_fraction < 1:
             raise ValueError(
                 f"test_fraction is {self.test_fraction}, expected a fraction: more than 0, less than 1."
+            )
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(
+                f"train_fraction is {self.train_fraction}, expected a part: more than 0, 1 at most."
             )
 
 

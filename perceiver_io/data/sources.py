@@ -28,7 +28,9 @@ __all__ = [
     "named_splits",
     "nouns",
     "read_class_folders",
+    "samples_of",
     "select_columns",
+    "select_contents",
     "split_folders",
     "subfolders",
 ]
@@ -97,7 +99,7 @@ def read_class_folders(root: Path, contents: Sequence[Content]) -> dict[str, Dat
                 f"{folder} has the classes {strangers}, which the training set does not have. "
                 f"Add training {noun} of these classes, or take the folders away."
             )
-        samples = [_samples(folder / name, contents) for name in class_names]
+        samples = [samples_of(folder / name, contents) for name in class_names]
         if split == "train" and (
             empty := [name for name, found in zip(class_names, samples, strict=True) if not found]
         ):
@@ -114,8 +116,16 @@ def nouns(contents: Sequence[Content]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _samples(folder: Path, contents: Sequence[Content]) -> list[dict[Content, Any]]:
-    """What columns hold of the files of a folder: those with equal paths but for the ending are one sample."""
+def samples_of(folder: Path, contents: Sequence[Content]) -> list[dict[Content, Any]]:
+    """Returns what columns hold of the files below a folder: those with equal paths but for the ending are one sample.
+
+    Args:
+        folder: The folder.
+        contents: What is read.
+
+    Raises:
+        ValueError: Two files of one content are called alike.
+    """
     samples: dict[str, dict[Content, Any]] = {}
     for content in contents:
         for file in files_of(folder, content.suffixes()):
@@ -237,38 +247,68 @@ def select_columns(
     Raises:
         ValueError: A split lacks a column, or `input_column` is given for several contents.
     """
-    if input_column is not None and len(contents) > 1:
-        raise ValueError(
-            f"input_column is {input_column!r}, but several columns are read: "
-            f"{', '.join(one.column for one in contents)}. Rename the columns of the data instead."
-        )
-    sources = {input_column or content.column: content for content in contents}
+    sources = _sources(contents, input_column)
     if label_column in sources:
         raise ValueError(
             f"The {sources[label_column].noun} and their labels cannot both be in the column {label_column!r}. Choose "
             "input_column and label_column."
         )
-    selected = {}
     for split, rows in splits.items():
-        for column, option in (*((one, "input_column") for one in sources), (label_column, "label_column")):
-            if column not in rows.column_names:
-                raise ValueError(
-                    f"The {split} split has no column {column!r}, it has {rows.column_names}. "
-                    f"Name one of these with {option}."
-                )
-        rows = rows.with_format(None).select_columns([*sources, label_column])
-        names = {source: content.column for source, content in sources.items()}
-        rows = rows.rename_columns({**names, label_column: LABEL})
-        for source, content in sources.items():
-            try:
-                rows = content.in_column(rows, content.column)
-            except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
-                raise ValueError(
-                    f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
-                    f"{rows.features[content.column]}. Name another column with input_column."
-                ) from error
-        selected[split] = rows
-    return selected
+        _check_columns(split, rows, {**dict.fromkeys(sources, "input_column"), label_column: "label_column"})
+    return {split: _typed(split, rows, sources, {label_column: LABEL}) for split, rows in splits.items()}
+
+
+def select_contents(
+    splits: Mapping[str, Dataset], contents: Sequence[Content], *, input_column: str | None
+) -> dict[str, Dataset]:
+    """Picks the columns of the contents, of data without labels, and calls them so.
+
+    Args:
+        splits: As `select_columns`.
+        contents: As `select_columns`.
+        input_column: As `select_columns`.
+
+    Raises:
+        ValueError: As `select_columns`.
+    """
+    sources = _sources(contents, input_column)
+    for split, rows in splits.items():
+        _check_columns(split, rows, dict.fromkeys(sources, "input_column"))
+    return {split: _typed(split, rows, sources, {}) for split, rows in splits.items()}
+
+
+def _sources(contents: Sequence[Content], input_column: str | None) -> dict[str, Content]:
+    """The contents by the column that each is read from."""
+    if input_column is not None and len(contents) > 1:
+        raise ValueError(
+            f"input_column is {input_column!r}, but several columns are read: "
+            f"{', '.join(one.column for one in contents)}. Rename the columns of the data instead."
+        )
+    return {input_column or content.column: content for content in contents}
+
+
+def _check_columns(split: str, rows: Dataset, options: Mapping[str, str]) -> None:
+    for column, option in options.items():
+        if column not in rows.column_names:
+            raise ValueError(
+                f"The {split} split has no column {column!r}, it has {rows.column_names}. "
+                f"Name one of these with {option}."
+            )
+
+
+def _typed(split: str, rows: Dataset, sources: Mapping[str, Content], others: Mapping[str, str]) -> Dataset:
+    """Rows whose columns are called and typed as the contents say, and some that are called otherwise."""
+    names = {**{source: content.column for source, content in sources.items()}, **others}
+    rows = rows.with_format(None).select_columns([*names]).rename_columns(names)
+    for source, content in sources.items():
+        try:
+            rows = content.in_column(rows, content.column)
+        except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
+            raise ValueError(
+                f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
+                f"{rows.features[content.column]}. Name another column with input_column."
+            ) from error
+    return rows
 
 
 def encode_labels(splits: Mapping[str, Dataset], *, label_column: str, noun: str) -> dict[str, Dataset]:

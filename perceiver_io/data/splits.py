@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
 
-__all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "hold_out_missing", "split_rows"]
+__all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "hold_out_missing", "learned_part", "split_rows"]
 
 TEST_SPLIT_SEED = 0
 """A test set that is taken out of the training set is the same whatever the run's seed is."""
@@ -164,7 +164,29 @@ def hold_out_missing(
             groups=None if groups is None else [groups[index] for index in train],
         )
         train, found[split] = train[remaining], train[held]
+    if settings.train_fraction < 1:
+        of_train = [0 if labels is None else labels[index] for index in train]
+        train = train[learned_part(of_train, settings.train_fraction, seed)]
     return {"train": train, **found}
+
+
+def learned_part(labels: Sequence[int], fraction: float, seed: int) -> Any:
+    """Chooses some of the training rows, of each class the same part, but one row at least.
+
+    Args:
+        labels: Class index of each row; all the same where there are no classes.
+        fraction: The part.
+        seed: Of the random choice.
+
+    Returns:
+        The indices of the rows, sorted.
+    """
+    rng, labels_N = np.random.default_rng(seed), np.asarray(labels)
+    chosen = []
+    for label in np.unique(labels_N):
+        rows = rng.permutation(np.flatnonzero(labels_N == label))
+        chosen.append(rows[: max(1, round(fraction * len(rows)))])
+    return np.sort(np.concatenate(chosen))
 
 
 def hold_out(

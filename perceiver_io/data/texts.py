@@ -152,6 +152,8 @@ def _split(
         parts["train"], parts["test"] = hold(parts["train"], settings.test_fraction, TEST_SPLIT_SEED)
     if "validation" not in parts and settings.validation_fraction:
         parts["train"], parts["validation"] = hold(parts["train"], settings.validation_fraction, seed)
+    if settings.train_fraction < 1:
+        _, parts["train"] = hold(parts["train"], settings.train_fraction, seed)
     windows = {
         split: ByteWindows(texts, length, margin=length - 1 if split == "train" else 0)
         for split, texts in parts.items()

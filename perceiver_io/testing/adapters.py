@@ -287,6 +287,59 @@ def check_nan(case: AdapterCase) -> None:
     assert not infinite, f"With a NaN in the input, these gradients are not finite: {infinite}."
 
 
+def check_targets(case: AdapterCase) -> None:
+    """An adapter with targets gives them for each element, and hidden elements reach no other one.
+
+    An input of a size that has none may be refused. An adapter without targets refuses all.
+    """
+    adapter = case.build()
+    if adapter.num_target_channels is None:
+        common.check_refused("An input, though there are no targets", lambda: adapter.targets(case.x))
+        return
+    try:
+        targets_BMV = adapter.targets(case.x)
+    except ValueError:
+        return
+    whole = adapter(case.x)
+    expected = (*whole.values.shape[:2], adapter.num_target_channels)
+    assert tuple(targets_BMV.shape) == expected, (
+        f"The targets are {tuple(targets_BMV.shape)}, expected {expected} (samples, elements, num_target_channels)."
+    )
+    mask_BM, masked_BMV = adapter(case.x, case.mask).mask, adapter.targets(case.x, case.mask)
+    assert mask_BM is not None and masked_BMV[~mask_BM].isnan().all(), (
+        "Masked elements have targets, expected NaN."
+    )
+    hidden_BM = torch.zeros(whole.values.shape[:2], dtype=torch.bool)
+    hidden_BM[:, ::2] = True
+    x = case.x.clone().requires_grad_()
+    held_sum = adapter.targets(x)[hidden_BM].nan_to_num().sum()
+    for training in (False, True):
+        adapter.train(training)
+        with common.seeded():
+            values_BMC = adapter(x, adapter.mask_without(hidden_BM, x, None)).values
+            seen_sum = (values_BMC * torch.randn_like(values_BMC))[~hidden_BM].sum()
+        if not (held_sum.requires_grad and seen_sum.requires_grad):  # categories have no gradients
+            continue
+        (held,) = torch.autograd.grad(held_sum, x, retain_graph=True)
+        (seen,) = torch.autograd.grad(seen_sum, x)
+        assert not ((held != 0) & (seen != 0)).any(), (
+            f"What hidden elements hold reaches others (training={training}): mask_without has to hide their values."
+        )
+    grid = whole.grid or (whole.values.shape[1],)
+    try:
+        restored = adapter.from_targets(targets_BMV, grid)
+    except ValueError:
+        return
+    torch.testing.assert_close(
+        restored,
+        case.x,
+        rtol=1e-5,
+        atol=1e-5,
+        equal_nan=True,
+        msg=lambda message: f"from_targets does not give back what the targets were made of: {message}",
+    )
+
+
 def check_numerical_gradients(case: AdapterCase) -> None:
     """Gradients by parameters, and by a floating-point input, are right in float64."""
     floating = case.x.is_floating_point()
@@ -347,6 +400,7 @@ ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
     "padding": check_padding,
     "gradients": check_gradients,
     "nan": check_nan,
+    "targets": check_targets,
     "numerical_gradients": check_numerical_gradients,
     "twin": check_twin,
     "bad_input": check_bad_input,

@@ -5,7 +5,6 @@ Shape legend: B batch, K classes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from perceiver_io.byte_array import PackingConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import LabelledRows, Splits, read_labelled
 from perceiver_io.pictures.attention_view import AttentionView
@@ -24,7 +24,7 @@ from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.classification.model import Classifier, PerceiverIOForClassification
 from perceiver_io.tasks.classification.presets import ENCODERS, LABEL, classifier_config
 from perceiver_io.tasks.classification.recipe import ClassificationRecipe
-from perceiver_io.tasks.classification.task import ClassificationTask
+from perceiver_io.tasks.classification.task import ClassificationTask, is_of_classes
 from perceiver_io.tasks.modalities.inputs import Inputs, Settings
 
 if TYPE_CHECKING:
@@ -116,6 +116,16 @@ class ModalClassificationTask(ClassificationTask):
         chosen = self.inputs.chosen(recipe.input_names)
         return chosen.processor(chosen.settings(recipe), data.train)
 
+    def fine_tuned(
+        self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
+    ) -> tuple[PerceiverIOConfig, Any]:
+        """Gives the output as many classes as the data has; what was no classifier loses inputs as the recipe says."""
+        tuned, processor = super().fine_tuned(config, processor, recipe, data)
+        if not is_of_classes(config):
+            packing = {**tuned.packing.to_dict(), **self.packing(recipe)}
+            tuned = tuned.replaced(packing=PackingConfig.from_dict(packing))
+        return tuned, processor
+
     def load_processor(self, source: str | Path) -> PerceiverIOProcessor:
         """Loads the processor beside a model."""
         return self.inputs.load_processor(source)
@@ -142,17 +152,7 @@ class ModalClassificationTask(ClassificationTask):
 
     def read(self, file: str) -> dict[str, Any]:
         """Opens a file; of several inputs, those of a sample: ``image=7.png,audio=7.wav``."""
-        names = list(self.inputs.modalities)
-        if len(names) == 1:
-            return {names[0]: self.inputs.modalities[names[0]].content.read(file)}
-        found = re.split(rf"(?:^|,)({'|'.join(names)})=", file)
-        parts = dict(zip(found[1::2], found[2::2], strict=True))
-        if found[0] or not parts or len(parts) < len(found) // 2:
-            raise ValueError(
-                f"{file!r:.200} does not say which file is which input, expected for example "
-                f"{','.join(f'{name}=FILE' for name in names[:2])}, each input once at most. Known: {', '.join(names)}."
-            )
-        return {name: self.inputs.modalities[name].content.read(path) for name, path in parts.items()}
+        return self.inputs.read(file)
 
     def file_suffixes(self) -> set[str]:
         """Returns the endings of the files of the one input; with several there are none."""

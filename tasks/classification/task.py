@@ -6,11 +6,13 @@ Shape legend: B batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
@@ -19,15 +21,18 @@ from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.confusion import draw_confusion
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
+from perceiver_io.running.loaded_model import load_model
 from perceiver_io.running.row_task import RowTask
 from perceiver_io.running.task import Drawing, as_number
 from perceiver_io.tasks.classification.model import PerceiverIOForClassification
+from perceiver_io.tasks.classification.presets import LABEL
 from perceiver_io.tasks.classification.report import per_class_report
+from perceiver_io.vector_decoders import ClassificationDecoder
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["ClassPredictOptions", "ClassificationTask"]
+__all__ = ["ClassPredictOptions", "ClassificationTask", "is_of_classes"]
 
 _TOP = 5
 
@@ -57,14 +62,34 @@ class ClassificationTask(RowTask):
     model_class: ClassVar[type[PerceiverIOPreTrainedModel]] = PerceiverIOForClassification
     options_class = ClassPredictOptions
 
+    def trained(self, source: str | Path) -> LoadedModel[Any]:
+        """Loads the model that a run is to start from: a classifier, or any model of the same inputs.
+
+        Of one with other outputs, such as a masked autoencoder, the adapters and the encoder are taken over.
+        """
+        model = load_model(source, PerceiverIOPreTrainedModel, device="cpu", dtype=torch.float32)
+        wanted = set(getattr(self.model_class, "arguments", {}))
+        if not isinstance(model, self.model_class) and wanted and set(model.config.inputs) != wanted:
+            raise ValueError(
+                f"The model in {source} is a {type(model).__name__} of the inputs {list(model.config.inputs)}, "
+                f"expected a {self.model_class.__name__}, or another model whose inputs are {sorted(wanted)}."
+            )
+        return LoadedModel(model=model, processor=self.load_processor(source), source=str(source))
+
     def fine_tuned(
         self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
     ) -> tuple[PerceiverIOConfig, Any]:
-        """Gives the output as many classes as the data has."""
-        ((name, part),) = config.outputs.items()
-        classes = type(part).from_dict({**part.to_dict(), "num_classes": len(data.class_names)})
-        names = dict(enumerate(data.class_names))
-        return config.replaced(outputs={name: classes}, id2label=names), processor
+        """Gives the output as many classes as the data has; other outputs than classes are left out."""
+        changes: dict[str, Any] = {"id2label": dict(enumerate(data.class_names))}
+        num_classes = len(data.class_names)
+        if is_of_classes(config):
+            ((name, part),) = config.outputs.items()
+            changes["outputs"] = {name: type(part).from_dict({**part.to_dict(), "num_classes": num_classes})}
+        else:
+            changes["outputs"] = {LABEL: ClassificationDecoder.Config(num_classes=num_classes)}
+            changes["shared_attention"] = None
+            changes["packing"] = replace(config.packing, mask_probabilities=())
+        return config.replaced(**changes), processor
 
     def measures(self, setup: Setup) -> dict[str, Metric]:
         """Accuracy; of more than five classes, whether the right one is among the five largest; what is confused."""
@@ -141,3 +166,8 @@ class ClassificationTask(RowTask):
         """Returns one line: the file, and its classes with probabilities."""
         labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
         return f"{prediction['file']}: {labels}"
+
+
+def is_of_classes(config: PerceiverIOConfig) -> bool:
+    """Returns whether the one output of a model is a class."""
+    return len(config.outputs) == 1 and all(hasattr(part, "num_classes") for part in config.outputs.values())

@@ -17,26 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
-from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content, LabelledRows, Splits
 from perceiver_io.data.paired import read_paired
 from perceiver_io.files import check_outputs, writing_into
-from perceiver_io.media.images import image_suffixes, open_image
-from perceiver_io.pictures.attention_view import AttentionView, draw_view
-from perceiver_io.pictures.seen_image import SeenImage
+from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, section
 from perceiver_io.running.evaluator import to_device
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import Batch, Drawing
 from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
+from perceiver_io.tasks.dense.image_task import LONGEST, DenseImageTask
 from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
-from perceiver_io.tasks.dense.presets import IMAGE, IMAGE_MAPS
-from perceiver_io.tasks.dense.task import DenseTask
+from perceiver_io.tasks.dense.presets import IMAGE_MAPS
 from perceiver_io.tasks.image_classification.data import IMAGES
 
 __all__ = ["ImageMapRecipe", "ImageMapTask"]
 
-_LONGEST, _MULTIPLE = 160, 4
 _NUM_DRAWN = 6
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rgb")
 
@@ -56,7 +51,7 @@ class ImageMapRecipe(DenseImageRecipe):
         default=None,
         metadata={
             "help": "Height and width that images and maps are brought to, or one number; by default those of the "
-            f"first training image, {_LONGEST} at most."
+            f"first training image, {LONGEST} at most."
         },
     )
     augmentation: dict[str, Any] = section(
@@ -68,7 +63,7 @@ class ImageMapRecipe(DenseImageRecipe):
     )
 
 
-class ImageMapTask(DenseTask):
+class ImageMapTask(DenseImageTask):
     """A task whose model takes `pixel_values` and gives a value for each pixel.
 
     Rows have an image and a map. A subclass says what a map is (`target`, `to_map`), what map an output is
@@ -128,33 +123,6 @@ class ImageMapTask(DenseTask):
             seed=recipe.seed,
         )
         return read.mapped(partial(self._with_map, recipe=recipe))
-
-    def config(self, recipe: Any, data: Splits) -> PerceiverIOConfig:
-        """Returns the preset's configuration, with the recipe's settings."""
-        return self.fresh(recipe, data)[0]
-
-    @abstractmethod
-    def fresh(self, recipe: Any, data: Splits) -> tuple[PerceiverIOConfig, Any]:
-        """Returns the preset's configuration, for images of the processor's size, and the processor."""
-
-    def fine_tuned(
-        self, config: PerceiverIOConfig, processor: Any, recipe: Any, data: Splits
-    ) -> tuple[PerceiverIOConfig, Any]:
-        """Gives the processor the recipe's size."""
-        if recipe.image_size is not None:
-            processor = PerceiverIOImageProcessor.from_dict(
-                {**processor.to_dict(), "size": recipe.image_size}
-            )
-        return config, processor
-
-    def processor(self, recipe: Any, data: Splits) -> PerceiverIOImageProcessor:
-        """Returns an image processor of the recipe's size, or of the first training image's."""
-        size = recipe.image_size
-        if size is None:
-            first = self.as_image(data.train[0]["image"], recipe.image_channels)
-            shrunk = min(1.0, _LONGEST / max(first.shape[1:]))
-            size = [max(1, round(side * shrunk / _MULTIPLE)) * _MULTIPLE for side in first.shape[1:]]
-        return PerceiverIOImageProcessor(size=size, num_channels=recipe.image_channels)
 
     def collate(self, rows: Sequence[Mapping[str, Any]], processor: PerceiverIOImageProcessor) -> Batch:
         """Makes pixel values of images, and labels of maps, both of the processor's size."""
@@ -223,36 +191,6 @@ class ImageMapTask(DenseTask):
                 result["files"] = [str(Path(options.output_dir, name)) for name in self._names(file)]
             results.append(result)
         return results
-
-    def read(self, file: str) -> dict[str, Any]:
-        """Opens an image file."""
-        return {"image": open_image(file)}
-
-    def file_suffixes(self) -> set[str]:
-        """Returns the endings of image files."""
-        return image_suffixes()
-
-    def load_processor(self, source: str | Path) -> PerceiverIOImageProcessor:
-        """Loads the image processor beside a model.
-
-        Raises:
-            ValueError: It is damaged.
-            OSError: There is none.
-        """
-        with reading_settings(source, "preprocessor_config.json"):
-            processor: PerceiverIOImageProcessor = PerceiverIOImageProcessor.from_pretrained(source)
-        return processor
-
-    def row_view(self, model: Any, processor: Any, row: Any, title: str) -> AttentionView:
-        """Returns what the latents attend to in an image, to be drawn over it."""
-        view = super().row_view(model, processor, {"image": row["image"]}, title)
-        pixels = processor.to_uint8(row["image"])[0].permute(1, 2, 0).squeeze(-1).numpy()
-        return AttentionView(maps=view.maps, seen={IMAGE: SeenImage(pixels=pixels)}, title=title)
-
-    def as_image(self, image: Any, num_channels: int) -> Tensor:
-        """Returns an image in its own size, (F, H, W), uint8."""
-        reader = PerceiverIOImageProcessor(num_channels=num_channels)
-        return reader.to_tensor(reader.to_pil(image)[0])
 
     def _names(self, file: str) -> list[str]:
         return [Path(file).stem + ending for ending in self.endings]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from perceiver_io.value_checks import looks_at
 
-__all__ = ["UNKNOWN", "absolute_loss", "class_loss", "mean_of_samples"]
+__all__ = ["UNKNOWN", "absolute_loss", "class_loss", "mean_of_samples", "squared_loss"]
 
 UNKNOWN = -100
 """The label of an element whose class is not known, as `torch.nn.functional.cross_entropy` has it."""
@@ -61,12 +61,22 @@ def absolute_loss(values: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: The labels do not fit, or are infinite.
     """
-    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.shape != values.shape:
-        raise ValueError(f"labels must be floating-point {tuple(values.shape)}, got {_found(labels)}.")
-    known = ~labels.isnan()
-    if looks_at(labels) and labels.isinf().any():
-        raise ValueError("labels hold infinities. What is not known is NaN.")
-    return mean_of_samples((values - torch.where(known, labels, 0)).abs(), known)
+    differences, known = _differences(values, labels)
+    return mean_of_samples(differences.abs(), known)
+
+
+def squared_loss(values: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared difference.
+
+    Args:
+        values: As `absolute_loss`.
+        labels: As `absolute_loss`.
+
+    Raises:
+        ValueError: As `absolute_loss`.
+    """
+    differences, known = _differences(values, labels)
+    return mean_of_samples(differences.square(), known)
 
 
 def mean_of_samples(losses: Tensor, known: Tensor) -> Tensor:
@@ -84,6 +94,16 @@ def mean_of_samples(losses: Tensor, known: Tensor) -> Tensor:
     counts_B = known_BO.sum(1)
     means_B = sums_B / counts_B.clamp(min=1)
     return means_B.sum() / (counts_B > 0).sum().clamp(min=1)
+
+
+def _differences(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What values are off by, and where that is known."""
+    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.shape != values.shape:
+        raise ValueError(f"labels must be floating-point {tuple(values.shape)}, got {_found(labels)}.")
+    known = ~labels.isnan()
+    if looks_at(labels) and labels.isinf().any():
+        raise ValueError("labels hold infinities. What is not known is NaN.")
+    return values - torch.where(known, labels, 0), known
 
 
 def _found(labels: object) -> str:

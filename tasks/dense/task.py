@@ -1,6 +1,6 @@
 """Recipes and batches of tasks with a dense output: in training, a step decodes points that are drawn at random.
 
-Shape legend: B batch, O points of a sample.
+Shape legend: B batch, M elements of the grid, O points of a sample, V values of an element.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ class DenseTask(RowTask):
         return known_labels(batch["labels"]).flatten(1).any(1).sum()
 
     def drawn(self, batch: Batch, number: int) -> Batch:
-        """Returns a batch in which so many points of a sample at most have labels, drawn at random."""
+        """Returns a batch in which so many points of a sample at most have labels, drawn at random.
+
+        A task whose elements have several values overrides it, with labels (B, V, *grid).
+        """
         return at_drawn_points(batch, number)
 
     def _training_batch(
@@ -113,24 +116,25 @@ def known_labels(labels: Tensor) -> Tensor:
     return ~labels.isnan() if labels.is_floating_point() else labels != UNKNOWN
 
 
-def at_drawn_points(batch: Mapping[str, Any], number: int) -> dict[str, Any]:
+def at_drawn_points(batch: Mapping[str, Any], number: int, *, channels: bool = False) -> dict[str, Any]:
     """Returns a batch with `labels` at points that are drawn, and these as `points`.
 
     Args:
-        batch: With `labels`, (B, *grid).
-        number: How many points of a sample.
+        batch: With `labels`, (B, *grid), or (B, V, *grid).
+        number: How many points of a sample; drawn are those of which all is known.
+        channels: Whether labels have an axis of values; they come back as (B, O, V) then.
     """
-    labels_BM = batch["labels"].flatten(1)
-    points_BO, is_drawn_BO = draw_points(known_labels(labels_BM), number)
-    labels_BO = labels_BM.gather(1, points_BO)
-    unknown = float("nan") if labels_BO.is_floating_point() else UNKNOWN
+    labels = batch["labels"]
+    grid = labels.shape[2:] if channels else labels.shape[1:]
+    labels_BMV = labels.flatten(2).mT if channels else labels.flatten(1)[..., None]
+    points_BO, is_drawn_BO = draw_points(known_labels(labels_BMV).all(-1), number)
+    labels_BOV = labels_BMV.gather(1, points_BO[..., None].expand(-1, -1, labels_BMV.shape[2]))
+    unknown = float("nan") if labels.is_floating_point() else UNKNOWN
+    labels_BOV = torch.where(is_drawn_BO[..., None], labels_BOV, unknown)
+    # (B, O, 1) or (B, O): as many points as the grid has axes are then not misread; see `Points.parse`.
+    misread = points_BO.shape[1] == len(grid)
     return {
         **batch,
-        "labels": torch.where(is_drawn_BO, labels_BO, unknown),
-        # (B, O, 1) or (B, O): as many points as the grid has axes are then not misread; see `Points.parse`.
-        "points": points_BO if points_BO.shape[1] != batch["labels"].ndim - 1 else _by_axis(points_BO, batch),
+        "labels": labels_BOV if channels else labels_BOV.squeeze(-1),
+        "points": torch.stack(torch.unravel_index(points_BO, grid), dim=-1) if misread else points_BO,
     }
-
-
-def _by_axis(points_BO: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    return torch.stack(torch.unravel_index(points_BO, batch["labels"].shape[1:]), dim=-1)

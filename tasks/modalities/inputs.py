@@ -5,6 +5,7 @@ Shape legend: B batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,27 @@ class Inputs:
                 sample = processor.processors[name].prepare(value)
                 found[name] = modality.seen(value, sample, processor.processors[name])
         return found
+
+    def read(self, file: str) -> dict[str, Any]:
+        """Opens a file as a row; of several inputs, those of a sample: ``image=7.png,audio=7.wav``.
+
+        Args:
+            file: The file, or the files with the names of their inputs.
+
+        Raises:
+            ValueError: A file cannot be read, or which input it is is not said.
+        """
+        names = list(self.modalities)
+        if len(names) == 1:
+            return {names[0]: self.modalities[names[0]].content.read(file)}
+        found = re.split(rf"(?:^|,)({'|'.join(names)})=", file)
+        parts = dict(zip(found[1::2], found[2::2], strict=True))
+        if found[0] or not parts or len(parts) < len(found) // 2:
+            raise ValueError(
+                f"{file!r:.200} does not say which file is which input, expected for example "
+                f"{','.join(f'{name}=FILE' for name in names[:2])}, each input once at most. Known: {', '.join(names)}."
+            )
+        return {name: self.modalities[name].content.read(path) for name, path in parts.items()}
 
     def load_processor(self, source: str | Path) -> PerceiverIOProcessor:
         """Loads the processor beside a model, whichever kind it is.

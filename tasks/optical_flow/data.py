@@ -68,7 +68,11 @@ def read_flow_pairs(
     """
     name, path = settings.dataset, Path(settings.dataset or "").expanduser()
     if name == WARPED:
-        made = warped_photographs(size, num_pairs=num_pairs, with_validation=settings.validation_fraction > 0)
+        made = warped_photographs(
+            size,
+            num_pairs=max(1, round(settings.train_fraction * num_pairs)),
+            with_validation=settings.validation_fraction > 0,
+        )
         return made if image_channels == 3 else made.mapped(_grey)
     if not name or not path.is_dir():
         raise ValueError(

@@ -88,3 +88,29 @@ def test_too_few_rows() -> None:
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(ValueError, match="The validation set is empty"):
         Splits(train=[1], validation=[], test=[2])
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_a_part_of_the_training_rows(with_labels: bool) -> None:
+    """Of each class the same part; what is tested and validated on stays; another seed chooses others."""
+    labels = [0] * 100 + [1] * 60 + [2] * 5
+    rows = list(enumerate(labels))
+    more = {"labels": labels, "class_names": ["a", "b", "c"]} if with_labels else {}
+    whole, part, again, other = (
+        split_rows(rows, DataSettings(train_fraction=fraction), seed=seed, **more)
+        for fraction, seed in ((1.0, 3), (0.1, 3), (0.1, 3), (0.1, 4))
+    )
+    assert items(part.train) == items(again.train) != items(other.train)
+    assert set(items(part.train)) < set(items(whole.train))
+    assert items(part.test) == items(whole.test) and items(part.validation) == items(whole.validation)
+    counts, all_counts = (Counter(label for _, label in items(one.train)) for one in (part, whole))
+    if with_labels:
+        assert counts == {label: max(1, round(0.1 * count)) for label, count in all_counts.items()}
+    else:
+        assert counts.total() == round(0.1 * all_counts.total())
+
+
+def test_parts_of_nothing_are_refused() -> None:
+    for wrong in (0.0, -0.1, 1.5):
+        with pytest.raises(ValueError, match=f"train_fraction is {wrong}, expected a part"):
+            DataSettings(train_fraction=wrong)

@@ -13,6 +13,7 @@ from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.position import axis_coordinates, fourier_features
 from perceiver_io.running import Setup
 from perceiver_io.tasks import depth_estimation as de
+from perceiver_io.tasks import image_autoencoding as ia
 from perceiver_io.tasks import multimodal_autoencoding as ma
 from perceiver_io.tasks import optical_flow as of
 from perceiver_io.tasks import semantic_segmentation as ss
@@ -24,6 +25,7 @@ from perceiver_io.tasks.semantic_segmentation.task import SemanticSegmentationTa
 PRESETS: dict[str, Callable[[], PerceiverIOConfig]] = {
     **{f"segmentation {name}": lambda name=name: ss.config(variant=name) for name in IMAGE_MAPS},
     **{f"depth {name}": lambda name=name: de.config(variant=name, size=(48, 64)) for name in IMAGE_MAPS},
+    **{f"image autoencoder {name}": lambda name=name: ia.config(variant=name) for name in ia.VARIANTS},
     **{f"flow {name}": lambda name=name: of.config(variant=name) for name in FLOWS},
     **{f"autoencoder {name}": lambda name=name: ma.config(variant=name) for name in AUTOENCODERS},
 }
