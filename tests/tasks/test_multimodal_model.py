@@ -15,7 +15,7 @@ import perceiver_io as pio
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.tasks import multimodal_autoencoding as mm
-from perceiver_io.tasks.multimodal_autoencoding.losses import output_loss, query_values
+from perceiver_io.tasks.dense.output_losses import output_loss, query_values
 
 FRAMES, SIDE, SAMPLES, CLASSES = 4, 16, 320, 10
 QUERIES = {"audio": SAMPLES // 16, "image": FRAMES * SIDE * SIDE, "label": 1}
