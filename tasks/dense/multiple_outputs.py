@@ -72,6 +72,8 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
         known: Mapping[str, Tensor] | None = None,
         outputs: Iterable[str] | None = None,
         points: Mapping[str, Tensor | None] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        differences: Mapping[str, Difference] | None = None,
     ) -> MultipleOutputs:
         """Encodes a batch and decodes it, wholly or, as in training, at some points.
 
@@ -86,12 +88,21 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
             outputs: Outputs that are wanted; if None, those that `points` names, or all.
             points: Points of outputs, by name, as `PerceiverIO.decode` takes them, but indices only where there are
                 labels. None asks for the whole output.
+            loss_weights: Weights of the losses by output, instead of the model's own.
+            differences: What the losses of numbers are of, by output, instead of the model's own.
 
         Raises:
             ValueError: An input, a mask, labels or a point does not fit.
         """
         result = self.perceiver(inputs, masks, outputs=outputs, points=points)
-        loss, losses = self._losses(result.outputs, labels or {}, known=known, points=points)
+        loss, losses = self._losses(
+            result.outputs,
+            labels or {},
+            known=known,
+            points=points,
+            weights=loss_weights,
+            differences=differences,
+        )
         return MultipleOutputs(loss=loss, outputs=dict(result.outputs), losses=losses, latents=result.latents)
 
     def attention_maps(
@@ -117,6 +128,8 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
         *,
         known: Mapping[str, Tensor] | None,
         points: Mapping[str, Tensor | None] | None,
+        weights: Mapping[str, float] | None,
+        differences: Mapping[str, Difference] | None,
     ) -> tuple[Tensor | None, dict[str, Tensor] | None]:
         """The weighted loss, and that of each output; None where nothing that was decoded has labels."""
         for what, given in (("labels", labels), ("known places", known or {})):
@@ -132,13 +145,18 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
                 self.config.outputs[name],
                 mask=(known or {}).get(name),
                 points=(points or {}).get(name),
-                difference=self.differences[name],
+                difference=({**self.differences, **(differences or {})})[name],
             )
             for name, prediction in outputs.items()
             if name in labels
         }
         if not losses:
             return None, None
-        total = torch.stack([self.loss_weights[name] * loss for name, loss in losses.items()]).sum()
+        weights = self.loss_weights if weights is None else weights
+        if missing := sorted(set(losses) - set(weights)):
+            raise ValueError(
+                f"The losses of {missing} have no weight; there are weights of {sorted(weights)}."
+            )
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         aside = (prediction for name, prediction in outputs.items() if name not in losses)
         return with_zero_gradients(total, aside), losses

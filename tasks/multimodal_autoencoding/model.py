@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.tasks.dense.losses import Difference
 from perceiver_io.tasks.dense.multiple_outputs import PerceiverIOForMultipleOutputs
 
 __all__ = [
@@ -92,6 +93,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
         targets: Mapping[str, Tensor] | None = None,
         outputs: Iterable[str] | None = None,
         points: Mapping[str, Tensor | None] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        differences: Mapping[str, Difference] | None = None,
         return_loss: bool = True,
     ) -> MultimodalAutoencodingOutput:
         """Encodes a batch and decodes it, wholly or, as in training, at some points.
@@ -110,6 +113,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
             points: Points of outputs, by name. The same for all samples: (O,) integer indices of the query grid, or
                 (O, A) along each axis; different for each: (B, O) or (B, O, A). (B, O) indices of as many points as
                 the grid has axes are read as (O, A): give (B, O, A). None asks for the whole output.
+            loss_weights: Weights of the losses by output, instead of the model's own.
+            differences: What the losses of frames and sound are of, by output, instead of the model's own.
             return_loss: Whether the loss is computed.
 
         Raises:
@@ -129,6 +134,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
                 {name: x for name, x in given.items() if name in self.config.outputs},
                 known={name: mask for name, mask in (masks or {}).items() if name in self.config.outputs},
                 points=points,
+                weights=loss_weights,
+                differences=differences,
             )
         return MultimodalAutoencodingOutput(
             loss=loss,
