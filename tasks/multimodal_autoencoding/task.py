@@ -53,6 +53,7 @@ from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
 )
 from perceiver_io.tasks.multimodal_autoencoding.presets import config
 from perceiver_io.tasks.multimodal_autoencoding.recipe import MultimodalAutoencodingRecipe
+from perceiver_io.tasks.multimodal_autoencoding.variation import ClipAugmentation, varied
 from perceiver_io.vector_decoders import ClassificationDecoder
 
 if TYPE_CHECKING:
@@ -106,27 +107,40 @@ class MultimodalAutoencodingTask(TrainableTask):
 
     def data(self, recipe: MultimodalAutoencodingRecipe) -> Splits:
         """Reads videos, and cuts them in clips."""
-        return read_video_clips(recipe, recipe.clip_format, stride=recipe.clip_stride, seed=recipe.seed)
+        return read_video_clips(
+            recipe,
+            recipe.clip_format,
+            stride=recipe.clip_stride,
+            at_random=recipe.random_starts,
+            seed=recipe.seed,
+        )
 
     def config(self, recipe: MultimodalAutoencodingRecipe, data: Splits) -> PerceiverIOConfig:
-        """Returns the preset's configuration, with the recipe's settings."""
+        """Returns the preset's configuration, with the recipe's settings.
+
+        Unless it is as published, it hears sound as loud as positions are, and starts with the mean and the deviation
+        of the pixels and of the sound.
+        """
         changes, of, found = recipe.model_settings, recipe.clip_format, data.train.statistics
-        scales: dict[str, dict[str, Any]] = {IMAGE: {}, AUDIO: {}}
+        heard: dict[str, Any] = {}
+        made: dict[str, dict[str, Any]] = {IMAGE: {}, AUDIO: {}}
         if not recipe.variant.startswith("kinetics"):
-            scales[IMAGE] = {"offset": found.pixel_mean, "scale": found.pixel_std or 1.0}
-            scales[AUDIO] = {"scale": found.sound_std or 1.0}
+            loudness = found.sound_std or 1.0
+            heard = {"scale": 1 / loudness}
+            made[IMAGE] = {"offset": found.pixel_mean, "scale": found.pixel_std or 1.0}
+            made[AUDIO] = {"scale": loudness}
         return config(
             variant=recipe.variant,
             size=(of.num_frames, *of.size),
             num_samples=of.num_samples,
             class_names=data.class_names,
             image=changes.input(IMAGE),
-            audio=changes.input(AUDIO),
+            audio={**heard, **changes.input(AUDIO)},
             encoder=changes.encoder,
             packing=changes.packing,
             shared_attention=changes.shared_attention,
-            image_output={**scales[IMAGE], **changes.output(IMAGE)},
-            audio_output={**scales[AUDIO], **changes.output(AUDIO)},
+            image_output={**made[IMAGE], **changes.output(IMAGE)},
+            audio_output={**made[AUDIO], **changes.output(AUDIO)},
             label_output=changes.output(LABEL),
         )
 
@@ -155,15 +169,18 @@ class MultimodalAutoencodingTask(TrainableTask):
         return tuned, processor
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
-        """Returns what makes a batch of clips; in training it asks for some queries of each, drawn at random."""
+        """Returns what makes a batch; in training clips are varied, and some queries of each drawn at random."""
         outputs, recipe = setup.model.config.outputs, setup.recipe
         scales = {name: getattr(part, "scale", 1.0) for name, part in outputs.items()}
-        numbers = {IMAGE: recipe.num_points, AUDIO: recipe.num_sound_points} if train else None
+        training = None
+        if train:
+            numbers = {IMAGE: recipe.num_points, AUDIO: recipe.num_sound_points}
+            training = recipe.augmentation_settings(), numbers
         losses = {
             "loss_weights": recipe.weights(scales),
             "differences": dict.fromkeys((IMAGE, AUDIO), recipe.loss_difference),
         }
-        return partial(_batch, outputs=outputs, losses=losses, numbers=numbers)
+        return partial(_batch, outputs=outputs, losses=losses, training=training)
 
     def weight(self, batch: Batch) -> int:
         """Returns the number of clips.
@@ -312,15 +329,17 @@ def _batch(
     *,
     outputs: Mapping[str, ComponentConfig],
     losses: Mapping[str, Any],
-    numbers: Mapping[str, int] | None,
+    training: tuple[ClipAugmentation, Mapping[str, int]] | None,
 ) -> dict[str, Any]:
     """The arguments of the model. The label is only a target: whatever it is, a mask token is what the model sees."""
+    if training is not None:
+        rows = varied(rows, training[0])
     inputs, masks = clip_inputs([row["clip"] for row in rows])
     batch: dict[str, Any] = {**inputs, "masks": masks, **losses}
     if "label" in rows[0] and LABEL in outputs:
         batch["targets"] = {LABEL: torch.tensor([row["label"] for row in rows])}
-    if numbers is not None:
-        batch["points"] = drawn_queries(inputs, masks, outputs, numbers)
+    if training is not None:
+        batch["points"] = drawn_queries(inputs, masks, outputs, training[1])
     return batch
 
 

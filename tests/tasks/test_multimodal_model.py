@@ -86,7 +86,7 @@ def test_preset_follows_what_is_asked_for() -> None:
 
 
 def test_bad_presets() -> None:
-    with pytest.raises(ValueError, match=r"no variant 'huge'.*tiny, kinetics"):
+    with pytest.raises(ValueError, match=r"no variant 'huge'.*tiny, small, kinetics"):
         mm.config(variant="huge")
     with pytest.raises(ValueError, match="num_classes is 3, but class_names has 2"):
         mm.config(num_classes=3, class_names=["cat", "dog"])

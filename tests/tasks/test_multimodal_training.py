@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from perceiver_io.tasks.multimodal_autoencoding.task import (
     MultimodalAutoencodingTask,
     MultimodalPredictOptions,
 )
+from perceiver_io.tasks.multimodal_autoencoding.variation import ClipAugmentation, varied
 from perceiver_io.testing.tasks import TaskCase, check_gradients, check_processes
 
 FORMAT = ClipFormat(num_frames=4, size=(8, 16), frame_rate=25, num_samples=1280)
@@ -37,6 +39,7 @@ SMALL: dict[str, Any] = {
     **SIZES,
     "batch_size": 4,
     "device": "cpu",
+    "augmentation": {"polarity": False, "gain": 0.0, "cut_mix": 0.0},
     "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_v_channels": 16}},
 }
 
@@ -102,22 +105,22 @@ def test_films_that_do_not_fit_in_memory_are_read_again(
 @needs_film
 def test_no_time_of_the_film_is_in_two_sets() -> None:
     recipe = MultimodalAutoencodingRecipe(dataset="big-buck-bunny", **SIZES)
-    data = read_video_clips(recipe, FORMAT, stride=3, seed=0)
+    data = read_video_clips(recipe, FORMAT, stride=3, at_random=True, seed=0)
     assert data.class_names == ("as filmed", "mirrored")
     times: dict[str, set[int]] = {}
     for name, rows in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         found = set()
         for _ in range(4 if name == "train" else 1):  # at other offsets
             for index in range(len(rows)):
-                start = round(rows[index]["clip"].start * 25)
-                found |= set(range(start, start + 4))
+                start = rows[index]["clip"].start * 25
+                # Frames shown from then on, and while the sound lasts.
+                found |= set(range(int(start + 1e-6), math.ceil(start + 4 - 1e-6)))
         times[name] = found
     assert not times["train"] & times["test"] and not times["train"] & times["validation"]
     assert not times["validation"] & times["test"]
-    # Before, between and after: 132 frames in all.
-    assert min(times["train"]) == 0 and max(times["train"]) == 131
-    assert min(times["validation"]) == 80 and max(times["test"]) <= 118
-    assert min(times["train"] - set(range(80))) == 119
+    # 132 frames: four parts of 23 and 24 are trained on, 13 each lie between them.
+    assert times["validation"] <= set(range(59, 72)) and times["test"] <= {*range(23, 36), *range(95, 108)}
+    assert min(times["train"]) <= 2 and max(times["train"]) == 131 and len(times["train"]) > 85
     first, second = data.test[0], data.test[1]
     assert (first["label"], second["label"]) == (0, 1)
     np.testing.assert_array_equal(first["clip"].frames[:, :, ::-1], second["clip"].frames)
@@ -126,7 +129,7 @@ def test_no_time_of_the_film_is_in_two_sets() -> None:
         ValueError, match=r"a part of the sets \['test', 'train', 'validation'\] has fewer than the 40"
     ):
         long = ClipFormat(num_frames=40, size=(8, 16), num_samples=12800)
-        read_video_clips(recipe, long, stride=None, seed=0)
+        read_video_clips(recipe, long, stride=None, at_random=True, seed=0)
 
 
 def test_training_clips_start_at_any_frame(tmp_path: Path) -> None:
@@ -139,8 +142,9 @@ def test_training_clips_start_at_any_frame(tmp_path: Path) -> None:
     assert data.class_names == () and data.validation is None
     assert (len(data.train), len(data.test)) == (8, 2)
     torch.manual_seed(0)
-    starts = {round(25 * data.train[index]["clip"].start) for _ in range(40) for index in range(8)}
-    assert starts == set(range(8))
+    starts = [25 * data.train[index]["clip"].start for _ in range(40) for index in range(8)]
+    assert {int(start + 1e-6) for start in starts} == set(range(8)) and max(starts) <= 7 + 1e-6
+    assert len({round(start % 1, 3) for start in starts}) > 100
     assert {round(25 * data.test[index]["clip"].start) for index in range(2)} == {0, 4}
     assert "label" not in data.train[0]
 
@@ -198,9 +202,12 @@ def test_bad_videos(tmp_path: Path) -> None:
         task.data(MultimodalAutoencodingRecipe(**{**settings, "dataset": str(tmp_path / "nothing")}))
 
 
-def outputs_of(**changes: Any) -> Any:
-    made = mm.config(variant="small", size=(4, 8, 16), num_samples=1280, class_names=["a", "b"], **changes)
-    return made.outputs
+def small_outputs() -> Any:
+    audio = {"samples_per_patch": 16, "max_resolution": 80}
+    size = (4, 8, 16)
+    return mm.config(
+        variant="small", size=size, num_samples=1280, class_names=["a", "b"], audio=audio
+    ).outputs
 
 
 def test_points_are_drawn_among_what_is_known() -> None:
@@ -209,7 +216,7 @@ def test_points_are_drawn_among_what_is_known() -> None:
     seen: set[int] = set()
     for seed in range(60):
         torch.manual_seed(seed)
-        points = drawn_queries(inputs, masks, outputs_of(), {"image": 9, "audio": 30})
+        points = drawn_queries(inputs, masks, small_outputs(), {"image": 9, "audio": 30})
         image, audio = points["image"], points["audio"]
         assert image is not None and audio is not None and points["label"] is None
         # Of the first, one of two frames of patches is known, and a quarter of the sound.
@@ -288,6 +295,60 @@ def test_a_batch_never_shows_the_label_and_weighs_by_the_scale() -> None:
     )
     torch.testing.assert_close(out.loss, expected)
     assert task.weight(batch) == 4
+
+
+def test_clips_are_varied() -> None:
+    row = {"clip": clip(), "label": 1}
+    one: Clip = row["clip"]  # type: ignore[assignment]
+    assert one.audio is not None
+    before = one.audio.copy()
+    factors, mirrored = [], 0
+    for seed in range(60):
+        torch.manual_seed(seed)
+        (found,) = varied([row], ClipAugmentation(horizontal_flip=True, gain=6.0))
+        made: Clip = found["clip"]
+        assert made.audio is not None and found["label"] == 1
+        flipped = np.array_equal(made.frames, one.frames[:, :, ::-1])
+        assert flipped or np.array_equal(made.frames, one.frames)
+        mirrored += flipped
+        factor = float(made.audio[0] / before[0])
+        np.testing.assert_allclose(made.audio, np.clip(before * factor, -1, 1), atol=1e-6)
+        factors.append(factor)
+    assert 15 < mirrored < 45 and 15 < sum(factor < 0 for factor in factors) < 45
+    assert 0.5 < min(map(abs, factors)) < 0.6 and 1.8 < max(map(abs, factors)) < 2
+    np.testing.assert_array_equal(one.audio, before)
+    (still,) = varied([row], ClipAugmentation(polarity=False, gain=0.0))
+    np.testing.assert_array_equal(still["clip"].audio, before)
+    (silent,) = varied([{"clip": clip(num_samples=None)}], ClipAugmentation())
+    assert silent["clip"].audio is None
+
+
+def test_a_clip_gets_a_box_of_one_of_its_class() -> None:
+    rows = [{"clip": clip(seed=seed), "label": seed % 2} for seed in range(4)]
+    frames = [row["clip"].frames.copy() for row in rows]  # type: ignore[attr-defined]
+    boxes = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        for index, found in enumerate(varied(rows, ClipAugmentation(polarity=False, gain=0.0, cut_mix=1.0))):
+            other = frames[(index + 2) % 4]  # the one of its class
+            is_other = (found["clip"].frames == other).all(-1) & (found["clip"].frames != frames[index]).any(
+                -1
+            )
+            assert (found["clip"].frames == np.where(is_other[..., None], other, frames[index])).all()
+            rows_of, columns_of = (np.nonzero(is_other.any((0, axis)))[0] for axis in (2, 1))
+            boxes.append((len(rows_of), len(columns_of)))
+            assert is_other[:, rows_of[0] : rows_of[-1] + 1, columns_of[0] : columns_of[-1] + 1].mean() > 0.95
+    assert {height for height, _ in boxes} == set(range(2, 7)) and {width for _, width in boxes} >= set(
+        range(5, 12)
+    )
+    for row, expected in zip(rows, frames, strict=True):
+        np.testing.assert_array_equal(row["clip"].frames, expected)  # type: ignore[attr-defined]
+    alone = varied([rows[0], rows[1]], ClipAugmentation(polarity=False, gain=0.0, cut_mix=1.0))
+    np.testing.assert_array_equal(alone[0]["clip"].frames, frames[0])
+    short = [{"clip": clip(num_frames=2, seed=5)}, {"clip": clip(seed=6)}]
+    mixed = varied(short, ClipAugmentation(cut_mix=1.0))
+    for index in range(2):  # what one of them lacks is mixed into neither
+        np.testing.assert_array_equal(mixed[index]["clip"].frames[2:], short[index]["clip"].frames[2:])
 
 
 def test_psnr_is_that_of_torchmetrics() -> None:
@@ -423,7 +484,8 @@ def tuning(folder: Path, videos: Path) -> dict[str, Any]:
         "num_frames": 2,
         "image_size": [8],
         "sample_rate": 1600,
-        "clip_stride": 1,
+        "random_starts": False,
+        "augmentation": {"polarity": False, "gain": 0.0, "cut_mix": 0.0},
         "num_points": 2 * 8 * 8,  # all: nothing is drawn at random
         "num_sound_points": 8,
         "validation_fraction": 0.2,
@@ -458,7 +520,8 @@ def test_a_published_model_is_fine_tuned_by_the_same_recipe(tmp_path: Path) -> N
     recipe = case.recipe()
     setup = build(case.task_class(), recipe, case.task_class().data(recipe))
     config = setup.model.config
-    assert config.id2label == {0: "a", 1: "b"} and config.inputs == trained.config.inputs
+    assert config.id2label == {0: "a", 1: "b"}
+    assert config.inputs["label"] == trained.config.inputs["label"]  # as wide as the published one
     assert config.outputs["label"].num_classes == 2  # type: ignore[attr-defined]
     was, now = trained.state_dict(), setup.model.state_dict()
     anew = {

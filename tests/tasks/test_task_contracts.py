@@ -165,9 +165,11 @@ def multimodal_autoencoding(folder: Path) -> tuple[Mapping[str, Any], list[str]]
         "num_frames": 4,
         "image_size": [8],
         "validation_fraction": 0.2,
-        "clip_stride": 1,  # clips start where they start
-        "num_points": 2 * 2 * 2,  # all: nothing is drawn at random
-        "num_sound_points": 80,
+        # Nothing is drawn at random.
+        "random_starts": False,
+        "augmentation": {"polarity": False, "gain": 0.0, "cut_mix": 0.0},
+        "num_points": 2 * 2 * 2,
+        "num_sound_points": 20,
         "batch_size": 8,
         "eval_batch_size": 4,
         "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_v_channels": 16}},
