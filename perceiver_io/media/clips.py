@@ -6,7 +6,6 @@ Shape legend: T frames of a clip, H height, W width, S samples of a clip.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -157,7 +156,7 @@ class Film:
 
 
 def read_clips(
-    path: str | os.PathLike[str],
+    path: Source,
     clip_format: ClipFormat | None = None,
     *,
     num_clips: int | None = 1,
@@ -171,7 +170,8 @@ def read_clips(
     and for samples in [-1, 1].
 
     Args:
-        path: A file that FFmpeg can decode. Nothing but local files is opened.
+        path: A file that FFmpeg can decode: a path, bytes, or a mapping of `path` and `bytes`. Nothing but local files
+            is opened.
         clip_format: Picture, size and rates of the clips; those of the published model if None.
         num_clips: How many clips are wanted; all that the file has if None. Fewer come back if the file is shorter,
             but at least one; the last may be partly real.
@@ -196,7 +196,7 @@ def read_film(path: Source, clip_format: ClipFormat | None = None) -> Film:
     """Reads a whole video, to take clips of it that may overlap.
 
     Args:
-        path: As `read_clips`; the bytes of a file, too.
+        path: As `read_clips`.
         clip_format: As `read_clips`.
 
     Raises:
@@ -255,7 +255,7 @@ def _read_frames(
             end = frame.end
         show_until(end)
     if not frames:
-        raise ValueError(f"The video {path} ends before the start at {start:g} s.")
+        raise unreadable(path, f"a video that ends before the start at {start:g} s")
     return frames, decoded.origin
 
 

@@ -107,7 +107,7 @@ class MultimodalAutoencodingPipeline:
         *,
         frame_rate: float = 25,
     ) -> None:
-        config = model.config
+        config: Any = model.config
         image, audio = config.inputs.get(IMAGE), config.inputs.get(AUDIO)
         outputs = [config.outputs.get(name) for name in (IMAGE, AUDIO)]
         if (

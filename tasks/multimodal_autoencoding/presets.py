@@ -9,6 +9,7 @@ from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
+from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
@@ -89,8 +90,8 @@ def config(
     label_out: _Fields = {"num_classes": num_classes, "use_query_residual": False}
     shared: _Fields = {"outputs": names, "min_padding": 2}
     masked = {"mask_probabilities": tuple((name, float(name == LABEL)) for name in names)}
-    inputs = {IMAGE: image_input, AUDIO: audio_input, LABEL: None}
-    outputs = {
+    inputs: dict[str, ComponentConfig | None] = {IMAGE: image_input, AUDIO: audio_input, LABEL: None}
+    outputs: dict[str, ComponentConfig | None] = {
         IMAGE: laid_over(DenseDecoder.Config, frames_out, parts["queries"], image_output),
         AUDIO: laid_over(DenseDecoder.Config, sound_out, parts["queries"], audio_output),
         LABEL: None,
@@ -192,7 +193,6 @@ def _small() -> dict[str, Any]:
             "num_self_attention_heads": 4,
             "cross_attention_qk_channels": 64,
             "cross_attention_v_channels": 128,
-            "cross_attention_query_gain": 4.0,
         },
         "packing": _MASKED_LABEL,
         "one_query_for": "patch",
@@ -207,7 +207,7 @@ def _small() -> dict[str, Any]:
             "use_query_residual": True,
         },
         "label_output": {"query_channels": 64},
-        "loss_weights": {IMAGE: 1.0, AUDIO: 1.0, LABEL: 0.01},
+        "loss_weights": {IMAGE: 1.0, AUDIO: 0.1, LABEL: 0.01},
         "difference": "squared",
     }
 

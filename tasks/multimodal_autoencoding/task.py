@@ -207,7 +207,8 @@ class MultimodalAutoencodingTask(TrainableTask):
     def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
         """Compares what is real of all clips; frames and sound are cut to the values that files have."""
         made, masks = output.reconstruction, batch["masks"]
-        frames, means = batch[IMAGE], measures["mean_frame_psnr"].mean_frames
+        frames: torch.Tensor = batch[IMAGE]
+        means: Any = measures["mean_frame_psnr"].mean_frames
         labels = batch.get("targets", {}).get(LABEL)
         real = torch.ones_like(frames[:, :, 0], dtype=torch.bool) if IMAGE not in masks else masks[IMAGE]
         real = real[:, :, None].expand_as(frames)
