@@ -11,6 +11,7 @@ from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import DecoderConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.presets import class_labels, given, laid_over, variant_parts
@@ -91,7 +92,7 @@ def config(
     shared: _Fields = {"outputs": names, "min_padding": 2}
     masked = {"mask_probabilities": tuple((name, float(name == LABEL)) for name in names)}
     inputs: dict[str, ComponentConfig | None] = {IMAGE: image_input, AUDIO: audio_input, LABEL: None}
-    outputs: dict[str, ComponentConfig | None] = {
+    outputs: dict[str, DecoderConfig | None] = {
         IMAGE: laid_over(DenseDecoder.Config, frames_out, parts["queries"], image_output),
         AUDIO: laid_over(DenseDecoder.Config, sound_out, parts["queries"], audio_output),
         LABEL: None,
