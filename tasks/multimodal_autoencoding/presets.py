@@ -194,6 +194,7 @@ def _small() -> dict[str, Any]:
             "num_self_attention_heads": 4,
             "cross_attention_qk_channels": 64,
             "cross_attention_v_channels": 128,
+            "cross_attention_query_gain": 4.0,
         },
         "packing": _MASKED_LABEL,
         "one_query_for": "patch",
@@ -208,7 +209,7 @@ def _small() -> dict[str, Any]:
             "use_query_residual": True,
         },
         "label_output": {"query_channels": 64},
-        "loss_weights": {IMAGE: 1.0, AUDIO: 0.1, LABEL: 0.01},
+        "loss_weights": {IMAGE: 1.0, AUDIO: 1.0, LABEL: 0.01},
         "difference": "squared",
     }
 
