@@ -6,6 +6,7 @@ elements.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,8 @@ class AudioAdapter(InputAdapter):
                 published, that is the number of samples and not of patches, whose positions are thus finer than need
                 be.
             include_coordinates: Whether positions begin with the raw coordinate.
+            scale: Factor on the samples. Recordings are mostly far more quiet than 1, and positions are not: with one
+                over their deviation a model sees both alike from the start.
             position_extent: What -1 to 1 covers: "input", each sound whatever its size, as published; "nominal", one of
                 the nominal size. Then an element has the same position in sounds of any size, larger ones go on past
                 1, and padding changes nothing.
@@ -75,11 +78,14 @@ class AudioAdapter(InputAdapter):
         num_bands: int = 192
         max_resolution: int | None = None
         include_coordinates: bool = True
+        scale: float = 1.0
         position_extent: PositionExtent = "input"
 
         def __post_init__(self) -> None:
             super().__post_init__()
             check_positive(self, "num_samples", "audio_channels", "samples_per_patch")
+            if not 0 < self.scale < math.inf:
+                raise ValueError(f"AudioAdapter.Config.scale is {self.scale}, expected a number above zero.")
             check_positive(self, "num_bands", "max_resolution", "feature_channels")
             if self.features != "conv" and self.feature_channels is not None:
                 raise ValueError(
@@ -136,6 +142,8 @@ class AudioAdapter(InputAdapter):
         if mask is not None:
             x_BFS = torch.where(mask[:, None], x_BFS, 0)
         check_finite(x_BFS, name="The batch of sounds")
+        if self.config.scale != 1:
+            x_BFS = x_BFS * self.config.scale
         if self.convolutions is None:
             content_BMC = rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
         else:

@@ -217,7 +217,11 @@ def test_flags_exist(path: Path) -> None:
         known |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     sections = {name for recipe in RECIPE_CLASSES for name in section_names(recipe)}
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", path.read_text(encoding="utf-8")))
-    plain = {flag for flag in mentioned if flag.removeprefix("--").partition(".")[0] not in sections}
+    plain = {
+        flag
+        for flag in mentioned
+        if flag.removeprefix("--").partition(".")[0].replace("-", "_") not in sections
+    }
     assert plain - FOREIGN_FLAGS <= known
 
 

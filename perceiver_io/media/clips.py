@@ -1,4 +1,4 @@
-"""Clips of videos, at the rates and the size that a model takes.
+"""Clips of videos, and whole videos, at the rates and the size that a model takes.
 
 Shape legend: T frames of a clip, H height, W width, S samples of a clip.
 """
@@ -6,7 +6,6 @@ Shape legend: T frames of a clip, H height, W width, S samples of a clip.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
-from perceiver_io.media.source import unreadable
+from perceiver_io.media.source import Source, unreadable
 from perceiver_io.media.video_stream import (
     Picture,
     TimedFrames,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Clip", "ClipFormat", "read_clips"]
+__all__ = ["Clip", "ClipFormat", "Film", "read_clips", "read_film"]
 
 Samples: TypeAlias = NDArray[np.float32]
 
@@ -103,8 +102,61 @@ class Clip:
     num_real_samples: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A video, or the rest of one, as its clips have it.
+
+    Attributes:
+        frames: (frames, H, W, 3) uint8 RGB, all of them real.
+        audio: (samples,) float32 mono, at least as long as the frames; None where the file has no sound.
+        clip_format: What its clips look like.
+        start: Where it starts in the file, in seconds.
+        num_real_samples: How many of the samples, the first, come from the file.
+    """
+
+    frames: NDArray[np.uint8]
+    audio: Samples | None
+    clip_format: ClipFormat
+    start: float = 0.0
+    num_real_samples: int = 0
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def clip(self, first: int, *, later: float = 0.0) -> Clip:
+        """Returns the clip that starts at a frame; what the film lacks is black and silent, and not real.
+
+        Args:
+            first: The frame, from 0 on.
+            later: Part of a frame's time by which the clip starts later than the frame: its sound does.
+
+        Raises:
+            IndexError: The film has no such frame.
+        """
+        if not 0 <= first < len(self):
+            raise IndexError(f"The film has {len(self)} frames, got {first}.")
+        of = self.clip_format
+        part = self.frames[first : first + of.num_frames]
+        missing = of.num_frames - len(part)
+        if missing:
+            part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)])
+        begin = round((first + later) * of.num_samples / of.num_frames)
+        num_real_samples = min(max(self.num_real_samples - begin, 0), of.num_samples)
+        samples = None
+        if self.audio is not None and num_real_samples:
+            samples = self.audio[begin : begin + of.num_samples]
+            samples = np.pad(samples, (0, of.num_samples - len(samples)))
+        return Clip(
+            frames=part,
+            audio=samples,
+            start=self.start + (first + later) / of.frame_rate,
+            num_real_frames=of.num_frames - missing,
+            num_real_samples=num_real_samples,
+        )
+
+
 def read_clips(
-    path: str | os.PathLike[str],
+    path: Source,
     clip_format: ClipFormat | None = None,
     *,
     num_clips: int | None = 1,
@@ -118,7 +170,8 @@ def read_clips(
     and for samples in [-1, 1].
 
     Args:
-        path: A file that FFmpeg can decode. Nothing but local files is opened.
+        path: A file that FFmpeg can decode: a path, bytes, or a mapping of `path` and `bytes`. Nothing but local files
+            is opened.
         clip_format: Picture, size and rates of the clips; those of the published model if None.
         num_clips: How many clips are wanted; all that the file has if None. Fewer come back if the file is shorter,
             but at least one; the last may be partly real.
@@ -135,32 +188,42 @@ def read_clips(
     if not math.isfinite(start) or start < 0:
         raise ValueError(f"start is {start} seconds, expected 0 or more.")
     num_frames = math.inf if num_clips is None else num_clips * clip_format.num_frames
-    frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
-    real_clips = -(-len(frames) // clip_format.num_frames)
-    sound, num_real = _read_sound(
-        path, clip_format, start=start + origin, num_samples=real_clips * clip_format.num_samples
-    )
+    film = _read(path, clip_format, start=start, num_frames=num_frames)
+    return [film.clip(first) for first in range(0, len(film), clip_format.num_frames)]
 
-    clips = []
-    for index in range(real_clips):
-        part = frames[index * clip_format.num_frames : (index + 1) * clip_format.num_frames]
-        missing = clip_format.num_frames - len(part)
-        samples = slice(index * clip_format.num_samples, (index + 1) * clip_format.num_samples)
-        real_samples = min(max(num_real - samples.start, 0), clip_format.num_samples)
-        clips.append(
-            Clip(
-                frames=np.stack(part + [np.zeros_like(part[0])] * missing),
-                audio=sound[samples] if real_samples else None,
-                start=start + index * clip_format.seconds,
-                num_real_frames=len(part),
-                num_real_samples=real_samples,
-            )
-        )
-    return clips
+
+def read_film(path: Source, clip_format: ClipFormat | None = None) -> Film:
+    """Reads a whole video, to take clips of it that may overlap.
+
+    Args:
+        path: As `read_clips`.
+        clip_format: As `read_clips`.
+
+    Raises:
+        ValueError: As `read_clips`.
+        OSError: As `read_clips`.
+        ImportError: As `read_clips`.
+    """
+    return _read(path, clip_format or ClipFormat(), start=0.0, num_frames=math.inf)
+
+
+def _read(path: Source, clip_format: ClipFormat, *, start: float, num_frames: float) -> Film:
+    frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
+    num_clips = -(-len(frames) // clip_format.num_frames)
+    sound, num_real = _read_sound(
+        path, clip_format, start=start + origin, num_samples=num_clips * clip_format.num_samples
+    )
+    return Film(
+        frames=np.stack(frames),
+        audio=sound if num_real else None,
+        clip_format=clip_format,
+        start=start,
+        num_real_samples=num_real,
+    )
 
 
 def _read_frames(
-    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_frames: float
+    path: Source, clip_format: ClipFormat, *, start: float, num_frames: float
 ) -> tuple[list[Picture], float]:
     """Returns the frames from `start` on, and when the file's first frame is shown."""
     rate = clip_format.frame_rate
@@ -192,7 +255,7 @@ def _read_frames(
             end = frame.end
         show_until(end)
     if not frames:
-        raise ValueError(f"The video {path} ends before the start at {start:g} s.")
+        raise unreadable(path, f"a video that ends before the start at {start:g} s")
     return frames, decoded.origin
 
 
@@ -231,7 +294,7 @@ def _resized(picture_hwc: Picture, size: tuple[int, int], pixel_aspect: float) -
 
 
 def _read_sound(
-    path: str | os.PathLike[str], clip_format: ClipFormat, *, start: float, num_samples: int
+    path: Source, clip_format: ClipFormat, *, start: float, num_samples: int
 ) -> tuple[Samples, int]:
     """Returns the samples from a time of the file on, silent where there are none, and where the last real one ends."""
     rate = clip_format.sample_rate

@@ -92,7 +92,11 @@ def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> 
     renamed = (
         ()
         if config.id2label == old.id2label
-        else tuple(f"perceiver.decoders.{name}.output." for name in config.outputs)
+        else tuple(
+            f"perceiver.decoders.{name}.output."
+            for name, part in config.outputs.items()
+            if len(config.outputs) == 1 or hasattr(part, "num_classes")
+        )
     )
     stayed = copy_weights(loaded.model, model, may_differ=changed, anew=renamed)
     if stayed:

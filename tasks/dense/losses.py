@@ -8,12 +8,28 @@ Shape legend: B batch, O points, or all elements of a grid; K classes, V values 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
 from perceiver_io.value_checks import looks_at
 
-__all__ = ["UNKNOWN", "absolute_loss", "class_loss", "mean_of_samples", "squared_loss"]
+__all__ = [
+    "UNKNOWN",
+    "Difference",
+    "absolute_difference",
+    "absolute_loss",
+    "class_loss",
+    "mean_of_samples",
+    "number_loss",
+    "squared_difference",
+    "squared_loss",
+]
+
+Difference: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Of numbers and the true ones, both of one shape: how far each is off."""
 
 UNKNOWN = -100
 """The label of an element whose class is not known, as `torch.nn.functional.cross_entropy` has it."""
@@ -51,32 +67,43 @@ def class_loss(logits_BKO: Tensor, labels_BO: Tensor, *, label_smoothing: float 
     return mean_of_samples(losses_BO, known_BO)
 
 
+def absolute_difference(values: Tensor, labels: Tensor) -> Tensor:
+    """How far numbers are apart."""
+    return (values - labels).abs()
+
+
+def squared_difference(values: Tensor, labels: Tensor) -> Tensor:
+    """The square of how far numbers are apart."""
+    return (values - labels).square()
+
+
 def absolute_loss(values: Tensor, labels: Tensor) -> Tensor:
-    """Mean absolute difference.
+    """Mean absolute difference; as `number_loss`."""
+    return number_loss(values, labels)
+
+
+def squared_loss(values: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared difference; as `number_loss`."""
+    return number_loss(values, labels, difference=squared_difference)
+
+
+def number_loss(values: Tensor, labels: Tensor, *, difference: Difference = absolute_difference) -> Tensor:
+    """Mean difference of numbers.
 
     Args:
         values: (B, …) numbers.
         labels: The true ones, in the same shape; NaN where one is not known.
+        difference: What two numbers are apart; gives the same shape.
 
     Raises:
         ValueError: The labels do not fit, or are infinite.
     """
-    differences, known = _differences(values, labels)
-    return mean_of_samples(differences.abs(), known)
-
-
-def squared_loss(values: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared difference.
-
-    Args:
-        values: As `absolute_loss`.
-        labels: As `absolute_loss`.
-
-    Raises:
-        ValueError: As `absolute_loss`.
-    """
-    differences, known = _differences(values, labels)
-    return mean_of_samples(differences.square(), known)
+    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.shape != values.shape:
+        raise ValueError(f"labels must be floating-point {tuple(values.shape)}, got {_found(labels)}.")
+    known = ~labels.isnan()
+    if looks_at(labels) and labels.isinf().any():
+        raise ValueError("labels hold infinities. What is not known is NaN.")
+    return mean_of_samples(difference(values, torch.where(known, labels, 0)), known)
 
 
 def mean_of_samples(losses: Tensor, known: Tensor) -> Tensor:
@@ -89,21 +116,13 @@ def mean_of_samples(losses: Tensor, known: Tensor) -> Tensor:
     Returns:
         A scalar; 0, with gradients of 0, if nothing is known.
     """
+    if losses.ndim == 1:
+        losses, known = losses[:, None], known[:, None]
     known_BO = known.flatten(1)
     sums_B = torch.where(known_BO, losses.flatten(1), 0).sum(1)
     counts_B = known_BO.sum(1)
     means_B = sums_B / counts_B.clamp(min=1)
     return means_B.sum() / (counts_B > 0).sum().clamp(min=1)
-
-
-def _differences(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """What values are off by, and where that is known."""
-    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.shape != values.shape:
-        raise ValueError(f"labels must be floating-point {tuple(values.shape)}, got {_found(labels)}.")
-    known = ~labels.isnan()
-    if looks_at(labels) and labels.isinf().any():
-        raise ValueError("labels hold infinities. What is not known is NaN.")
-    return values - torch.where(known, labels, 0), known
 
 
 def _found(labels: object) -> str:

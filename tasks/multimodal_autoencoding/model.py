@@ -14,10 +14,8 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.model import PerceiverIO
-from perceiver_io.pretrained import PerceiverIOPreTrainedModel
-from perceiver_io.tasks.multimodal_autoencoding.losses import output_loss
-from perceiver_io.zero_gradients import with_zero_gradients
+from perceiver_io.tasks.dense.losses import Difference
+from perceiver_io.tasks.dense.multiple_outputs import PerceiverIOForMultipleOutputs
 
 __all__ = [
     "AUDIO",
@@ -53,17 +51,18 @@ class MultimodalAutoencodingOutput(ModelOutput):
     latents: Tensor | None = None
 
 
-class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
+class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
     """A Perceiver IO that gives back what was put in (Perceiver IO, section 4.3).
 
     The published model has the inputs and outputs "image", "audio" and "label". Others may be added or left out; the
-    loss of an output is cross-entropy if its decoder has classes, else the mean absolute difference.
+    loss of an output is cross-entropy if its decoder has classes, else the mean absolute difference, unless
+    `differences` has another one.
 
     Args:
         config: A configuration such as `config` of this package makes; at least one output has an input's name.
 
     Attributes:
-        loss_weights: Weight of each output's loss, by name. It belongs to a training run and is not saved.
+        loss_weights: Weight of each output's loss, by name: `LOSS_WEIGHTS` at first. Not saved.
 
     Raises:
         ValueError: No output has an input's name, or there are not as many class names as classes.
@@ -81,11 +80,9 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
         if num_classes is not None:
             config.name_classes(num_classes)
         super().__init__(config)
-        self.perceiver = PerceiverIO(config)
         self.loss_weights = {name: LOSS_WEIGHTS.get(name, 1.0) for name in config.outputs}
-        self.post_init()
 
-    def forward(
+    def forward(  # type: ignore[override]  # the field calls its inputs by names
         self,
         image: Tensor | None = None,
         audio: Tensor | None = None,
@@ -96,6 +93,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
         targets: Mapping[str, Tensor] | None = None,
         outputs: Iterable[str] | None = None,
         points: Mapping[str, Tensor | None] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        differences: Mapping[str, Difference] | None = None,
         return_loss: bool = True,
     ) -> MultimodalAutoencodingOutput:
         """Encodes a batch and decodes it, wholly or, as in training, at some points.
@@ -114,6 +113,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
             points: Points of outputs, by name. The same for all samples: (O,) integer indices of the query grid, or
                 (O, A) along each axis; different for each: (B, O) or (B, O, A). (B, O) indices of as many points as
                 the grid has axes are read as (O, A): give (B, O, A). None asks for the whole output.
+            loss_weights: Weights of the losses by output, instead of the model's own.
+            differences: What the losses of frames and sound are of, by output, instead of the model's own.
             return_loss: Whether the loss is computed.
 
         Raises:
@@ -121,34 +122,25 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOPreTrainedModel):
         """
         inputs = _gathered(image, audio, label, others)
         result = self.perceiver(inputs, masks, outputs=outputs, points=points)
-        losses: dict[str, Tensor] = {}
+        loss, losses = None, None
         if return_loss:
-            given = {**inputs, **(targets or {})}
-            if unknown := sorted(set(targets or {}) - set(self.perceiver.decoders)):
+            if unknown := sorted(set(targets or {}) - set(self.config.outputs)):
                 raise ValueError(
                     f"There are targets for {unknown}, but only the outputs {list(self.config.outputs)}."
                 )
-            losses = {
-                name: output_loss(
-                    name,
-                    prediction,
-                    given[name],
-                    self.config.outputs[name],
-                    mask=(masks or {}).get(name),
-                    points=(points or {}).get(name),
-                )
-                for name, prediction in result.outputs.items()
-                if name in given
-            }
-        weighted = [self.loss_weights[name] * loss for name, loss in losses.items()]
-        total = sum(weighted[1:], start=weighted[0]) if weighted else None
-        if total is not None:
-            aside = (prediction for name, prediction in result.outputs.items() if name not in losses)
-            total = with_zero_gradients(total, aside)
+            given = {**inputs, **(targets or {})}
+            loss, losses = self._losses(
+                result.outputs,
+                {name: x for name, x in given.items() if name in self.config.outputs},
+                known={name: mask for name, mask in (masks or {}).items() if name in self.config.outputs},
+                points=points,
+                weights=loss_weights,
+                differences=differences,
+            )
         return MultimodalAutoencodingOutput(
-            loss=total,
+            loss=loss,
             reconstruction=dict(result.outputs),
-            losses=losses or None,
+            losses=losses,
             latents=result.latents,
         )
 

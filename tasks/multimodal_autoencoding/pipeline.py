@@ -18,8 +18,11 @@ from torch import Tensor
 
 from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.video import VideoAdapter
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.media.clips import Clip, ClipFormat, read_clips
+from perceiver_io.running.evaluator import to_device
+from perceiver_io.tasks.multimodal_autoencoding.inputs import clip_inputs
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
 from perceiver_io.tasks.multimodal_autoencoding.model import (
     AUDIO,
@@ -28,7 +31,7 @@ from perceiver_io.tasks.multimodal_autoencoding.model import (
     PerceiverIOForMultimodalAutoencoding,
 )
 
-__all__ = ["MultimodalAutoencodingPipeline", "VideoReconstruction"]
+__all__ = ["MultimodalAutoencodingPipeline", "VideoReconstruction", "clip_format_of"]
 
 Frames: TypeAlias = NDArray[np.uint8]
 Sound: TypeAlias = NDArray[np.float32]
@@ -41,7 +44,8 @@ class VideoReconstruction:
     Attributes:
         frames: (T, H, W, 3) uint8 RGB, as the model gave them.
         audio: (S,) samples in [-1, 1], as the model gave them; it gives sound for silent films too.
-        labels: Pairs of a class name and its probability, the most probable first; the mean of all clips.
+        labels: Pairs of a class name and its probability, the most probable first; the mean of all clips. Empty if the
+            model knows no labels.
         input_frames: (T, H, W, 3) uint8 RGB, as the model saw them.
         input_audio: (S,) samples, as the model heard them; None if the file has no sound.
         frame_rate: Frames a second.
@@ -61,6 +65,26 @@ class VideoReconstruction:
     num_clips: int
     psnr_video: float
     psnr_audio: float | None
+
+
+def clip_format_of(config: PerceiverIOConfig, *, frame_rate: float) -> ClipFormat:
+    """Returns what the clips of a model look like.
+
+    Args:
+        config: The configuration of a model for videos with sound.
+        frame_rate: Frames a second.
+
+    Raises:
+        ValueError: Its sound has no whole number of samples a second then.
+    """
+    image: Any = config.inputs[IMAGE]
+    audio: Any = config.inputs[AUDIO]
+    return ClipFormat(
+        num_frames=image.size[0],
+        size=(image.size[1], image.size[2]),
+        frame_rate=frame_rate,
+        num_samples=audio.num_samples,
+    )
 
 
 class MultimodalAutoencodingPipeline:
@@ -83,23 +107,22 @@ class MultimodalAutoencodingPipeline:
         *,
         frame_rate: float = 25,
     ) -> None:
-        config = model.config
+        config: Any = model.config
         image, audio = config.inputs.get(IMAGE), config.inputs.get(AUDIO)
         outputs = [config.outputs.get(name) for name in (IMAGE, AUDIO)]
         if (
             not isinstance(image, VideoAdapter.Config)
             or not isinstance(audio, AudioAdapter.Config)
             or not all(isinstance(output, DenseDecoder.Config) for output in outputs)
-            or LABEL not in config.outputs
         ):
             raise ValueError(
                 f"Videos are reconstructed by a model with the inputs {IMAGE!r} (video) and {AUDIO!r} (audio) and the "
-                f"outputs {IMAGE!r}, {AUDIO!r} and {LABEL!r}, got the inputs {list(config.inputs)} and the outputs "
+                f"outputs {IMAGE!r} and {AUDIO!r}, got the inputs {list(config.inputs)} and the outputs "
                 f"{list(config.outputs)}."
             )
         if image.image_channels != 3:
             raise ValueError(f"Video files have 3 colours, the model takes {image.image_channels}.")
-        num_classes = getattr(config.outputs[LABEL], "num_classes", 0)
+        num_classes = getattr(config.outputs.get(LABEL), "num_classes", 0)
         names: Mapping[Any, str] = id2label or config.id2label or {}
         if names and sorted(names) != list(range(num_classes)):
             raise ValueError(
@@ -107,12 +130,7 @@ class MultimodalAutoencodingPipeline:
             )
         self.model = model
         self.names = [names.get(index, f"LABEL_{index}") for index in range(num_classes)]
-        self.clip_format = ClipFormat(
-            num_frames=image.size[0],
-            size=(image.size[1], image.size[2]),
-            frame_rate=frame_rate,
-            num_samples=audio.num_samples,
-        )
+        self.clip_format = clip_format_of(config, frame_rate=frame_rate)
 
     @property
     def num_queries(self) -> int:
@@ -190,16 +208,21 @@ class MultimodalAutoencodingPipeline:
                 real = min(clip.num_real_samples, length)
                 pairs.append((sounds[-1][:real], clip.audio[:real]))
             heard.append(np.zeros(length, np.float32) if clip.audio is None else clip.audio[:length])
-            probabilities.append(decoded[LABEL][0].float().softmax(-1).cpu())
+            if self.names:
+                probabilities.append(decoded[LABEL][0].float().softmax(-1).cpu())
 
         seen = np.concatenate([clip.frames[: clip.num_real_frames] for clip in clips])
         made = np.concatenate(frames)
-        mean = torch.stack(probabilities).mean(dim=0)
-        best, classes = mean.topk(min(top_k, len(self.names)))
+        labels = []
+        if self.names:
+            best, classes = torch.stack(probabilities).mean(dim=0).topk(min(top_k, len(self.names)))
+            labels = [
+                (self.names[index], p) for p, index in zip(best.tolist(), classes.tolist(), strict=True)
+            ]
         return VideoReconstruction(
             frames=made,
             audio=np.concatenate(sounds),
-            labels=[(self.names[index], p) for p, index in zip(best.tolist(), classes.tolist(), strict=True)],
+            labels=labels,
             input_frames=seen,
             input_audio=np.concatenate(heard) if pairs else None,
             frame_rate=self.clip_format.frame_rate,
@@ -215,19 +238,9 @@ class MultimodalAutoencodingPipeline:
         Args:
             clip: The clip. Sound that is not there has no input, and what is all real no mask.
         """
-        device, dtype = self.model.device, self.model.dtype
-        pixels = torch.from_numpy(clip.frames).to(device, dtype).movedim(-1, 1) / 255
-        inputs: dict[str, Any] = {IMAGE: pixels[None]}
-        masks: dict[str, Tensor] = {}
-        if clip.num_real_frames < self.clip_format.num_frames:
-            real_T = torch.arange(self.clip_format.num_frames, device=device) < clip.num_real_frames
-            masks[IMAGE] = real_T[None, :, None, None].expand(1, -1, *self.clip_format.size)
-        if clip.audio is not None:
-            inputs[AUDIO] = torch.from_numpy(clip.audio).to(device, dtype)[None]
-            if clip.num_real_samples < self.clip_format.num_samples:
-                real_S = torch.arange(self.clip_format.num_samples, device=device) < clip.num_real_samples
-                masks[AUDIO] = real_S[None]
-        return inputs, masks
+        inputs, masks = clip_inputs([clip])
+        device = self.model.device
+        return to_device(inputs, device, dtype=self.model.dtype), to_device(masks, device)
 
 
 def _joint_psnr(pairs: Sequence[tuple[Sound, Sound]]) -> float:

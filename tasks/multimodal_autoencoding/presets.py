@@ -1,4 +1,4 @@
-"""Configurations of models that autoencode videos with sound and labels: the published one, and a tiny one."""
+"""Configurations of models that autoencode videos with sound and labels: as published, small, and tiny."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.video import VideoAdapter
 from perceiver_io.byte_array import PackingConfig
+from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.decoder import DecoderConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.presets import class_labels, given, laid_over, variant_parts
 from perceiver_io.query_attention import SharedAttentionConfig
-from perceiver_io.tasks.multimodal_autoencoding.model import AUDIO, IMAGE, LABEL
+from perceiver_io.tasks.multimodal_autoencoding.model import AUDIO, IMAGE, LABEL, LOSS_WEIGHTS
 from perceiver_io.vector_decoders import ClassificationDecoder
 
-__all__ = ["VARIANTS", "config"]
+__all__ = ["VARIANTS", "clip_size", "config"]
 
 _Fields = dict[str, Any]
 
@@ -45,8 +47,9 @@ def config(
         size: Nominal number of frames, height and width in pixels; the variant's if None. The positions of both the
             input and the output follow it.
         num_samples: Nominal number of audio samples, as long as the frames; the variant's if None.
-        num_classes: Number of classes; follows from `class_names` if these are given, else the variant's.
-        class_names: Names of the classes, in order.
+        num_classes: Number of classes; follows from `class_names` if these are given, else the variant's. With 0 the
+            model has no label.
+        class_names: Names of the classes, in order; none for a model without a label.
         image: Fields of `VideoAdapter.Config` that differ from the variant's.
         audio: Fields of `AudioAdapter.Config` that differ.
         encoder: Fields of `EncoderConfig` that differ.
@@ -62,17 +65,21 @@ def config(
     """
     parts = variant_parts(VARIANTS, variant, of="multimodal autoencoder")
     num_classes, labels = class_labels(num_classes, class_names, default=parts["label_input"]["num_classes"])
+    names = (AUDIO, IMAGE, LABEL) if num_classes else (AUDIO, IMAGE)
     image_input = laid_over(VideoAdapter.Config, parts["image"], given(size=size), image)
     audio_input = laid_over(AudioAdapter.Config, parts["audio"], given(num_samples=num_samples), audio)
     # Queries have the frequencies of the byte array's positions: one query for each pixel, one for each patch of sound.
     samples_per_patch = audio_input.samples_per_patch
+    pixels = image_input.max_resolution or image_input.grid(image_input.size)
     frames_out: _Fields = {
         "grid": image_input.size,
         "output_channels": image_input.image_channels,
         "num_bands": image_input.num_bands,
-        "max_resolution": image_input.max_resolution or image_input.grid(image_input.size),
+        "max_resolution": pixels,
         "channel_axis": 1,
     }
+    if parts["one_query_for"] == "patch":
+        frames_out |= {"grid": image_input.grid(image_input.size), "patch_size": image_input.patch_size}
     sound_out: _Fields = {
         "grid": (audio_input.num_samples // samples_per_patch,),
         "output_channels": 1,
@@ -82,35 +89,46 @@ def config(
         "channel_axis": None,
     }
     label_out: _Fields = {"num_classes": num_classes, "use_query_residual": False}
-    shared: _Fields = {"outputs": (AUDIO, IMAGE, LABEL), "min_padding": 2}
+    shared: _Fields = {"outputs": names, "min_padding": 2}
+    masked = {"mask_probabilities": tuple((name, float(name == LABEL)) for name in names)}
+    inputs: dict[str, ComponentConfig | None] = {IMAGE: image_input, AUDIO: audio_input, LABEL: None}
+    outputs: dict[str, DecoderConfig | None] = {
+        IMAGE: laid_over(DenseDecoder.Config, frames_out, parts["queries"], image_output),
+        AUDIO: laid_over(DenseDecoder.Config, sound_out, parts["queries"], audio_output),
+        LABEL: None,
+    }
+    if num_classes:
+        inputs[LABEL] = LabelAdapter.Config(num_classes=num_classes)
+        outputs[LABEL] = laid_over(
+            ClassificationDecoder.Config, label_out, parts["label_output"], label_output
+        )
     return PerceiverIOConfig(
-        inputs={
-            IMAGE: image_input,
-            AUDIO: audio_input,
-            LABEL: LabelAdapter.Config(num_classes=num_classes),
-        },
+        inputs={name: part for name, part in inputs.items() if part is not None},
         encoder=laid_over(EncoderConfig, parts["encoder"], encoder),
-        outputs={
-            IMAGE: laid_over(DenseDecoder.Config, frames_out, parts["queries"], image_output),
-            AUDIO: laid_over(DenseDecoder.Config, sound_out, parts["queries"], audio_output),
-            LABEL: laid_over(ClassificationDecoder.Config, label_out, parts["label_output"], label_output),
-        },
-        packing=laid_over(PackingConfig, parts["packing"], packing),
-        shared_attention=laid_over(
-            SharedAttentionConfig, shared, parts["shared_attention"], shared_attention
-        ),
-        id2label=labels,
+        outputs={name: part for name, part in outputs.items() if part is not None},
+        packing=laid_over(PackingConfig, masked, parts["packing"], packing),
+        shared_attention=None
+        if parts["shared_attention"] is None
+        else laid_over(SharedAttentionConfig, shared, parts["shared_attention"], shared_attention),
+        id2label=labels or None,
     )
 
 
+def clip_size(variant: str) -> tuple[tuple[int, int, int], int]:
+    """Returns a variant's frames, height and width, and the samples of its sound.
+
+    Raises:
+        ValueError: There is no such variant.
+    """
+    parts = variant_parts(VARIANTS, variant, of="multimodal autoencoder")
+    return parts["image"]["size"], parts["audio"]["num_samples"]
+
+
 # The label is never shown to the encoder, so that the model classifies.
-_MASKED_LABEL: _Fields = {
-    "min_padding": 4,
-    "mask_probabilities": ((AUDIO, 0.0), (IMAGE, 0.0), (LABEL, 1.0)),
-}
+_MASKED_LABEL: _Fields = {"min_padding": 4}
 
 
-def _kinetics() -> dict[str, _Fields]:
+def _kinetics() -> dict[str, Any]:
     """Autoencoding of Kinetics-700 at 88x compression: PSNR 24.37 of video, 26.97 of audio (Perceiver IO, table 3).
 
     Every channel starts alike, GELU is the approximation of the original release, and coordinates of queries are
@@ -130,13 +148,73 @@ def _kinetics() -> dict[str, _Fields]:
             "activation": "gelu_tanh",
         },
         "packing": _MASKED_LABEL,
+        "one_query_for": "pixel",
         "shared_attention": {"output_channels": 512, "activation": "gelu_tanh"},
         "queries": {"spacing": "steps"},
         "label_output": {"query_channels": 1024},
+        "loss_weights": LOSS_WEIGHTS,
+        "difference": "absolute",
     }
 
 
-def _tiny() -> dict[str, _Fields]:
+def _kinetics_with(latent_channels: int) -> dict[str, Any]:
+    """The same with other latents: the elements of the video have 50,176 x 704 values, the latents 784 x D."""
+    parts = _kinetics()
+    parts["encoder"] |= {"latent_channels": latent_channels}
+    return parts
+
+
+def _kinetics_176() -> dict[str, Any]:
+    """The same at 176x compression."""
+    return _kinetics_with(256)
+
+
+def _kinetics_352() -> dict[str, Any]:
+    """The same at 352x compression."""
+    return _kinetics_with(128)
+
+
+def _small() -> dict[str, Any]:
+    """For clips of a third of a second, to be trained in minutes on a processor.
+
+    A query gives a patch, and has a learned position: places whose pictures change little are learned by heart.
+    """
+    return {
+        "image": {"size": (8, 36, 64), "patch_size": (2, 4, 4), "num_bands": 8},
+        "audio": {"num_samples": 2560, "samples_per_patch": 64, "num_bands": 20, "max_resolution": 40},
+        "label_input": {"num_classes": 2},
+        "encoder": {
+            "num_latents": 64,
+            "latent_channels": 128,
+            "num_cross_attends": 2,
+            "num_blocks": 2,
+            "num_self_attends_per_block": 2,
+            "share_blocks": "none",
+            "num_cross_attention_heads": 4,
+            "num_self_attention_heads": 4,
+            "cross_attention_qk_channels": 64,
+            "cross_attention_v_channels": 128,
+            "cross_attention_query_gain": 4.0,
+        },
+        "packing": _MASKED_LABEL,
+        "one_query_for": "patch",
+        "shared_attention": None,
+        "queries": {
+            "position": "learned",
+            "position_channels": 128,
+            "num_heads": 4,
+            "qk_channels": 64,
+            "v_channels": 64,
+            "widening_factor": 2,
+            "use_query_residual": True,
+        },
+        "label_output": {"query_channels": 64},
+        "loss_weights": {IMAGE: 1.0, AUDIO: 1.0, LABEL: 0.01},
+        "difference": "squared",
+    }
+
+
+def _tiny() -> dict[str, Any]:
     """For tests and demonstrations: four small frames, and their sound at 8,000 samples a second."""
     return {
         "image": {"size": (4, 32, 32), "patch_size": (1, 4, 4), "num_bands": 6},
@@ -151,10 +229,19 @@ def _tiny() -> dict[str, _Fields]:
             "num_self_attention_heads": 4,
         },
         "packing": _MASKED_LABEL,
+        "one_query_for": "pixel",
         "shared_attention": {"output_channels": 64},
         "queries": {"spacing": "steps"},
         "label_output": {"query_channels": 32},
+        "loss_weights": {IMAGE: 1.0, AUDIO: 1.0, LABEL: 0.01},
+        "difference": "squared",
     }
 
 
-VARIANTS: dict[str, Callable[[], dict[str, _Fields]]] = {"tiny": _tiny, "kinetics": _kinetics}
+VARIANTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "tiny": _tiny,
+    "small": _small,
+    "kinetics": _kinetics,
+    "kinetics_176": _kinetics_176,
+    "kinetics_352": _kinetics_352,
+}

@@ -90,6 +90,7 @@ def test_masks_that_do_not_fit_are_refused(mask: torch.Tensor) -> None:
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"samples_per_patch": 0}, "samples_per_patch must be at least 1, got 0"),
         ({"max_resolution": 0}, "max_resolution must be at least 1, got 0"),
+        ({"scale": 0.0}, "scale is 0.0, expected a number above zero"),
     ],
 )
 def test_bad_settings_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -126,6 +127,17 @@ def test_nominal_positions_stay_where_they_are() -> None:
         -1.0 + place for place in range(10)
     ]  # three patches from -1 to 1, and on
     assert not torch.allclose(adapter()(sound[:, :20]).values, whole[:, :5])
+
+
+@pytest.mark.parametrize("features", ["patches", "conv"])
+def test_scale_is_a_factor_on_the_samples(features: Any) -> None:
+    settings: dict[str, Any] = {"num_samples": 64, "num_bands": 2, "features": features}
+    torch.manual_seed(0)
+    plain = AudioAdapter(AudioAdapter.Config(**settings)).eval()
+    scaled = AudioAdapter(AudioAdapter.Config(**settings, scale=8.0)).eval()
+    scaled.load_state_dict(plain.state_dict())
+    x, mask = torch.randn(2, 64), torch.arange(64) < torch.tensor([[64], [30]])
+    torch.testing.assert_close(scaled(x, mask).values, plain(8 * x, mask).values)
 
 
 def test_convolutions_see_the_neighbours_of_an_element_and_nothing_further() -> None:

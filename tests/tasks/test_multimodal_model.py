@@ -15,7 +15,7 @@ import perceiver_io as pio
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.tasks import multimodal_autoencoding as mm
-from perceiver_io.tasks.multimodal_autoencoding.losses import output_loss, query_values
+from perceiver_io.tasks.dense.output_losses import output_loss, query_values
 
 FRAMES, SIDE, SAMPLES, CLASSES = 4, 16, 320, 10
 QUERIES = {"audio": SAMPLES // 16, "image": FRAMES * SIDE * SIDE, "label": 1}
@@ -86,7 +86,7 @@ def test_preset_follows_what_is_asked_for() -> None:
 
 
 def test_bad_presets() -> None:
-    with pytest.raises(ValueError, match=r"no variant 'huge'.*tiny, kinetics"):
+    with pytest.raises(ValueError, match=r"no variant 'huge'.*tiny, small, kinetics"):
         mm.config(variant="huge")
     with pytest.raises(ValueError, match="num_classes is 3, but class_names has 2"):
         mm.config(num_classes=3, class_names=["cat", "dog"])

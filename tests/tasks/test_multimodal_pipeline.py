@@ -189,9 +189,9 @@ def test_real_video_on_the_command_line(
     assert len(result["labels"]) == 5 and {one["label"] for one in result["labels"]} <= set("abcdef")
     assert 0 < result["psnr_video"] < 60 and result["psnr_audio"] is not None
     assert sorted(path.name for path in out.iterdir()) == [
-        f"bigbuckbunny.{s}" for s in ("json", "mp4", "png", "wav")
+        f"bigbuckbunny{s}" for s in ("-beside.mp4", ".json", ".mp4", ".png", ".wav")
     ]
-    assert [Path(name).exists() for name in result["written"]] == [True] * 4
+    assert [Path(name).exists() for name in result["written"]] == [True] * 5
     with av.open(str(out / "bigbuckbunny.mp4")) as container:
         assert (container.streams.video[0].codec_context.name, len(container.streams.audio)) == ("h264", 1)
         assert len(list(container.decode(video=0))) == 12
@@ -211,7 +211,7 @@ def test_several_files_on_the_command_line(
     text = capsys.readouterr().out
     assert "silent.mp4: " in text and "10 frames" in text and "the file has no sound" in text
     assert "odd.mkv: " in text and "3 frames" in text and "written: " in text
-    assert len(list(out.iterdir())) == 8
+    assert len(list(out.iterdir())) == 10
     content = json.loads((out / "silent.json").read_text())
     assert content["has_sound"] is False and content["psnr_audio"] is None and content["num_clips"] == 3
 

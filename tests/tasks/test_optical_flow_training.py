@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from perceiver_io.data import Splits
+from perceiver_io.published import save_transformers
 from perceiver_io.running import Setup
 from perceiver_io.running.building import build
 from perceiver_io.running.runner import predict, train
-from perceiver_io.tasks.optical_flow import PerceiverIOForOpticalFlow, config
+from perceiver_io.tasks.optical_flow import PerceiverIOForOpticalFlow, config, write_flo
 from perceiver_io.tasks.optical_flow.flow_variation import FlowAugmentation, cut, varied
 from perceiver_io.tasks.optical_flow.recipe import OpticalFlowRecipe
 from perceiver_io.tasks.optical_flow.task import OpticalFlowTask
+from perceiver_io.testing.tasks import TaskCase, check_gradients, check_processes
 
 SMALL: dict[str, Any] = {
     "frames": {"feature_channels": 8, "num_convolutions": 1, "num_residual_convolutions": 1, "num_bands": 2},
@@ -247,6 +249,40 @@ def test_a_published_model_is_fine_tuned_by_the_same_recipe(tmp_path: Path) -> N
     metrics = train(task, recipe)
     assert metrics["steps"] == 2 and metrics["test_zero_flow_error"] > 0.2
     assert {"flows.png", "attention.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_a_published_model_as_one_does(tmp_path: Path) -> None:
+    from PIL import Image
+
+    torch.manual_seed(0)
+    made = config(
+        size=(16, 24), encoder={"num_latents": 4, "latent_channels": 16, "num_self_attends_per_block": 1}
+    )
+    save_transformers(PerceiverIOForOpticalFlow(made), tmp_path / "model")
+    (tmp_path / "chairs").mkdir()
+    for index in range(8):
+        row = pair(index, size=(16, 24))
+        for frame, name in enumerate(("first", "second"), start=1):
+            pixels = row[name].permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(tmp_path / "chairs" / f"{index:05d}_img{frame}.ppm")
+        write_flo(tmp_path / "chairs" / f"{index:05d}_flow.flo", row["flow"], row["valid"])
+    case = TaskCase(
+        task_class=OpticalFlowTask,
+        settings={
+            "dataset": str(tmp_path / "chairs"),
+            "pretrained": str(tmp_path / "model"),
+            "image_size": [16, 24],
+            "num_points": 16 * 24,  # all: nothing is drawn at random
+            "batch_size": 4,
+            "eval_batch_size": 4,
+            "augmentation": {"horizontal_flip": False, "vertical_flip": False, "brightness": 0.0},
+        },
+        inputs=[],
+        folder=tmp_path,
+    )
+    check_gradients(case)
+    check_processes(case)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from perceiver_io.media.sound import write_wav
+from perceiver_io.media.video_writer import write_video
 from perceiver_io.registry import TASKS
 from perceiver_io.running import TrainableTask
 from perceiver_io.tasks.optical_flow import write_flo
@@ -171,6 +172,31 @@ def video_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, [str(folder / "videos" / "dark" / f"{index}.gif") for index in (3, 4)]
 
 
+def multimodal_autoencoding(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 40)):
+        (folder / "videos" / name).mkdir(parents=True)
+        for index in range(6):
+            frames = rng.normal(level, 20, (5 + index % 2, 16, 16, 3)).clip(0, 255).astype(np.uint8)
+            sound = rng.uniform(-0.5, 0.5, 320 * len(frames))
+            write_video(folder / "videos" / name / f"{index}.mp4", frames, audio=sound, sample_rate=8000)
+    settings = {
+        "dataset": str(folder / "videos"),
+        "num_frames": 4,
+        "image_size": [8],
+        "validation_fraction": 0.2,
+        # Nothing is drawn at random.
+        "random_starts": False,
+        "augmentation": {"polarity": False, "gain": 0.0, "cut_mix": 0.0},
+        "num_points": 2 * 2 * 2,
+        "num_sound_points": 20,
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "model": {"encoder": {"num_latents": 4, "latent_channels": 16, "cross_attention_v_channels": 16}},
+    }
+    return settings, [str(folder / "videos" / "dark" / f"{index}.mp4") for index in (3, 4)]
+
+
 def text_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     for name in ("long", "short"):
         (folder / "texts" / name).mkdir(parents=True)
@@ -270,6 +296,12 @@ def tabular_regression(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return {**SMALL_MODAL, "dataset": file, "table": {"cell_dropout": 0}}, [f"{file}:2"]
 
 
+# Of the label nothing is shown, and no other input is ever masked.
+WITHOUT_GRADIENT = {
+    "multimodal-autoencoding": tuple(
+        f"perceiver.packer.{name}." for name in ("padding.label", "mask_tokens.audio", "mask_tokens.image")
+    )
+}
 # Each process hides other bytes, or elements.
 TOLERANCE = {"masked-autoencoding": 0.2, "masked-language-modeling": 0.05}
 NUM_TOGETHER = {"optical-flow": 2}
@@ -280,6 +312,7 @@ MAKE = {
     "image-classification": image_classification,
     "masked-autoencoding": masked_autoencoding,
     "masked-language-modeling": masked_language_modeling,
+    "multimodal-autoencoding": multimodal_autoencoding,
     "multimodal-classification": multimodal_classification,
     "optical-flow": optical_flow,
     "point-cloud-classification": point_cloud_classification,
@@ -303,6 +336,7 @@ def case_of(name: str, folder: Path) -> TaskCase:
         folder=folder / name,
         num_together=NUM_TOGETHER.get(name, 1),
         tolerance=TOLERANCE.get(name, 1e-5),
+        without_gradient=WITHOUT_GRADIENT.get(name, ()),
     )
 
 

@@ -1,9 +1,11 @@
-"""How far each output is from its target, whole or at some of its points.
+"""How far the outputs of a model are from their labels, whole or at some of their points.
 
 Shape legend: B batch, O points, A axes of an output's query grid, V values of a query, K classes.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +14,14 @@ from perceiver_io.component import ComponentConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.position import at_elements, flat_indices
+from perceiver_io.tasks.dense.losses import (
+    UNKNOWN,
+    Difference,
+    absolute_difference,
+    class_loss,
+    mean_of_samples,
+    number_loss,
+)
 from perceiver_io.value_checks import looks_at
 
 __all__ = ["at_points", "output_loss", "query_values"]
@@ -25,38 +35,45 @@ def output_loss(
     *,
     mask: Tensor | None = None,
     points: Tensor | None = None,
+    difference: Difference = absolute_difference,
 ) -> Tensor:
-    """Computes the loss of one output: cross-entropy of classes, mean absolute difference of anything else.
+    """Computes the loss of one output: cross-entropy of classes, the mean difference of anything else.
+
+    What is not known does not count, of each sample what is known counts the same, and each sample of which anything is
+    known as much as the others: so at points that are drawn at random the loss is unbiased.
 
     Args:
         name: What messages call the output.
         prediction: What the decoder gave: the whole output, or (B, O, V) at points.
-        target: What it should have given, the whole. Classes: (B,) indices, or (B, K) probabilities.
+        target: What it should have given, the whole. Of a decoder of classes (B,) indices, or (B, K) probabilities; of
+            a dense one integers, without the axis of channels, are classes of its elements, `UNKNOWN` where they are
+            not known, and floating-point numbers are its values, NaN where they are not known.
         config: The decoder's configuration.
-        mask: True where the target is real; the target's shape, without its channels. Nothing else counts.
+        mask: True where the target is known; the target's shape, without its channels. Nothing else counts.
         points: As `PerceiverIO.decode` takes them, but indices only.
+        difference: What two numbers are apart.
 
     Raises:
         ValueError: The target or the mask does not fit the output, or there are coordinates instead of indices.
     """
     num_classes = getattr(config, "num_classes", None)
     if num_classes is not None:
-        return _cross_entropy(name, prediction, target, mask, num_classes=num_classes)
-    weight = None
+        return _loss_of_class(name, prediction, target, mask, num_classes=num_classes)
+    if points is not None and not isinstance(config, DenseDecoder.Config):
+        raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
+    if isinstance(config, DenseDecoder.Config) and not target.is_floating_point():
+        return _loss_of_classes(name, prediction, target, config, mask=mask, points=points)
+    target = target.to(prediction.dtype)
     if mask is not None:
-        weight = _expanded(name, mask, target, config)
-    if points is not None:
-        if not isinstance(config, DenseDecoder.Config):
-            raise ValueError(f"The output {name!r} has no points: ask for it whole, with None.")
+        target = torch.where(_expanded(name, mask, target, config), target, torch.nan)
+    if points is not None and isinstance(config, DenseDecoder.Config):
         target = at_points(name, target, config, points)
-        weight = None if weight is None else at_points(name, weight, config, points)
     if prediction.shape != target.shape:
         raise ValueError(
             f"The target of the output {name!r} must be {tuple(prediction.shape)}, as what is decoded, got "
             f"{tuple(target.shape)}. Targets at another resolution need an output of that resolution."
         )
-    difference = (prediction - target.to(prediction.dtype)).abs()
-    return _mean(difference, weight)
+    return number_loss(prediction, target, difference=difference)
 
 
 def at_points(name: str, x: Tensor, config: DenseDecoder.Config, points: Tensor) -> Tensor:
@@ -129,7 +146,38 @@ def query_values(name: str, x: Tensor, config: DenseDecoder.Config) -> Tensor:
     return x.permute(order).flatten(axes + 1)
 
 
-def _cross_entropy(
+def _loss_of_classes(
+    name: str,
+    prediction: Tensor,
+    target: Tensor,
+    config: DenseDecoder.Config,
+    *,
+    mask: Tensor | None,
+    points: Tensor | None,
+) -> Tensor:
+    """Cross-entropy of a dense output: its channels are logits."""
+    if config.channel_axis is None or target.dtype == torch.bool:
+        raise ValueError(
+            f"The target of the output {name!r} must be floating-point numbers, got {target.dtype}: integers are "
+            "classes, of an output with a channel for each."
+        )
+    of_labels = replace(config, output_channels=1, channel_axis=None)
+    target = target.long()
+    if mask is not None:
+        target = torch.where(_expanded(name, mask, target, of_labels), target, UNKNOWN)
+    if points is None:
+        place = config.channel_axis
+        logits_BK = prediction.movedim(place + 1 if place >= 0 else place, 1)
+    else:
+        target = at_points(name, target, of_labels, points)  # (B, O, elements of a query)
+        logits_BK = prediction.unflatten(-1, (-1, config.output_channels)).movedim(-1, 1)
+    try:
+        return class_loss(logits_BK, target)
+    except ValueError as error:
+        raise ValueError(f"The target of the output {name!r}: {error}") from error
+
+
+def _loss_of_class(
     name: str, logits_BK: Tensor, target: Tensor, mask_B: Tensor | None, *, num_classes: int
 ) -> Tensor:
     batch_size = logits_BK.shape[0]
@@ -144,19 +192,22 @@ def _cross_entropy(
         raise ValueError(
             f"The mask of the output {name!r} must be {(batch_size,)}, got {tuple(mask_B.shape)}."
         )
-    if not soft:
-        target = target.long()
-        if mask_B is not None:
-            target = torch.where(mask_B, target, 0)
-        if looks_at(target) and ((target < 0) | (target >= num_classes)).any():
-            raise ValueError(
-                f"The target of the output {name!r} must be classes 0 to {num_classes - 1}, got {int(target.min())} to "
-                f"{int(target.max())}."
-            )
-    losses_B = torch.nn.functional.cross_entropy(
-        logits_BK, target.to(logits_BK.dtype) if soft else target, reduction="none"
-    )
-    return _mean(losses_B, None if mask_B is None else mask_B)
+    if soft:
+        losses_B = torch.nn.functional.cross_entropy(logits_BK, target.to(logits_BK.dtype), reduction="none")
+        return mean_of_samples(
+            losses_B, torch.ones_like(losses_B, dtype=torch.bool) if mask_B is None else mask_B
+        )
+    target = target.long()
+    if mask_B is not None:
+        target = torch.where(mask_B, target, UNKNOWN)
+    known_B = target != UNKNOWN
+    if looks_at(target) and (known_B & ((target < 0) | (target >= num_classes))).any():
+        real_B = target[known_B]
+        raise ValueError(
+            f"The target of the output {name!r} must be classes 0 to {num_classes - 1}, or {UNKNOWN} where they are "
+            f"not known, got {int(real_B.min())} to {int(real_B.max())}."
+        )
+    return class_loss(logits_BK, target)
 
 
 def _expanded(name: str, mask: Tensor, target: Tensor, config: ComponentConfig) -> Tensor:
@@ -174,10 +225,3 @@ def _expanded(name: str, mask: Tensor, target: Tensor, config: ComponentConfig) 
         f"The mask of the output {name!r} must be {tuple(shape)} for a target {tuple(target.shape)}, got "
         f"{tuple(mask.shape)}."
     )
-
-
-def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of what is real; 0 if nothing is."""
-    if mask is None:
-        return x.mean()
-    return torch.where(mask, x, 0).sum() / mask.sum().clamp(min=1)
