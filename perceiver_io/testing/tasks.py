@@ -187,8 +187,8 @@ def check_processes(*cases: TaskCase) -> None:
         port = free.getsockname()[1]
     runs = [(case.task_class, half) for case, half in zip(cases, halves, strict=True)]
     spawn(_train_in_process, args=(runs, port), nprocs=2)
-    for case, half in zip(cases, halves, strict=True):
-        one, two = (RunFolder(folder).metrics() for folder in (case.run, half.output_dir))
+    for case in cases:
+        one, two = (RunFolder(folder).metrics() for folder in (case.run, case.folder / "two"))
         assert two["processes"] == 2
         for first, second in zip(one["history"], two["history"], strict=True):
             for name, value in first.items():
