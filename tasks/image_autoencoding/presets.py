@@ -43,7 +43,9 @@ def config(
     if image and image.get("features", of_image["features"]) != of_image["features"]:
         of_image = {"num_bands": of_image["num_bands"]}  # the rest goes with the variant's own features
     sizes = {"size": size, "image_channels": image_channels}
-    asked = {"output_channels": image_channels, "grid": size}
+    # Half as fine as the grid: at its Nyquist frequency single rows and columns are told apart, and lines are drawn.
+    coarse = tuple(max(2, side // 2) for side in size)
+    asked = {"output_channels": image_channels, "grid": size, "max_resolution": coarse}
     return PerceiverIOConfig(
         inputs={IMAGE: laid_over(ImageAdapter.Config, of_image, sizes, image)},
         encoder=laid_over(EncoderConfig, of_encoder, encoder),
