@@ -9,21 +9,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.data import Content, LabelledRows, Splits
 from perceiver_io.data.paired import read_paired
-from perceiver_io.files import check_outputs, writing_into
-from perceiver_io.pictures.attention_view import draw_view
-from perceiver_io.running import LoadedModel, PredictOptions, Setup, section
-from perceiver_io.running.evaluator import to_device
-from perceiver_io.running.task import Batch, Drawing
+from perceiver_io.running import section
+from perceiver_io.running.task import Batch
 from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
 from perceiver_io.tasks.dense.image_task import LONGEST, DenseImageTask
 from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
@@ -32,7 +27,6 @@ from perceiver_io.tasks.image_classification.data import IMAGES
 
 __all__ = ["ImageMapRecipe", "ImageMapTask"]
 
-_NUM_DRAWN = 6
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rgb")
 
 
@@ -66,25 +60,20 @@ class ImageMapRecipe(DenseImageRecipe):
 class ImageMapTask(DenseImageTask):
     """A task whose model takes `pixel_values` and gives a value for each pixel.
 
-    Rows have an image and a map. A subclass says what a map is (`target`, `to_map`), what map an output is
-    (`predicted_map`), and how one is described, written and drawn, besides what every task says.
+    Rows have an image and a map. A subclass says what a map is (`target`, `to_map`), besides what every dense task on
+    images says.
 
     Attributes:
         target: The files or the column of maps.
         target_folders: What the folder of maps is called, beside that of images.
         embedded: Sets that need no file.
         unknown: What a map holds where nothing is known.
-        endings: What the names of the files end with that `predict` writes for an image.
-        picture: Name of the picture of test images and their maps.
     """
 
-    writes_files = True
     target: ClassVar[Content]
     target_folders: ClassVar[Sequence[str]]
     embedded: ClassVar[Mapping[str, Callable[[], LabelledRows]]]
     unknown: ClassVar[float]
-    endings: ClassVar[Sequence[str]]
-    picture: ClassVar[str]
 
     @abstractmethod
     def to_map(self, target: Any, recipe: Any) -> Tensor:
@@ -93,24 +82,6 @@ class ImageMapTask(DenseImageTask):
         Raises:
             ValueError: It is no map.
         """
-
-    @abstractmethod
-    def predicted_map(self, values: Tensor) -> Tensor:
-        """Returns the maps, (B, H, W), that the model's output says: the first thing that it gives besides a loss."""
-
-    @abstractmethod
-    def described(self, map_HW: NDArray[Any], model: Any) -> dict[str, Any]:
-        """Returns what a prediction says of a map, as JSON values."""
-
-    @abstractmethod
-    def write(self, paths: Sequence[Path], pixels_FHW: Tensor, map_HW: NDArray[Any], model: Any) -> None:
-        """Writes a predicted map to paths that end with `endings`."""
-
-    @abstractmethod
-    def drawing(
-        self, pixels: Sequence[Tensor], true: NDArray[Any], predicted: NDArray[Any], setup: Setup
-    ) -> Drawing:
-        """Returns what draws images, (F, H, W) uint8 each, beside their true and predicted maps, (B, H, W)."""
 
     def data(self, recipe: Any) -> Splits:
         """Reads images and their maps; rows hold both as tensors, in their own size."""
@@ -138,62 +109,6 @@ class ImageMapTask(DenseImageTask):
         """Returns what varies an image and its map together, in the processor's size."""
         vary = MapVariation(recipe.augmentation_settings(), unknown=self.unknown)
         return partial(self._varied, processor=processor, vary=vary)
-
-    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
-        """Test images with their true and predicted maps, and what the latents attend to in the first."""
-        rows = [setup.data.test[index] for index in range(min(len(setup.data.test), _NUM_DRAWN))]
-        model, processor = setup.model.eval(), setup.processor
-        batch = to_device(self.collate(rows, processor), model.device)
-        with torch.inference_mode():
-            predicted = self.predicted_map(model(pixel_values=batch["pixel_values"])[0].float())
-        pixels = [processor.to_uint8(row["image"])[0] for row in rows]
-        drawn = self.drawing(pixels, batch["labels"].cpu().numpy(), predicted.cpu().numpy(), setup)
-        view = self.row_view(model, processor, rows[0], "A test sample")
-        return {self.picture: drawn, "attention.png": partial(draw_view, view)}
-
-    def predict(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: PredictOptions
-    ) -> list[dict[str, Any]]:
-        """Gives the maps of image files, in the files' own sizes.
-
-        Args:
-            loaded: The model and its processor.
-            inputs: The files.
-            options: With `output_dir` each file leaves files there whose names are its own and end with `endings`.
-
-        Returns:
-            For each file its name, `width`, `height`, what `described` says, and the `files` that were written.
-
-        Raises:
-            ValueError: A file cannot be read or would be overwritten, or the weights are damaged.
-            OSError: A file cannot be written.
-        """
-        if options.output_dir is not None:
-            check_outputs(options.output_dir, [name for file in inputs for name in self._names(file)], inputs)
-        results = []
-        for file in inputs:
-            image = self.read(file)["image"]
-            pixels_FHW = self.as_image(image, loaded.processor.num_channels)
-            height, width = pixels_FHW.shape[1:]
-            batch = self._inputs(loaded.model, [{"image": image}], loaded.processor)
-            with torch.inference_mode():
-                values = loaded.model(**batch, grid=(height, width))[0].float()
-            if not values.isfinite().all():
-                raise ValueError("The model gives values that are not numbers: its weights are damaged.")
-            map_HW = self.predicted_map(values)[0].cpu().numpy()
-            result = {"file": str(file), "width": width, "height": height}
-            result |= self.described(map_HW, loaded.model)
-            if options.output_dir is not None:
-                with writing_into(options.output_dir) as folder:
-                    self.write(
-                        [folder / name for name in self._names(file)], pixels_FHW, map_HW, loaded.model
-                    )
-                result["files"] = [str(Path(options.output_dir, name)) for name in self._names(file)]
-            results.append(result)
-        return results
-
-    def _names(self, file: str) -> list[str]:
-        return [Path(file).stem + ending for ending in self.endings]
 
     def _with_map(self, row: Mapping[str, Any], *, recipe: Any) -> dict[str, Any]:
         column = self.target.column

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.config import PerceiverIOConfig
@@ -115,30 +114,24 @@ class DepthEstimationTask(ImageMapTask):
         for metric in measures.values():
             metric.update(output.predicted_depth.float()[is_known], batch["labels"][is_known])
 
-    def predicted_map(self, values: Tensor) -> Tensor:
+    def predicted(self, values: Tensor, processor: Any) -> Tensor:
         """Returns the depths as they are."""
         return values
 
-    def described(self, map_HW: NDArray[np.float32], model: Any) -> dict[str, Any]:
+    def described(self, predicted: Tensor, pixels_FHW: Tensor, model: Any) -> dict[str, Any]:
         """Returns how near and far an image is: `nearest`, `mean`, `farthest`."""
-        return {
-            "nearest": float(map_HW.min()),
-            "mean": float(map_HW.mean()),
-            "farthest": float(map_HW.max()),
-        }
+        ends = {"nearest": predicted.min(), "mean": predicted.mean(), "farthest": predicted.max()}
+        return {name: value.item() for name, value in ends.items()}
 
-    def write(
-        self, paths: Sequence[Path], pixels_FHW: Tensor, map_HW: NDArray[np.float32], model: Any
-    ) -> None:
+    def write(self, paths: Sequence[Path], predicted: Tensor, pixels_FHW: Tensor, model: Any) -> None:
         """Writes `NAME-depth.npy`, float32 (H, W), and `NAME-depth.png`, a picture."""
-        np.save(paths[0], map_HW)
-        write_image(paths[1], in_colours(map_HW, map_HW.min(), map_HW.max()))
+        depth_HW = predicted.numpy()
+        np.save(paths[0], depth_HW)
+        write_image(paths[1], in_colours(depth_HW, depth_HW.min(), depth_HW.max()))
 
-    def drawing(
-        self, pixels: Sequence[Tensor], true: NDArray[Any], predicted: NDArray[Any], setup: Setup
-    ) -> Drawing:
+    def drawing(self, pixels: Sequence[Tensor], labels: Tensor, predicted: Tensor, setup: Setup) -> Drawing:
         """Draws images beside their true and predicted depths."""
-        return partial(draw_depths, pixels, true, predicted)
+        return partial(draw_depths, pixels, labels.numpy(), predicted.numpy())
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""

@@ -19,12 +19,9 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
 from perceiver_io.data.unlabelled import read_unlabelled
 from perceiver_io.extras import require
-from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import write_image
-from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.registry import register_task
-from perceiver_io.running import LoadedModel, PredictOptions, Setup, section
-from perceiver_io.running.evaluator import to_device
+from perceiver_io.running import Setup, section
 from perceiver_io.running.task import Batch, Drawing, as_number
 from perceiver_io.tasks.dense.image_recipe import DenseImageRecipe
 from perceiver_io.tasks.dense.image_task import LONGEST, DenseImageTask
@@ -42,9 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageAutoencodingTask"]
 
-_NUM_DRAWN = 8
 _NUM_LOOKED_AT = 1000  # images that the mean image is of
-_ENDING = "-reconstructed.png"
 
 
 @dataclass(kw_only=True)
@@ -91,7 +86,8 @@ class ImageAutoencodingTask(DenseImageTask):
 
     model_class = PerceiverIOForImageAutoencoding
     recipe_class = ImageAutoencodingRecipe
-    writes_files = True
+    endings = ("-reconstructed.png",)
+    picture = "reconstructions.png"
 
     def __init__(self) -> None:
         # Of the run that is measured: `update` is handed no more than a batch.
@@ -156,61 +152,22 @@ class ImageAutoencodingTask(DenseImageTask):
         measures["psnr"].update(_unit(output.reconstruction.float(), self._processor), true_BFHW)
         measures["mean_image_psnr"].update(mean_BFHW, true_BFHW)
 
-    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
-        """Test images beside what the model makes of their latents, and what the latents attend to in the first."""
-        test = setup.data.test
-        count = min(len(test), _NUM_DRAWN)
-        rows = [test[index * len(test) // count] for index in range(count)]  # neighbours may be alike
-        model, processor = setup.model.eval(), setup.processor
-        batch = to_device(self.collate(rows, processor), model.device)
-        with torch.inference_mode():
-            made_BFHW = _unit(model(batch["pixel_values"]).reconstruction.float().cpu(), processor)
-        images = [processor.to_uint8(row["image"])[0] for row in rows]
-        view = self.row_view(model, processor, rows[0], "A test sample")
-        drawn = partial(draw_pairs, images, [as_uint8(one) for one in made_BFHW])
-        return {"reconstructions.png": drawn, "attention.png": partial(draw_view, view)}
+    def predicted(self, values: Tensor, processor: PerceiverIOImageProcessor) -> Tensor:
+        """Returns pixels, uint8."""
+        return as_uint8(_unit(values, processor))
 
-    def predict(
-        self, loaded: LoadedModel[Any], inputs: Sequence[str], options: PredictOptions
-    ) -> list[dict[str, Any]]:
-        """Gives image files back as the latents hold them, in the files' own sizes.
+    def described(self, predicted: Tensor, pixels_FHW: Tensor, model: Any) -> dict[str, Any]:
+        """Returns the `psnr` in decibels beside the image itself; null where both are the same."""
+        error = (predicted.float() - pixels_FHW.float()).square().mean() / 255**2
+        return {"psnr": float(-10 * error.log10()) if error > 0 else None}
 
-        Args:
-            loaded: The model and its processor.
-            inputs: The files.
-            options: With `output_dir` each file leaves `NAME-reconstructed.png` there.
+    def write(self, paths: Sequence[Path], predicted: Tensor, pixels_FHW: Tensor, model: Any) -> None:
+        """Writes `NAME-reconstructed.png`."""
+        write_image(paths[0], predicted.permute(1, 2, 0).squeeze(-1).numpy())
 
-        Returns:
-            For each file its name, `width`, `height`, and `psnr`, the peak signal-to-noise ratio in decibels beside the
-            file itself, null where both are the same; and the `files` that were written.
-
-        Raises:
-            ValueError: A file cannot be read or would be overwritten, or the weights are damaged.
-            OSError: A file cannot be written.
-        """
-        if options.output_dir is not None:
-            check_outputs(options.output_dir, [Path(file).stem + _ENDING for file in inputs], inputs)
-        results = []
-        for file in inputs:
-            image = self.read(file)["image"]
-            true_FHW = self.as_image(image, loaded.processor.num_channels)
-            height, width = true_FHW.shape[1:]
-            batch = self._inputs(loaded.model, [{"image": image}], loaded.processor)
-            with torch.inference_mode():
-                made_1FHW = loaded.model(**batch, grid=(height, width)).reconstruction.float().cpu()
-            if not made_1FHW.isfinite().all():
-                raise ValueError("The model gives values that are not numbers: its weights are damaged.")
-            made_FHW = as_uint8(_unit(made_1FHW, loaded.processor)[0])
-            error = (made_FHW.float() - true_FHW.float()).square().mean() / 255**2
-            psnr = float(-10 * error.log10()) if error > 0 else None
-            result: dict[str, Any] = {"file": str(file), "width": width, "height": height, "psnr": psnr}
-            if options.output_dir is not None:
-                name = Path(file).stem + _ENDING
-                with writing_into(options.output_dir) as folder:
-                    write_image(folder / name, made_FHW.permute(1, 2, 0).squeeze(-1).numpy())
-                result["files"] = [str(Path(options.output_dir, name))]
-            results.append(result)
-        return results
+    def drawing(self, pixels: Sequence[Tensor], labels: Tensor, predicted: Tensor, setup: Setup) -> Drawing:
+        """Draws images above what the model makes of their latents."""
+        return partial(draw_pairs, pixels, list(predicted))
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""

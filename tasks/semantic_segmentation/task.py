@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.config import PerceiverIOConfig
@@ -134,26 +133,24 @@ class SemanticSegmentationTask(ImageMapTask):
         names = setup.data.class_names
         return {"iou_per_class": dict(zip(names, values["iou"].tolist(), strict=True))}
 
-    def predicted_map(self, values: Tensor) -> Tensor:
+    def predicted(self, values: Tensor, processor: Any) -> Tensor:
         """Returns the most probable classes."""
         return values.argmax(1)
 
-    def described(self, map_HW: NDArray[np.int64], model: Any) -> dict[str, Any]:
+    def described(self, predicted: Tensor, pixels_FHW: Tensor, model: Any) -> dict[str, Any]:
         """Returns `classes`: the part of the picture that each class takes, the largest first."""
-        return {"classes": class_parts(map_HW, model.config.id2label)}
+        return {"classes": class_parts(predicted.numpy(), model.config.id2label)}
 
-    def write(self, paths: Sequence[Path], pixels_FHW: Tensor, map_HW: NDArray[np.int64], model: Any) -> None:
+    def write(self, paths: Sequence[Path], predicted: Tensor, pixels_FHW: Tensor, model: Any) -> None:
         """Writes `NAME-classes.png`, which holds the class indices, and `NAME-overlay.png`, a picture."""
-        num_classes = len(model.config.id2label)
+        classes_HW, num_classes = predicted.numpy(), len(model.config.id2label)
         kind = np.uint8 if num_classes <= 256 else np.uint16
-        write_image(paths[0], require("PIL.Image", extra="image").fromarray(map_HW.astype(kind)))
-        write_image(paths[1], overlay(pixels_FHW, map_HW, class_colours(num_classes)))
+        write_image(paths[0], require("PIL.Image", extra="image").fromarray(classes_HW.astype(kind)))
+        write_image(paths[1], overlay(pixels_FHW, classes_HW, class_colours(num_classes)))
 
-    def drawing(
-        self, pixels: Sequence[Tensor], true: NDArray[Any], predicted: NDArray[Any], setup: Setup
-    ) -> Drawing:
+    def drawing(self, pixels: Sequence[Tensor], labels: Tensor, predicted: Tensor, setup: Setup) -> Drawing:
         """Draws images beside their true and predicted classes."""
-        return partial(draw_segmentation, pixels, true, predicted, setup.data.class_names)
+        return partial(draw_segmentation, pixels, labels.numpy(), predicted.numpy(), setup.data.class_names)
 
     def describe_results(self, results: Mapping[str, Any]) -> str:
         """Returns what matters most, on one line."""

@@ -24,7 +24,7 @@ from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.running import PredictOptions, parse_recipe, read_recipe_file, runner
 from perceiver_io.tasks import depth_estimation as de
 from perceiver_io.tasks import semantic_segmentation as ss
-from perceiver_io.tasks.dense import UNKNOWN, image_maps
+from perceiver_io.tasks.dense import UNKNOWN, image_task
 from perceiver_io.tasks.dense.image_maps import resized_map
 from perceiver_io.tasks.dense.map_variation import MapAugmentation, MapVariation
 from perceiver_io.tasks.depth_estimation.data import DEPTHS, depth_values, plain
@@ -46,7 +46,7 @@ def plain_pictures() -> Iterator[None]:
         next(one for one in args if isinstance(one, Path)).write_bytes(b"png")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_maps, "draw_view", draw)
+        patch.setattr(image_task, "draw_view", draw)
         patch.setattr(runner, "draw_learning_curve", draw)
         yield
 
