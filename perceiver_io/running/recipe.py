@@ -16,7 +16,7 @@ from perceiver_io.data.settings import DataSettings, SplitSettings
 from perceiver_io.files import absolute_path, is_path
 from perceiver_io.running.model_settings import ModelSettings
 
-__all__ = ["DatasetRecipe", "TrainingRecipe", "section", "section_names"]
+__all__ = ["DatasetRecipe", "TrainingRecipe", "epochs_of", "section", "section_names"]
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 
@@ -60,6 +60,20 @@ def section(what: str) -> Any:
     return field(default_factory=dict, metadata={"help": what, "section": True})
 
 
+def epochs_of(usual_steps: int, most_epochs: int) -> Any:
+    """Returns the field `num_epochs` of a recipe that leaves it to the data.
+
+    Args:
+        usual_steps: The recipe's own.
+        most_epochs: The recipe's own.
+    """
+    what = (
+        f"How often training passes over the data; by default as often as makes {usual_steps:,} steps, from 10 (with "
+        f"an accelerator 30) to {most_epochs}."
+    )
+    return field(default=None, metadata={"help": what})
+
+
 def section_names(recipe_class: type[TrainingRecipe]) -> list[str]:
     """Returns the names of a recipe's fields that `section` made."""
     return [one.name for one in dataclasses.fields(recipe_class) if one.metadata.get("section")]
@@ -79,6 +93,8 @@ class TrainingRecipe(SplitSettings):
     """What chooses the checkpoint where `best_metric` is left to the data."""
     usual_steps: ClassVar[int] = 1200
     """About how many steps are made where `num_epochs` is left to the data: few samples want many passes, many few."""
+    most_epochs: ClassVar[int] = 300
+    """How many epochs at most are made then."""
 
     pretrained: str | None = field(
         default=None,

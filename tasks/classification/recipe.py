@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from perceiver_io.running import DatasetRecipe
+from perceiver_io.running.recipe import epochs_of
 
 __all__ = ["ClassificationRecipe"]
 
@@ -15,13 +16,7 @@ class ClassificationRecipe(DatasetRecipe):
 
     best_measure = "accuracy"
 
-    num_epochs: int | None = field(
-        default=None,
-        metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,200 steps, from 10 "
-            "(with an accelerator 30) to 300."
-        },
-    )
+    num_epochs: int | None = epochs_of(DatasetRecipe.usual_steps, DatasetRecipe.most_epochs)
     best_metric: str | None = field(
         default=None,
         metadata={

@@ -18,6 +18,7 @@ from torch import Tensor
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.drawn_points import draw_points
 from perceiver_io.running import DatasetRecipe, Setup
+from perceiver_io.running.recipe import epochs_of
 from perceiver_io.running.row_task import RowTask
 from perceiver_io.running.task import Batch, Collate
 from perceiver_io.tasks.dense.losses import UNKNOWN
@@ -37,13 +38,7 @@ class DenseRecipe(DatasetRecipe):
 
     usual_steps = 1300
 
-    num_epochs: int | None = field(
-        default=None,
-        metadata={
-            "help": "How often training passes over the data; by default as often as makes 1,300 steps, from 10 "
-            "(with an accelerator 30) to 300."
-        },
-    )
+    num_epochs: int | None = epochs_of(usual_steps, DatasetRecipe.most_epochs)
     num_points: int = field(
         default=512,
         metadata={

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from perceiver_io.media.clips import ClipFormat
 from perceiver_io.running import section
+from perceiver_io.running.recipe import epochs_of
 from perceiver_io.tasks.dense.losses import Difference, absolute_difference, squared_difference
 from perceiver_io.tasks.dense.task import DenseRecipe
 from perceiver_io.tasks.multimodal_autoencoding.data import EMBEDDED
@@ -28,7 +29,10 @@ class MultimodalAutoencodingRecipe(DenseRecipe):
     """
 
     embedded = EMBEDDED
+    usual_steps = 2000
+    most_epochs = 1000  # clips start at other times in each
 
+    num_epochs: int | None = epochs_of(usual_steps, most_epochs)
     variant: str = field(default="small", metadata={"help": f"Model preset, one of {', '.join(VARIANTS)}."})
     num_frames: int | None = field(
         default=None, metadata={"help": "Frames of a clip; by default the preset's."}
