@@ -69,7 +69,7 @@ def test_many_samples_choose_a_checkpoint(num_validation: int, given: str | None
 
 def test_a_run_keeps_what_was_left_to_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the rule has become another one."""
-    monkeypatch.setattr("perceiver_io.running.fitting._NUM_STEPS", 12)
+    monkeypatch.setattr("perceiver_io.running.recipe.TrainingRecipe.usual_steps", 12)
     monkeypatch.setattr("perceiver_io.running.fitting._LEAST_EPOCHS", 1)
     left = {"num_epochs": None, "best_metric": None}
     with monkeypatch.context() as patch:
@@ -78,7 +78,7 @@ def test_a_run_keeps_what_was_left_to_the_data(tmp_path: Path, monkeypatch: pyte
             runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "run", **left))
     stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert (stored["num_epochs"], stored["best_metric"], stored["evaluate_every"]) == (3, "none", None)
-    monkeypatch.setattr("perceiver_io.running.fitting._NUM_STEPS", 20)
+    monkeypatch.setattr("perceiver_io.running.recipe.TrainingRecipe.usual_steps", 20)
     metrics = runner.train(toy_task.Votes(), toy_task.recipe(tmp_path / "run", resume=True, **left))
     assert metrics["steps"] == 12 and metrics["best_step"] is None
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()) == stored
