@@ -261,8 +261,8 @@ class MaskedAutoencodingTask(RowTask):
                 `NAME-INPUT.png`.
 
         Returns:
-            For each file its name, `inputs`: for each how many `elements` it has, how many were `hidden`, and the mean
-            squared error (`mse`) of these; and the `files` that were written.
+            For each file its name, `inputs`: for each how many `values` it has, how many were `hidden`, and the mean
+            `squared_error` of these; and the `files` that were written.
 
         Raises:
             ValueError: A file cannot be read or would be overwritten, or the weights are damaged.
