@@ -71,7 +71,8 @@ class DecoderNeeds:
 
     Attributes:
         embedding: Input whose table of tokens the output is tied to.
-        elements: Inputs whose elements queries are made of, and how many of the first channels of these.
+        elements: Inputs whose elements queries are made of, and how many of the channels of these: the first ones.
+        from_end: Inputs among these of which it is the last channels.
         inputs: Further inputs that the decoder refers to, for their grid or their mask.
         can_share_attention: Whether it has queries that may attend through a shared attention
             (`SharedAttentionConfig`). Then its `num_query_channels` is not None, and it takes
@@ -80,6 +81,7 @@ class DecoderNeeds:
 
     embedding: str | None = None
     elements: Mapping[str, int] = field(default_factory=dict)
+    from_end: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     can_share_attention: bool = False
 

@@ -160,6 +160,7 @@ class DenseDecoder(Decoder):
             return DecoderNeeds(
                 embedding=self.tied_to,
                 elements={} if self.query_input is None else {self.query_input: self.query_input_channels},
+                from_end=(self.query_input,) if self.query_input and self.query_input_from == "end" else (),
                 inputs=tuple(name for name in referred if name is not None),
                 can_share_attention=True,
             )

@@ -178,8 +178,11 @@ def check_needs(case: DecoderCase) -> None:
     byte_arrays = {}
     for name, byte_array in case.encoded.byte_arrays.items():
         if name in needs.names:
-            values = byte_array.values.clone()
-            values[..., needs.elements.get(name, 0) :] = -3.0
+            values, count = byte_array.values.clone(), needs.elements.get(name, 0)
+            if name in needs.from_end:
+                values[..., : values.shape[-1] - count] = -3.0
+            else:
+                values[..., count:] = -3.0
             byte_arrays[name] = dataclasses.replace(byte_array, values=values)
     with torch.no_grad():
         try:
