@@ -21,7 +21,6 @@ from perceiver_io.media.images import write_image
 from perceiver_io.pictures.class_colours import class_colours
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
-from perceiver_io.running.recipe import epochs_of
 from perceiver_io.running.task import Batch, Drawing
 from perceiver_io.tasks.dense.classes import (
     check_class_names,
@@ -55,9 +54,7 @@ class SemanticSegmentationRecipe(ImageMapRecipe):
     """
 
     embedded = tuple(EMBEDDED)
-    usual_steps = 1600
 
-    num_epochs: int | None = epochs_of(usual_steps, ImageMapRecipe.most_epochs)
     label_column: str = field(default="mask", metadata={"help": "The dataset's column with the masks."})
     class_names: list[str] = field(
         default_factory=list,
