@@ -22,6 +22,7 @@ from perceiver_io.data.sources import (
     named_splits,
     split_folders,
     subfolders,
+    typed_columns,
 )
 from perceiver_io.data.splits import Splits, hold_out_missing, split_rows
 from perceiver_io.extras import require
@@ -181,15 +182,5 @@ def _chosen(splits: Mapping[str, Any], columns: Mapping[str, Content]) -> dict[s
                     f"The {split} split has no column {column!r} of {content.noun}, it has {rows.column_names}. Name "
                     "the columns with input_column and label_column."
                 )
-        rows = rows.with_format(None).select_columns(list(columns))
-        rows = rows.rename_columns({column: content.column for column, content in columns.items()})
-        for column, content in columns.items():
-            try:
-                rows = content.in_column(rows, content.column)
-            except (TypeError, ValueError, NotImplementedError) as error:
-                raise ValueError(
-                    f"The column {column!r} of the {split} split holds no {content.noun}, it is of the type "
-                    f"{rows.features[content.column]}."
-                ) from error
-        chosen[split] = rows
+        chosen[split] = typed_columns(split, rows, columns)
     return chosen

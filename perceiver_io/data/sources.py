@@ -33,7 +33,10 @@ __all__ = [
     "select_contents",
     "split_folders",
     "subfolders",
+    "typed_columns",
 ]
+
+_ADVICE = " Name another column with input_column."
 
 LABEL = "label"
 
@@ -255,7 +258,10 @@ def select_columns(
         )
     for split, rows in splits.items():
         _check_columns(split, rows, {**dict.fromkeys(sources, "input_column"), label_column: "label_column"})
-    return {split: _typed(split, rows, sources, {label_column: LABEL}) for split, rows in splits.items()}
+    return {
+        split: typed_columns(split, rows, sources, {label_column: LABEL}, advice=_ADVICE)
+        for split, rows in splits.items()
+    }
 
 
 def select_contents(
@@ -274,7 +280,7 @@ def select_contents(
     sources = _sources(contents, input_column)
     for split, rows in splits.items():
         _check_columns(split, rows, dict.fromkeys(sources, "input_column"))
-    return {split: _typed(split, rows, sources, {}) for split, rows in splits.items()}
+    return {split: typed_columns(split, rows, sources, advice=_ADVICE) for split, rows in splits.items()}
 
 
 def _sources(contents: Sequence[Content], input_column: str | None) -> dict[str, Content]:
@@ -296,9 +302,27 @@ def _check_columns(split: str, rows: Dataset, options: Mapping[str, str]) -> Non
             )
 
 
-def _typed(split: str, rows: Dataset, sources: Mapping[str, Content], others: Mapping[str, str]) -> Dataset:
-    """Rows whose columns are called and typed as the contents say, and some that are called otherwise."""
-    names = {**{source: content.column for source, content in sources.items()}, **others}
+def typed_columns(
+    split: str,
+    rows: Dataset,
+    sources: Mapping[str, Content],
+    others: Mapping[str, str] | None = None,
+    *,
+    advice: str = "",
+) -> Dataset:
+    """Returns rows whose columns are called and typed as the contents say, and some that are called otherwise.
+
+    Args:
+        split: What messages call the rows.
+        rows: The rows, with all these columns.
+        sources: The contents by the column that each is read from.
+        others: New names of further columns that are kept, by their old ones.
+        advice: What a message says to do, with a space before it.
+
+    Raises:
+        ValueError: A column does not hold what its content says.
+    """
+    names = {**{source: content.column for source, content in sources.items()}, **(others or {})}
     rows = rows.with_format(None).select_columns([*names]).rename_columns(names)
     for source, content in sources.items():
         try:
@@ -306,7 +330,7 @@ def _typed(split: str, rows: Dataset, sources: Mapping[str, Content], others: Ma
         except (TypeError, ValueError, NotImplementedError) as error:  # PyArrow's errors are one of these
             raise ValueError(
                 f"The column {source!r} of the {split} split holds no {content.noun}, it is of the type "
-                f"{rows.features[content.column]}. Name another column with input_column."
+                f"{rows.features[content.column]}.{advice}"
             ) from error
     return rows
 

@@ -1,6 +1,6 @@
 """What tasks that give each element a class have in common: measures, names of classes, lines for people.
 
-Shape legend: K classes.
+Shape legend: B batch, K classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content
 from perceiver_io.extras import require
-from perceiver_io.running.task import as_number
+from perceiver_io.running.task import Batch, as_number
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ __all__ = [
     "class_measures",
     "class_parts",
     "found_classes",
+    "iou_per_class",
     "parts_line",
     "segmented_line",
+    "update_classes",
     "with_classes",
 ]
 
@@ -102,6 +104,29 @@ def class_measures(num_classes: int, *, element: str) -> dict[str, Metric]:
         "mean_accuracy": metrics.MulticlassAccuracy(average="macro", **settings),
         "iou": metrics.MulticlassJaccardIndex(average="none", **settings),
     }
+
+
+def update_classes(measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
+    """Compares the most probable classes of all elements that have one.
+
+    Args:
+        measures: As `class_measures` makes them.
+        output: With `logits`, (B, K, …).
+        batch: With `labels`, (B, …).
+    """
+    classes = output.logits.argmax(1)
+    for metric in measures.values():
+        metric.update(classes, batch["labels"])
+
+
+def iou_per_class(class_names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the intersection over union of each class by name, as a result of that name.
+
+    Args:
+        class_names: Names of the classes, by index.
+        values: What `class_measures` found.
+    """
+    return {"iou_per_class": dict(zip(class_names, values["iou"].tolist(), strict=True))}
 
 
 def class_parts(classes: NDArray[np.int64], labels: Mapping[int, str]) -> list[dict[str, Any]]:

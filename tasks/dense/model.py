@@ -1,19 +1,21 @@
-"""What models with one dense output have in common, whatever it is of.
+"""What models with one dense output have in common, whatever it is of, and those whose one input is an image.
 
 Shape legend: B batch, O points, V values of an element.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
+from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.single_output import SingleOutputModel
+from perceiver_io.tasks.dense.presets import IMAGE
 
-__all__ = ["DenseModel"]
+__all__ = ["DenseImageModel", "DenseModel"]
 
 
 class DenseModel(SingleOutputModel):
@@ -61,3 +63,22 @@ class DenseModel(SingleOutputModel):
             return self.perceiver(inputs, self._masks(masks), points=asked)[name]
         encoded = self.perceiver.encode(inputs, self._masks(masks))
         return self.perceiver.decode(encoded, grids={name: tuple(grid)})[name]
+
+
+class DenseImageModel(DenseModel):
+    """A `DenseModel` whose one input is an image, called `pixel_values` as `transformers` does."""
+
+    main_input_name = "pixel_values"
+    arguments = {IMAGE: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
+
+    def attention_maps(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, latents: Iterable[int] | None = None
+    ) -> list[AttentionMap]:
+        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
+
+        Args:
+            pixel_values: As `forward`.
+            pixel_mask: As `forward`.
+            latents: Indices of the latents that are wanted; all if None.
+        """
+        return self._attention_maps({IMAGE: pixel_values}, {IMAGE: pixel_mask}, latents)

@@ -5,15 +5,14 @@ Shape legend: B batch, F image channels, H height, W width, O points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.dense.losses import absolute_loss
-from perceiver_io.tasks.dense.model import DenseModel
+from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
 
 __all__ = ["DEPTH", "PerceiverIOForDepthEstimation"]
@@ -21,7 +20,7 @@ __all__ = ["DEPTH", "PerceiverIOForDepthEstimation"]
 DEPTH = "depth"
 
 
-class PerceiverIOForDepthEstimation(DenseModel):
+class PerceiverIOForDepthEstimation(DenseImageModel):
     """A Perceiver IO whose one input is an image and whose one output is a number for each pixel, such as its depth.
 
     Args:
@@ -31,9 +30,6 @@ class PerceiverIOForDepthEstimation(DenseModel):
     Raises:
         ValueError: The input or the output is another one, or the output has more than one channel.
     """
-
-    main_input_name = "pixel_values"
-    arguments = {IMAGE: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
@@ -78,15 +74,3 @@ class PerceiverIOForDepthEstimation(DenseModel):
         if labels is not None:
             loss = absolute_loss(depth, labels) / self.config.outputs[self.output_name].scale
         return DepthEstimatorOutput(loss=loss, predicted_depth=depth)
-
-    def attention_maps(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, latents: Iterable[int] | None = None
-    ) -> list[AttentionMap]:
-        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
-
-        Args:
-            pixel_values: As `forward`.
-            pixel_mask: As `forward`.
-            latents: Indices of the latents that are wanted; all if None.
-        """
-        return self._attention_maps({IMAGE: pixel_values}, {IMAGE: pixel_mask}, latents)

@@ -5,16 +5,15 @@ Shape legend: B batch, F image channels, H height, W width, O points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.dense.losses import squared_loss
-from perceiver_io.tasks.dense.model import DenseModel
+from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
 
 __all__ = ["ImageAutoencoderOutput", "PerceiverIOForImageAutoencoding"]
@@ -33,7 +32,7 @@ class ImageAutoencoderOutput(ModelOutput):
     reconstruction: Tensor | None = None
 
 
-class PerceiverIOForImageAutoencoding(DenseModel):
+class PerceiverIOForImageAutoencoding(DenseImageModel):
     """A Perceiver IO whose one input is an image and whose one output is that image, made of the latents alone.
 
     Args:
@@ -42,9 +41,6 @@ class PerceiverIOForImageAutoencoding(DenseModel):
     Raises:
         ValueError: The input or the output is another one, or queries are made of the image itself.
     """
-
-    main_input_name = "pixel_values"
-    arguments = {IMAGE: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
@@ -83,15 +79,3 @@ class PerceiverIOForImageAutoencoding(DenseModel):
         made = self._decoded({IMAGE: pixel_values}, {IMAGE: pixel_mask}, points=points, grid=grid)
         loss = None if labels is None else squared_loss(made, labels)
         return ImageAutoencoderOutput(loss=loss, reconstruction=made)
-
-    def attention_maps(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, latents: Iterable[int] | None = None
-    ) -> list[AttentionMap]:
-        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
-
-        Args:
-            pixel_values: As `forward`.
-            pixel_mask: As `forward`.
-            latents: Indices of the latents that are wanted; all if None.
-        """
-        return self._attention_maps({IMAGE: pixel_values}, {IMAGE: pixel_mask}, latents)

@@ -35,8 +35,10 @@ from perceiver_io.tasks.dense.classes import (
     class_measures,
     class_parts,
     found_classes,
+    iou_per_class,
     parts_line,
     segmented_line,
+    update_classes,
     with_classes,
 )
 from perceiver_io.tasks.dense.losses import UNKNOWN
@@ -208,14 +210,11 @@ class PointCloudSegmentationTask(DenseTask):
 
     def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
         """Compares the most probable classes of all points that have one."""
-        classes_BP = output.logits.argmax(1)
-        for metric in measures.values():
-            metric.update(classes_BP, batch["labels"])
+        update_classes(measures, output, batch)
 
     def results(self, setup: Setup, values: Mapping[str, Any]) -> dict[str, Any]:
         """The intersection over union of each class, by name."""
-        names = setup.data.class_names
-        return {"iou_per_class": dict(zip(names, values["iou"].tolist(), strict=True))}
+        return iou_per_class(setup.data.class_names, values)
 
     def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
         """Test clouds with their true and their predicted classes, and what the latents attend to in the first."""

@@ -5,15 +5,14 @@ Shape legend: B batch, F image channels, H height, W width, K classes, O points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.tasks.dense.losses import class_loss
-from perceiver_io.tasks.dense.model import DenseModel
+from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
 
 __all__ = ["CLASSES", "PerceiverIOForSemanticSegmentation"]
@@ -21,7 +20,7 @@ __all__ = ["CLASSES", "PerceiverIOForSemanticSegmentation"]
 CLASSES = "classes"
 
 
-class PerceiverIOForSemanticSegmentation(DenseModel):
+class PerceiverIOForSemanticSegmentation(DenseImageModel):
     """A Perceiver IO whose one input is an image and whose one output is a class for each pixel.
 
     Args:
@@ -31,9 +30,6 @@ class PerceiverIOForSemanticSegmentation(DenseModel):
     Raises:
         ValueError: The input or the output is another one.
     """
-
-    main_input_name = "pixel_values"
-    arguments = {IMAGE: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
@@ -71,15 +67,3 @@ class PerceiverIOForSemanticSegmentation(DenseModel):
             logits = logits.transpose(1, 2)
         loss = None if labels is None else class_loss(logits, labels)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
-
-    def attention_maps(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, latents: Iterable[int] | None = None
-    ) -> list[AttentionMap]:
-        """Returns the map of each cross-attend; see `PerceiverIO.attention_maps`.
-
-        Args:
-            pixel_values: As `forward`.
-            pixel_mask: As `forward`.
-            latents: Indices of the latents that are wanted; all if None.
-        """
-        return self._attention_maps({IMAGE: pixel_values}, {IMAGE: pixel_mask}, latents)

@@ -27,8 +27,10 @@ from perceiver_io.tasks.dense.classes import (
     class_measures,
     class_parts,
     found_classes,
+    iou_per_class,
     parts_line,
     segmented_line,
+    update_classes,
     with_classes,
 )
 from perceiver_io.tasks.dense.image_maps import ImageMapRecipe, ImageMapTask
@@ -124,14 +126,11 @@ class SemanticSegmentationTask(ImageMapTask):
 
     def update(self, measures: Mapping[str, Metric], output: Any, batch: Batch) -> None:
         """Compares the most probable classes of all pixels that have one."""
-        classes = output.logits.argmax(1)
-        for metric in measures.values():
-            metric.update(classes, batch["labels"])
+        update_classes(measures, output, batch)
 
     def results(self, setup: Setup, values: Mapping[str, Any]) -> dict[str, Any]:
         """The intersection over union of each class, by name."""
-        names = setup.data.class_names
-        return {"iou_per_class": dict(zip(names, values["iou"].tolist(), strict=True))}
+        return iou_per_class(setup.data.class_names, values)
 
     def predicted(self, values: Tensor, processor: Any) -> Tensor:
         """Returns the most probable classes."""
