@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.byte_array import ByteArray, PackingConfig
+from perceiver_io.causal import CausalEncoder, CausalEncoderConfig, LatentCache, SequenceAdapter
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import (
@@ -30,6 +31,7 @@ from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_processor, register_task
+from perceiver_io.token_decoder import NextTokenDecoder
 from perceiver_io.value_checks import check_values
 from perceiver_io.vector_decoders import (
     ClassificationDecoder,
@@ -43,6 +45,8 @@ __all__ = [
     "WHOLE_OUTPUT",
     "AttentionMap",
     "ByteArray",
+    "CausalEncoder",
+    "CausalEncoderConfig",
     "ClassificationDecoder",
     "ComponentConfig",
     "Decoder",
@@ -56,6 +60,8 @@ __all__ = [
     "EncoderConfig",
     "InputAdapter",
     "InputProcessor",
+    "LatentCache",
+    "NextTokenDecoder",
     "PackingConfig",
     "PerceiverIO",
     "PerceiverIOConfig",
@@ -64,6 +70,7 @@ __all__ = [
     "PerceiverIOProcessor",
     "PooledClassificationDecoder",
     "RegressionDecoder",
+    "SequenceAdapter",
     "SharedAttentionConfig",
     "check_values",
     "from_deepmind",

@@ -29,7 +29,8 @@ __all__ = [
     "SelfAttentionBlock",
 ]
 
-Activation = Literal["gelu", "gelu_tanh"]
+Activation = Literal["gelu", "gelu_tanh", "squared_relu"]
+"""GELU, exact or as the approximation of the original release; or the square of ReLU, as Perceiver AR has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,14 +241,43 @@ class MultiHeadAttention(nn.Module):
         return torch.einsum("bhne,bhme->bhnm", queries_BHNE.to(dtype) * scale, keys_BHME.to(dtype))
 
 
-class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them, the hidden one `widening_factor` times as wide."""
+class _SquaredReLU(nn.Module):
+    """max(x, 0)^2 (So et al., 2021)."""
 
-    def __init__(self, num_channels: int, *, widening_factor: int, activation: Activation) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(x).square()
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them, the hidden one `widening_factor` times as wide.
+
+    Args:
+        num_channels: D.
+        widening_factor: How many times as wide the hidden layer is.
+        activation: What stands between them.
+        bias: Whether the layers have one.
+        output_gain: Factor on the initial weights of the second.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        *,
+        widening_factor: int,
+        activation: Activation,
+        bias: bool = True,
+        output_gain: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.hidden = linear(num_channels, widening_factor * num_channels)
-        self.activation = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
-        self.output = linear(widening_factor * num_channels, num_channels)
+        self.hidden = linear(num_channels, widening_factor * num_channels, bias=bias)
+        self.activation: nn.Module
+        if activation == "squared_relu":
+            self.activation = _SquaredReLU()
+        else:
+            self.activation = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
+        self.output = linear(
+            widening_factor * num_channels, num_channels, bias=bias, gain=output_gain
+        )
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""

@@ -66,7 +66,7 @@ def attention_maps(
         ValueError: A latent's index is out of range.
     """
     num_latents = encoder.latents.weight.shape[0]
-    byte_array = byte_array.in_type_of(encoder.latents.weight)
+    byte_array = byte_array.in_type_of(encoder.weight)
     indices = list(range(num_latents)) if latents is None else list(latents)
     if out_of_range := [index for index in indices if not 0 <= index < num_latents]:
         raise ValueError(f"The model has the latents 0 to {num_latents - 1}, got {out_of_range}.")

@@ -135,6 +135,7 @@ class ByteArrayPacker(nn.Module):
         num_channels: Width of each input's byte array, by name.
         config: The settings; the defaults if None.
         num_elements: Number of elements of the inputs that always have the same.
+        last: An input that is packed after all others, whatever its name.
 
     Raises:
         ValueError: There is no input, or the settings name one that is not there.
@@ -146,12 +147,13 @@ class ByteArrayPacker(nn.Module):
         *,
         config: PackingConfig | None = None,
         num_elements: Mapping[str, int] | None = None,
+        last: str | None = None,
     ) -> None:
         super().__init__()
         if not num_channels:
             raise ValueError("A model needs at least one input, got none.")
         config = PackingConfig() if config is None else config
-        self.names = tuple(sorted(num_channels))
+        self.names = tuple(sorted(num_channels, key=lambda name: (name == last, name)))
         alone = len(self.names) == 1
         self.num_channels = max(num_channels.values()) + (0 if alone else config.min_padding)
         self.probabilities = dict(config.mask_probabilities)
@@ -187,7 +189,7 @@ class ByteArrayPacker(nn.Module):
             byte_arrays = self._with_dropout(byte_arrays)
         for name in self.names:
             if name in byte_arrays:
-                parts[name] = self._widened(name, byte_arrays[name])
+                parts[name] = self.widened(name, byte_arrays[name])
                 if name in self.probabilities:
                     parts[name], hidden[name] = self._masked(name, parts[name])
             elif name in self.num_elements:
@@ -220,7 +222,8 @@ class ByteArrayPacker(nn.Module):
             segments,
         )
 
-    def _widened(self, name: str, part: ByteArray) -> ByteArray:
+    def widened(self, name: str, part: ByteArray) -> ByteArray:
+        """Returns the byte array of an input with the padding that it has among others."""
         if name not in self.padding:
             return part
         padding_1P = self.padding[name]()

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from perceiver_io.byte_array import PackingConfig
+from perceiver_io.causal.encoder import CausalEncoderConfig
 from perceiver_io.component import ComponentConfig, ConfigT
 from perceiver_io.config_json import (
     BASE_FIELDS,
@@ -33,6 +34,11 @@ LABEL_OPTIONS = ("num_labels", "id2label", "label2id")
 
 # The fields of configurations that say how many numbers an output has for each sample.
 _COUNTS = ("num_classes", "num_outputs")
+# What `encoder.type` says; without one it is the encoder with learned latents.
+_ENCODERS: dict[str, type[EncoderConfig] | type[CausalEncoderConfig]] = {
+    "latent": EncoderConfig,
+    "causal": CausalEncoderConfig,
+}
 # More layers than any model has: a file could ask for billions, and each is a module that is built before it is used.
 _MOST_LAYERS = 1_000
 _MOST_CLASSES = 10_000_000
@@ -43,7 +49,7 @@ class PerceiverIOConfig(PreTrainedConfig):
 
     Args:
         inputs: Adapter configuration of each input, by the input's name.
-        encoder: Settings of the encoder.
+        encoder: Settings of the encoder: with learned latents, or causal.
         outputs: Decoder configuration of each output, by the output's name.
         packing: How the byte arrays of several inputs are joined; the defaults if None.
         shared_attention: Settings of an attention that several outputs share; if None, each has its own.
@@ -63,7 +69,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         self,
         *,
         inputs: Mapping[str, ComponentConfig],
-        encoder: EncoderConfig,
+        encoder: EncoderConfig | CausalEncoderConfig,
         outputs: Mapping[str, DecoderConfig],
         packing: PackingConfig | None = None,
         shared_attention: SharedAttentionConfig | None = None,
@@ -82,8 +88,10 @@ class PerceiverIOConfig(PreTrainedConfig):
                 raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!r}.")
             if hasattr(nn.ModuleDict, name):
                 raise ValueError(f"The name {name!r} is taken by torch.nn.ModuleDict: choose another.")
-        if not isinstance(encoder, EncoderConfig):
-            raise ValueError(f"encoder must be an EncoderConfig, got {type(encoder).__name__}.")
+        if not isinstance(encoder, (EncoderConfig, CausalEncoderConfig)):
+            raise ValueError(
+                f"encoder must be an EncoderConfig or a CausalEncoderConfig, got {type(encoder).__name__}."
+            )
         _check_depth(encoder)
         self.format_version = FORMAT_VERSION
         self._adapters = ADAPTERS.extended(adapters or {})
@@ -113,6 +121,8 @@ class PerceiverIOConfig(PreTrainedConfig):
             f"packing.{field}": ({name for name, _ in getattr(self.packing, field)}, self.inputs)
             for field in ("mask_probabilities", "input_dropout")
         }
+        if isinstance(self.encoder, CausalEncoderConfig):
+            named["encoder.sequence"] = ({self.encoder.sequence}, self.inputs)
         if self.shared_attention is not None:
             named["shared_attention.outputs"] = (set(self.shared_attention.outputs), self.outputs)
         for output, part in self.outputs.items():
@@ -225,6 +235,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         values = {name: value for name, value in values.items() if is_known(name)}
         values["inputs"] = {name: _to_dict(self._adapters, part) for name, part in self.inputs.items()}
         values["encoder"] = self.encoder.to_dict()
+        if isinstance(self.encoder, CausalEncoderConfig):
+            values["encoder"] = {"type": "causal", **values["encoder"]}
         values["outputs"] = {name: _to_dict(self._decoders, part) for name, part in self.outputs.items()}
         values["packing"] = self.packing.to_dict()
         if self.shared_attention is not None:
@@ -287,7 +299,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         config = cls(
             inputs=_from_dicts(ADAPTERS.extended(adapters or {}), config_dict["inputs"], where="inputs"),
-            encoder=EncoderConfig.from_dict(config_dict["encoder"]),
+            encoder=_encoder(config_dict["encoder"]),
             outputs=_from_dicts(DECODERS.extended(decoders or {}), config_dict["outputs"], where="outputs"),
             packing=_optional(PackingConfig, config_dict.get("packing"), where="packing"),
             shared_attention=_optional(
@@ -319,10 +331,19 @@ class PerceiverIOConfig(PreTrainedConfig):
         return (config, unused) if return_unused_kwargs else config
 
 
-def _check_depth(encoder: EncoderConfig) -> None:
-    layers = (
-        max(encoder.num_blocks, 1) * max(encoder.num_self_attends_per_block, 1) + encoder.num_cross_attends
-    )
+def _encoder(values: Mapping[str, Any]) -> EncoderConfig | CausalEncoderConfig:
+    kind = values.get("type", "latent")
+    if not isinstance(kind, str) or kind not in _ENCODERS:
+        raise ValueError(f"encoder.type must be one of {sorted(_ENCODERS)}, got {kind!r:.80}.")
+    return _ENCODERS[kind].from_dict({name: value for name, value in values.items() if name != "type"})
+
+
+def _check_depth(encoder: EncoderConfig | CausalEncoderConfig) -> None:
+    if isinstance(encoder, CausalEncoderConfig):
+        layers = 1 + encoder.num_self_attends
+    else:
+        layers = max(encoder.num_blocks, 1) * max(encoder.num_self_attends_per_block, 1)
+        layers += encoder.num_cross_attends
     if layers > _MOST_LAYERS:
         raise ValueError(f"An encoder has at most {_MOST_LAYERS:,} layers, this one would have {layers:.3g}.")
 

@@ -171,6 +171,11 @@ class Encoder(nn.Module):
             for block, index in enumerate(_shared_indices(config.num_blocks, config.share_blocks))
         ]
 
+    @property
+    def weight(self) -> Tensor:
+        """A parameter of the type that the encoder computes in, on its device."""
+        return self.latents.weight
+
     def forward(
         self,
         byte_array: ByteArray,

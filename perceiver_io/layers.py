@@ -45,13 +45,19 @@ class LinearStart:
         unit_FI = nn.init.trunc_normal_(torch.empty_like(layer.weight), a=-2.0, b=2.0)
         with torch.no_grad():
             init.copy_(layer.weight, unit_FI * std_I)
-        init.zeros_(layer.bias)
+        if layer.bias is not None:
+            init.zeros_(layer.bias)
 
 
 def linear(
-    in_features: int, out_features: int, *, gain: float = 1.0, input_shares: Sequence[float] | None = None
+    in_features: int,
+    out_features: int,
+    *,
+    gain: float = 1.0,
+    input_shares: Sequence[float] | None = None,
+    bias: bool = True,
 ) -> nn.Linear:
-    """Returns a linear layer with bias that starts as `LinearStart` says, and does so again when it is reset.
+    """Returns a linear layer that starts as `LinearStart` says, and does so again when it is reset.
 
     It is a plain `torch.nn.Linear`: whatever looks for those finds it, to quantise it, adapt it, or shard it.
 
@@ -60,8 +66,11 @@ def linear(
         out_features: F.
         gain: As `LinearStart.gain`.
         input_shares: As `LinearStart.input_shares`.
+        bias: Whether it has one.
     """
-    layer = nn.utils.skip_init(nn.Linear, in_features, out_features, device=torch.get_default_device())
+    layer = nn.utils.skip_init(
+        nn.Linear, in_features, out_features, bias=bias, device=torch.get_default_device()
+    )
     assert isinstance(layer, nn.Linear)
     start = LinearStart(gain=gain, input_shares=None if input_shares is None else tuple(input_shares))
     layer.start = start  # type: ignore[assignment]  # torch declares that modules hold tensors and modules
@@ -117,21 +126,23 @@ class TiedOutput(nn.Module):
 
     Args:
         embedding: (K, D).
+        bias: Whether it has one.
     """
 
-    def __init__(self, embedding: LearnedArray) -> None:
+    def __init__(self, embedding: LearnedArray, *, bias: bool = True) -> None:
         super().__init__()
         # In a tuple, so that it is registered, saved and moved by its owner alone.
         self._embedding = (embedding,)
-        self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0]))
+        self.bias = nn.Parameter(torch.zeros(embedding.weight.shape[0])) if bias else None
 
     def reset_parameters(self) -> None:
         """Sets the bias to zero."""
-        init.zeros_(self.bias)
+        if self.bias is not None:
+            init.zeros_(self.bias)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TiedOutput:
         """Copies the bias; the embedding is the one that was copied with its owner before, or else the same."""
-        twin = TiedOutput(memo.get(id(self.embedding), self.embedding))
+        twin = TiedOutput(memo.get(id(self.embedding), self.embedding), bias=self.bias is not None)
         memo[id(self)] = twin
         for name, value in vars(self).items():
             if name != "_embedding":

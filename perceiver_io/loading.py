@@ -14,6 +14,7 @@ from perceiver_io.model import PerceiverIO
 from perceiver_io.plugins import load_plugin
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel, resolved_config
 from perceiver_io.published.huggingface import MODEL_TYPE, load_transformers
+from perceiver_io.published.layout import layouts
 from perceiver_io.weight_files import HUB_OPTIONS
 
 __all__ = ["from_pretrained", "load_model_plugins"]
@@ -40,6 +41,9 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
     if model_type == MODEL_TYPE:
         return load_transformers(source, **kwargs)
     if model_type not in (None, PerceiverIOConfig.model_type):
+        loaders = {kind: load for layout in layouts() for kind, load in layout.loaders.items()}
+        if isinstance(model_type, str) and model_type in loaders:
+            return loaders[model_type](source, **kwargs)
         raise ValueError(
             f"{source} holds a {model_type!r:.80} model, expected {PerceiverIOConfig.model_type!r}, or {MODEL_TYPE!r} "
             "for a Perceiver of transformers."

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
 from perceiver_io.byte_array import ByteArray, ByteArrayPacker
+from perceiver_io.causal.encoder import CausalEncoder, CausalEncoderConfig
+from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
@@ -73,17 +75,23 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 for name, adapter in adapters.items()
                 if adapter.num_elements is not None
             },
+            last=config.encoder.sequence if isinstance(config.encoder, CausalEncoderConfig) else None,
         )
         if self.packer.num_channels > _MOST_CHANNELS:  # a file may ask for any number
             raise ValueError(
                 f"Elements have at most {_MOST_CHANNELS:,} channels, those of the inputs {list(adapters)} would have "
                 f"{self.packer.num_channels:.3g}."
             )
-        self.encoder = Encoder(
-            config.encoder,
-            input_channels=self.packer.num_channels,
-            content_channels=[adapter.num_content_channels for adapter in adapters.values()],
-        )
+        self.encoder: Encoder | CausalEncoder
+        if isinstance(config.encoder, CausalEncoderConfig):
+            _check_sequence(config.encoder.sequence, adapters)
+            self.encoder = CausalEncoder(config.encoder, input_channels=self.packer.num_channels)
+        else:
+            self.encoder = Encoder(
+                config.encoder,
+                input_channels=self.packer.num_channels,
+                content_channels=[adapter.num_content_channels for adapter in adapters.values()],
+            )
         decoders = {
             name: _built_decoder(name, part, config, adapters) for name, part in config.outputs.items()
         }
@@ -132,6 +140,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         masks: Mapping[str, Tensor] | None = None,
         *,
         hidden: Mapping[str, Tensor] | None = None,
+        num_latents: int | None = None,
     ) -> Encoded:
         """Encodes a batch once, for any number of calls of `decode`.
 
@@ -141,6 +150,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             hidden: Elements that the latents are not to see, by input name: (B, M) bool. They are left out as masked
                 ones are, or shown as mask tokens where the input has one, and nothing of them reaches other elements.
                 The byte arrays have them, so that queries can be made of their positions.
+            num_latents: How many of the last elements are latents of a causal encoder; all that it has if None.
 
         Returns:
             The latents, the byte arrays, and which elements were hidden.
@@ -151,7 +161,13 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         byte_arrays = self._adapt(inputs, masks, hidden)
         packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
-        latents_BND = with_zero_gradients(self.encoder(packed), self._perhaps_left_out(inputs))
+        if isinstance(self.encoder, CausalEncoder):
+            latents_BND = self.encoder(packed, num_latents=num_latents)
+        elif num_latents is None:
+            latents_BND = self.encoder(packed)
+        else:
+            raise ValueError("Only a causal encoder can be told its num_latents: others have learned ones.")
+        latents_BND = with_zero_gradients(latents_BND, self._perhaps_left_out(inputs))
         return Encoded(
             latents=latents_BND,
             byte_arrays={name: part.in_type_of(latents_BND) for name, part in byte_arrays.items()},
@@ -278,6 +294,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         self.eval()
         try:
             with torch.no_grad():
+                if isinstance(self.encoder, CausalEncoder):
+                    raise ValueError("There are no attention maps of a causal encoder yet.")
                 packed, segments = self.packer(self._adapt(inputs, masks))
                 _check_some_real(packed)
                 return attention_maps(self.encoder, packed, segments, latents=latents)
@@ -311,7 +329,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             )
         if not inputs:
             raise ValueError(f"At least one of the inputs {list(self.adapters)} is needed, got none.")
-        weight = self.encoder.latents.weight
+        weight = self.encoder.weight
         for name, x in inputs.items():
             if not isinstance(x, Tensor):
                 raise ValueError(f"The input {name!r} must be a tensor, got {type(x).__name__}.")
@@ -340,6 +358,14 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 name, adapter(x, adapter.mask_without(hidden[name], x, mask)), hidden[name]
             )
         return adapted
+
+
+def _check_sequence(name: str, adapters: Mapping[str, InputAdapter]) -> None:
+    if not isinstance(adapters[name], SequenceAdapter):
+        raise ValueError(
+            f"A causal encoder continues the input {name!r}, whose adapter must be a SequenceAdapter, got "
+            f"{type(adapters[name]).__name__}."
+        )
 
 
 def _built_decoder(

@@ -27,6 +27,7 @@ __all__ = [
     "fourier_features",
     "grid_coordinates",
     "interpolate",
+    "sinusoids",
 ]
 
 PositionExtent = Literal["input", "nominal"]
@@ -130,6 +131,26 @@ def fourier_features(
     phases_ME = phases_MAK.flatten(-2)
     parts = [phases_ME.sin(), phases_ME.cos()]
     return torch.cat([coordinates_MA, *parts] if include_coordinates else parts, dim=-1)
+
+
+def sinusoids(positions: Tensor, num_channels: int, *, like: Tensor) -> Tensor:
+    """Sines of positions at falling frequencies, then their cosines, as in the release of Perceiver AR.
+
+    Frequency k of P / 2 is ``10000 ** (-k / (P / 2 - 1))``: from 1 to 1/10000, both ends.
+
+    Args:
+        positions: Integers.
+        num_channels: P, an even number.
+        like: Whose type the sines get.
+
+    Returns:
+        (…, P).
+    """
+    num_frequencies = num_channels // 2
+    steps = torch.arange(num_frequencies, dtype=torch.float64, device=positions.device)
+    frequencies = 10_000.0 ** (-steps / max(num_frequencies - 1, 1))
+    phases = positions.double()[..., None] * frequencies
+    return torch.cat([phases.sin(), phases.cos()], dim=-1).to(like.dtype)
 
 
 class FourierPositionEncoding(nn.Module):

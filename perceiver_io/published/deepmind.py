@@ -57,6 +57,10 @@ _LEAVES: dict[type[nn.Module], dict[str, str]] = {
 _IGNORED = r".*/~/(mean|var)_ema/(counter|hidden)"
 
 
+# What the checkpoints of the releases hold besides: the step, and what the optimizer remembers.
+_PARTS_OF_CHECKPOINT = {"params", "state", "global_step", "opt_state"}
+
+
 def from_deepmind(
     path: str | os.PathLike[str], config: PerceiverIOConfig | str
 ) -> PerceiverIOPreTrainedModel:
@@ -84,7 +88,9 @@ def from_deepmind(
     with torch.device("meta"):
         model = layout.model_class(config)
     model.to_empty(device="cpu")
-    names = _names(model, layout)
+    names = _names(model, layout) if layout.deepmind_table is None else layout.deepmind_table(model)
+    if layout.deepmind_arrays is not None:
+        arrays = layout.deepmind_arrays(model, arrays)
     state_dict = model.state_dict()
     problems = [f"missing array: {name}" for name in sorted(set(names.values()) - arrays.keys())]
     problems += [f"unexpected array: {name}" for name in sorted(arrays.keys() - set(names.values()))]
@@ -110,8 +116,8 @@ def from_deepmind(
 def _arrays(content: Any, *, path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
     """All arrays of the trees by "module/leaf"."""
     trees = [content]
-    if isinstance(content, Mapping) and "params" in content and content.keys() <= {"params", "state"}:
-        trees = [tree for tree in content.values() if tree is not None]
+    if isinstance(content, Mapping) and "params" in content and content.keys() <= _PARTS_OF_CHECKPOINT:
+        trees = [content[name] for name in ("params", "state") if content.get(name) is not None]
     arrays = {}
     for tree in trees:
         if not isinstance(tree, Mapping) or not all(isinstance(leaves, Mapping) for leaves in tree.values()):

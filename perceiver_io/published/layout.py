@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -36,6 +36,10 @@ class PublishedLayout:
             configuration describes; a ValueError if none does.
         transformers_names: Our modules and tensors to those of `transformers`.
         deepmind_names: Our modules to the modules of the original release, our tensors to "module/leaf".
+        deepmind_table: Instead of `deepmind_names`, where the release has other names for what all models have: returns
+            "module/leaf" by the name of each of a model's tensors.
+        deepmind_arrays: Returns the release's arrays, by "module/leaf", as they correspond to a model's tensors.
+        loaders: By the model type in a config.json of others: loads such a folder or hub id.
     """
 
     model_class: type[PerceiverIOPreTrainedModel]
@@ -46,6 +50,9 @@ class PublishedLayout:
     to_transformers: Callable[[PerceiverIOConfig], dict[str, Any]]
     transformers_names: Mapping[str, str]
     deepmind_names: Mapping[str, str]
+    deepmind_table: Callable[[PerceiverIOPreTrainedModel], dict[str, str]] | None = None
+    deepmind_arrays: Callable[[PerceiverIOPreTrainedModel, Mapping[str, Any]], dict[str, Any]] | None = None
+    loaders: Mapping[str, Callable[..., PerceiverIOPreTrainedModel]] = field(default_factory=dict)
 
 
 def layouts() -> list[PublishedLayout]:

@@ -1,0 +1,268 @@
+"""The layers of a causal encoder: a cross-attend and self-attends, with rotary positions and a cache.
+
+Shape legend: B batch, M elements, N latents, C channels of an element, D latent channels, H heads, E channels a head.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import CacheLayerMixin
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from perceiver_io.attention import Activation, FeedForward
+from perceiver_io.causal.causal_attention import causal_attention
+from perceiver_io.causal.rotary import Rotation
+from perceiver_io.layers import linear
+
+__all__ = ["Biases", "CausalAttention", "CausalCrossAttend", "CausalSelfAttend", "LatentKeys"]
+
+Biases = Literal["all", "cross_attend_output", "none"]
+"""Which linear layers have a bias: all, as in the release of Perceiver AR; only the cross-attend's output; or none."""
+
+LatentKeys = Literal["input_norm", "query_norm"]
+"""Which layer norm the cross-attend's keys and values of the latents' own elements pass: that of all other elements; or that of
+the queries, as in krasserm's implementation."""
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention in steps, so that keys and values can be cached.
+
+    Args:
+        query_channels: D.
+        input_channels: C.
+        num_heads: H; divides `width`.
+        width: H * E, of queries, keys and values.
+        output_channels: Width of the result.
+        bias: Whether queries, keys and values have a bias.
+        output_bias: Whether the result has one.
+        dropout: Probability that an attention weight is dropped in training.
+        output_gain: Factor on the initial output layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        query_channels: int,
+        input_channels: int,
+        num_heads: int,
+        width: int,
+        output_channels: int,
+        bias: bool,
+        output_bias: bool,
+        dropout: float,
+        output_gain: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = linear(query_channels, width, bias=bias)
+        self.key = linear(input_channels, width, bias=bias)
+        self.value = linear(input_channels, width, bias=bias)
+        self.output = linear(width, output_channels, bias=output_bias, gain=output_gain)
+
+    def forward(
+        self,
+        queries_BND: Tensor,
+        inputs_BMC: Tensor,
+        *,
+        query_rotation: Rotation | None,
+        key_rotation: Rotation | None,
+        mask_BM: Tensor | None,
+        cache: CacheLayerMixin | None,
+    ) -> Tensor:
+        """Attends.
+
+        Args:
+            queries_BND: The last N elements, or latents.
+            inputs_BMC: What is attended to; with a cache, what is added to that which it holds.
+            query_rotation: By which queries are turned; None for not at all.
+            key_rotation: By which the keys of `inputs_BMC` are turned.
+            mask_BM: True where an input, cached ones included, may be seen.
+            cache: Holds keys and values from call to call.
+
+        Returns:
+            (B, N, output_channels).
+        """
+        queries_BHNE = self._split(self.query(queries_BND))
+        keys_BHME, values_BHME = self._split(self.key(inputs_BMC)), self._split(self.value(inputs_BMC))
+        if query_rotation is not None and key_rotation is not None:
+            queries_BHNE, keys_BHME = query_rotation(queries_BHNE), key_rotation(keys_BHME)
+        if cache is not None:
+            keys_BHME, values_BHME = cache.update(keys_BHME, values_BHME)
+        attended_BHNE = causal_attention(
+            queries_BHNE, keys_BHME, values_BHME, mask_BM, dropout=self.dropout if self.training else 0.0
+        )
+        return self.output(attended_BHNE.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _split(self, x_BMX: Tensor) -> Tensor:
+        return x_BMX.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class CausalCrossAttend(GradientCheckpointingLayer):
+    """Latents on the last N elements attend to all M, each up to its own (Perceiver AR, section 3).
+
+    Args:
+        channels: D.
+        input_channels: C; queries, keys and values are as wide.
+        num_heads: H.
+        biases: Which layers have one.
+        latent_keys: Which norm keys of the latents' own elements pass.
+        widening_factor: Of the feed-forward.
+        activation: Of the feed-forward.
+        dropout: Probability that a channel of either residual branch is dropped in training.
+        attention_dropout: Probability that an attention weight is dropped in training.
+        output_gain: Factor on the initial last layer of both branches.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        input_channels: int,
+        num_heads: int,
+        biases: Biases,
+        latent_keys: LatentKeys,
+        widening_factor: int,
+        activation: Activation,
+        dropout: float,
+        attention_dropout: float,
+        output_gain: float,
+    ) -> None:
+        super().__init__()
+        self.latent_keys = latent_keys
+        self.query_norm = nn.LayerNorm(channels)
+        self.input_norm = nn.LayerNorm(input_channels)
+        self.attention = CausalAttention(
+            query_channels=channels,
+            input_channels=input_channels,
+            num_heads=num_heads,
+            width=input_channels,
+            output_channels=channels,
+            bias=biases == "all",
+            output_bias=biases != "none",
+            dropout=attention_dropout,
+            output_gain=output_gain,
+        )
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward = FeedForward(
+            channels,
+            widening_factor=widening_factor,
+            activation=activation,
+            bias=biases == "all",
+            output_gain=output_gain,
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        latents_BND: Tensor,
+        elements_BMC: Tensor,
+        *,
+        rotation: Rotation | None,
+        mask_BM: Tensor | None,
+        cache: CacheLayerMixin | None = None,
+    ) -> Tensor:
+        """Returns the latents, (B, N, D).
+
+        Args:
+            latents_BND: What stands on the last N elements.
+            elements_BMC: All elements; with a cache, those that it does not hold.
+            rotation: Of these elements.
+            mask_BM: True where an element, cached ones included, is real.
+            cache: Holds keys and values of the elements before.
+        """
+        num_latents = latents_BND.shape[1]
+        queries_BND = self.query_norm(latents_BND)
+        if self.latent_keys == "query_norm":
+            before = elements_BMC.shape[1] - num_latents
+            inputs_BMC = queries_BND
+            if before:
+                inputs_BMC = torch.cat([self.input_norm(elements_BMC[:, :before]), queries_BND], dim=1)
+        else:
+            inputs_BMC = self.input_norm(elements_BMC)
+        attended_BND = self.attention(
+            queries_BND,
+            inputs_BMC,
+            query_rotation=None if rotation is None else rotation.last(num_latents),
+            key_rotation=rotation,
+            mask_BM=mask_BM,
+            cache=cache,
+        )
+        x_BND = latents_BND + self.dropout(attended_BND)
+        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]
+
+
+class CausalSelfAttend(GradientCheckpointingLayer):
+    """Pre-norm self-attention of the latents, each up to its own, and a feed-forward.
+
+    Args:
+        channels: D.
+        num_heads: H.
+        biases: Which layers have one.
+        widening_factor: Of the feed-forward.
+        activation: Of the feed-forward.
+        dropout: Probability that a channel of either residual branch is dropped in training.
+        attention_dropout: Probability that an attention weight is dropped in training.
+        output_gain: Factor on the initial last layer of both branches.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        num_heads: int,
+        biases: Biases,
+        widening_factor: int,
+        activation: Activation,
+        dropout: float,
+        attention_dropout: float,
+        output_gain: float,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = CausalAttention(
+            query_channels=channels,
+            input_channels=channels,
+            num_heads=num_heads,
+            width=channels,
+            output_channels=channels,
+            bias=biases == "all",
+            output_bias=biases == "all",
+            dropout=attention_dropout,
+            output_gain=output_gain,
+        )
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward = FeedForward(
+            channels,
+            widening_factor=widening_factor,
+            activation=activation,
+            bias=biases == "all",
+            output_gain=output_gain,
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        latents_BND: Tensor,
+        *,
+        rotation: Rotation | None,
+        mask_BN: Tensor | None,
+        cache: CacheLayerMixin | None = None,
+    ) -> Tensor:
+        """Returns the refined latents, (B, N, D).
+
+        Args:
+            latents_BND: The latents; with a cache, those that it does not hold.
+            rotation: Of these latents; None where this layer has no positions.
+            mask_BN: True where a latent, cached ones included, is real.
+            cache: Holds keys and values of the latents before.
+        """
+        normed_BND = self.norm(latents_BND)
+        attended_BND = self.attention(
+            normed_BND, normed_BND, query_rotation=rotation, key_rotation=rotation, mask_BM=mask_BN, cache=cache
+        )
+        x_BND = latents_BND + self.dropout(attended_BND)
+        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]
