@@ -66,11 +66,11 @@ class PixelSequenceAdapter(SequenceAdapter):
         self.num_channels = self.num_content_channels = config.num_channels
         self.embedding = LearnedArray(config.vocab_size, config.num_channels)
         # Row 0 is the start token's.
-        self.positions = nn.ModuleList(LearnedArray(1 + length, config.num_channels) for length in config.size)
+        self.positions = nn.ModuleList(
+            LearnedArray(1 + length, config.num_channels) for length in config.size
+        )
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> ByteArray:
+    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> ByteArray:
         """Embeds a batch of token ids.
 
         Args:
@@ -88,10 +88,15 @@ class PixelSequenceAdapter(SequenceAdapter):
         check_mask(mask, x.shape, x=x, name="pixel ids")
         ids_BT = x if mask is None else torch.where(mask, x, 0)
         check_indices(
-            ids_BT, count=self.vocab_size, name="Pixel ids", advice="Use the processor that belongs to the model."
+            ids_BT,
+            count=self.vocab_size,
+            name="Pixel ids",
+            advice="Use the processor that belongs to the model.",
         )
         if positions is None:
-            positions = torch.arange(x.shape[1], device=x.device)[None] if mask is None else token_positions(mask)
+            positions = (
+                torch.arange(x.shape[1], device=x.device)[None] if mask is None else token_positions(mask)
+            )
         return ByteArray(
             values=self.embed(ids_BT, positions),
             mask=mask,

@@ -123,9 +123,7 @@ class TextAdapter(SequenceAdapter):
                 nominal_grid=(config.max_length,),
             )
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> ByteArray:
+    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> ByteArray:
         """Embeds a batch of token ids.
 
         Args:

@@ -275,9 +275,7 @@ class FeedForward(nn.Module):
             self.activation = _SquaredReLU()
         else:
             self.activation = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
-        self.output = linear(
-            widening_factor * num_channels, num_channels, bias=bias, gain=output_gain
-        )
+        self.output = linear(widening_factor * num_channels, num_channels, bias=bias, gain=output_gain)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""

@@ -96,7 +96,7 @@ class PackingConfig(ComponentConfig):
 
     Attributes:
         min_padding: The packed width is the widest input's plus so many channels, so that every input gets at least
-            so many channels of its own.
+            so many channels of its own; with 0 the widest gets none.
         mask_probabilities: Pairs of an input's name and a probability. Such an input has a learned mask token. In
             training, each of its elements is replaced by the token with this probability; at 1 all are, always. Where
             the probability is not 0, an element that is masked, and an input that always has the same number of
@@ -113,8 +113,8 @@ class PackingConfig(ComponentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_padding < 1:
-            raise ValueError(f"PackingConfig.min_padding must be at least 1, got {self.min_padding}.")
+        if self.min_padding < 0:
+            raise ValueError(f"PackingConfig.min_padding must be 0 or more, got {self.min_padding}.")
         for field in ("mask_probabilities", "input_dropout"):
             pairs = getattr(self, field)
             names = [name for name, _ in pairs]
@@ -164,7 +164,8 @@ class ByteArrayPacker(nn.Module):
         self.padding = nn.ModuleDict()
         if not alone:
             for name in self.names:
-                self.padding[name] = LearnedArray(1, self.num_channels - num_channels[name])
+                if (missing := self.num_channels - num_channels[name]) > 0:
+                    self.padding[name] = LearnedArray(1, missing)
         self.mask_tokens = nn.ModuleDict(
             {name: LearnedArray(1, self.num_channels) for name in self.names if name in self.probabilities}
         )

@@ -269,7 +269,7 @@ def test_elements_take_the_type_of_tokens_and_padding(dtype: torch.dtype) -> Non
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"min_padding": 0}, "PackingConfig.min_padding must be at least 1, got 0"),
+        ({"min_padding": -1}, "PackingConfig.min_padding must be 0 or more, got -1"),
         ({"mask_probabilities": (("a", 1.5),)}, r"one probability from 0 to 1 .*\('a', 1.5\)"),
         ({"mask_probabilities": (("a", -0.1),)}, "one probability from 0 to 1"),
         ({"mask_probabilities": (("a", float("nan")),)}, r"mask_probabilities must be .*, got .*nan"),

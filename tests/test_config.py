@@ -104,7 +104,7 @@ def test_copies_are_equal_and_apart() -> None:
         ({"id2label": ["a"]}, "id2label must name classes by their index"),
         ({"packing": []}, r"packing must be an object, got \[\]"),
         ({"packing": {"min_paddings": 2}}, r"PackingConfig got the unknown keys \['min_paddings'\]"),
-        ({"packing": {"min_padding": 0}}, "min_padding must be at least 1, got 0"),
+        ({"packing": {"min_padding": -1}}, "min_padding must be 0 or more, got -1"),
         ({"shared_attention": "label"}, "shared_attention must be an object, got 'label'"),
         ({"shared_attention": {"outputs": ["label"]}}, r"needs the keys \['output_channels'\]"),
         (

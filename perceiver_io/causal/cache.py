@@ -133,7 +133,8 @@ class LatentCache(Cache):
             if mask_BT is not None or self.mask is not None:
                 parts = [(self.ids, self.mask), (ids_BT, mask_BT)]
                 self.mask = torch.cat(
-                    [torch.ones_like(ids, dtype=torch.bool) if mask is None else mask for ids, mask in parts], dim=1
+                    [torch.ones_like(ids, dtype=torch.bool) if mask is None else mask for ids, mask in parts],
+                    dim=1,
                 )
             self.ids = torch.cat([self.ids, ids_BT], dim=1)
         self.num_tokens += ids_BT.shape[1]

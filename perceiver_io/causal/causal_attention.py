@@ -168,9 +168,7 @@ class _InTwoParts(torch.autograd.Function):
         return sum(of_queries), torch.cat(of_keys, dim=2), torch.cat(of_values, dim=2), None  # type: ignore[return-value]
 
 
-def _biases(
-    mask_BM: Tensor | None, num_prefix: int, *, like: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+def _biases(mask_BM: Tensor | None, num_prefix: int, *, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """What is added to the logits of the prefix, (B, 1, 1, P), and of the last N keys, (B, 1, N, N); None for nothing."""
     if mask_BM is None:
         return None, None

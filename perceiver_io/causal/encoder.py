@@ -95,7 +95,9 @@ class CausalEncoderConfig(ComponentConfig):
                 f"{self.latent_channels}."
             )
         if not 0 <= self.rotary_fraction <= 1:
-            raise ValueError(f"CausalEncoderConfig.rotary_fraction must be in [0, 1], got {self.rotary_fraction}.")
+            raise ValueError(
+                f"CausalEncoderConfig.rotary_fraction must be in [0, 1], got {self.rotary_fraction}."
+            )
         if self.rotary_max_wavelength <= 0:
             raise ValueError(
                 f"CausalEncoderConfig.rotary_max_wavelength must be above zero, got {self.rotary_max_wavelength}."
@@ -140,7 +142,9 @@ class CausalEncoder(nn.Module):
                 "be as wide."
             )
         if input_channels % config.num_heads:
-            raise ValueError(f"Elements have {input_channels} channels, which {config.num_heads} heads do not divide.")
+            raise ValueError(
+                f"Elements have {input_channels} channels, which {config.num_heads} heads do not divide."
+            )
         self.config = config
         # Of the elements, as wide as the cross-attend, and of the latents.
         self.rotary, self.latent_rotary = (
@@ -223,7 +227,13 @@ class CausalEncoder(nn.Module):
         )
 
     def extend(
-        self, elements_BMC: Tensor, positions_BM: Tensor, mask_BM: Tensor | None, *, num_latents: int, cache: LatentCache
+        self,
+        elements_BMC: Tensor,
+        positions_BM: Tensor,
+        mask_BM: Tensor | None,
+        *,
+        num_latents: int,
+        cache: LatentCache,
     ) -> Tensor:
         """Goes on with what a cache holds.
 

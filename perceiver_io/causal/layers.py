@@ -262,7 +262,12 @@ class CausalSelfAttend(GradientCheckpointingLayer):
         """
         normed_BND = self.norm(latents_BND)
         attended_BND = self.attention(
-            normed_BND, normed_BND, query_rotation=rotation, key_rotation=rotation, mask_BM=mask_BN, cache=cache
+            normed_BND,
+            normed_BND,
+            query_rotation=rotation,
+            key_rotation=rotation,
+            mask_BM=mask_BN,
+            cache=cache,
         )
         x_BND = latents_BND + self.dropout(attended_BND)
         return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]

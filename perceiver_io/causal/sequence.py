@@ -39,9 +39,7 @@ class SequenceAdapter(InputAdapter):
         """
 
     @abstractmethod
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> ByteArray:
+    def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> ByteArray:
         """Embeds token ids.
 
         Args:

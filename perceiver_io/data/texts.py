@@ -16,11 +16,12 @@ from perceiver_io.data.sources import files_of, holds_tables, load_dataset, name
 from perceiver_io.data.splits import TEST_SPLIT_SEED, Splits, hold_out
 from perceiver_io.extras import require
 
-__all__ = ["ByteWindows", "read_texts", "standard_library"]
+__all__ = ["ByteWindows", "byte_windows", "read_texts", "standard_library"]
 
 logger = logging.getLogger(__name__)
 
 TEXT = "text"
+Cut = Callable[[Sequence[bytes], bool], Sequence[Any]]
 _SUFFIXES = {
     ".txt",
     ".md",
@@ -67,6 +68,11 @@ class ByteWindows(Sequence[NDArray[np.uint8]]):
         return self.documents[number][start : start + self.length + self.margin]
 
 
+def byte_windows(length: int) -> Cut:
+    """Returns what cuts documents in `ByteWindows`, which training may move at random."""
+    return lambda documents, train: ByteWindows(documents, length, margin=length - 1 if train else 0)
+
+
 def standard_library() -> list[bytes]:
     """Returns the source of Python's own modules that are single files, sorted by name: a corpus without a download."""
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
@@ -76,7 +82,7 @@ def standard_library() -> list[bytes]:
 def read_texts(
     settings: DataSettings,
     *,
-    length: int,
+    cut: Cut,
     seed: int,
     embedded: Mapping[str, Callable[[], Sequence[bytes]]],
 ) -> Splits:
@@ -89,12 +95,12 @@ def read_texts(
         settings: Their `dataset` is the name of an embedded corpus, a text file, a folder of text files (or of
             ``train``, ``validation`` and ``test`` with text files), a folder that `datasets` reads, or the id of a
             dataset on the Hugging Face hub; tables have a column "text", or `input_column`.
-        length: Bytes in a window.
+        cut: Makes windows of the documents of a set; it is told whether they are to be trained on.
         seed: Decides which documents are validated on.
         embedded: Functions that return the documents of a corpus that needs no download, by name.
 
     Returns:
-        Three `ByteWindows`.
+        Three sets of windows.
 
     Raises:
         ValueError: There is no such text, it is empty, too short to split, not UTF-8, or cannot be read.
@@ -140,11 +146,11 @@ def read_texts(
         raise ValueError(
             f"{name!r} has no text to train on, or an empty set: bytes in each set: {sizes}. {forms}"
         )
-    return _split(documents, settings, length=length, seed=seed)
+    return _split(documents, settings, cut=cut, seed=seed)
 
 
 def _split(
-    documents: Mapping[str, Sequence[bytes]], settings: DataSettings, *, length: int, seed: int
+    documents: Mapping[str, Sequence[bytes]], settings: DataSettings, *, cut: Cut, seed: int
 ) -> Splits:
     parts = {split: [text for text in texts if text] for split, texts in documents.items()}
     hold = _documents_held_out if len(parts["train"]) >= _MIN_DOCUMENTS else _ends_held_out
@@ -154,10 +160,7 @@ def _split(
         parts["train"], parts["validation"] = hold(parts["train"], settings.validation_fraction, seed)
     if settings.train_fraction < 1:
         _, parts["train"] = hold(parts["train"], settings.train_fraction, seed)
-    windows = {
-        split: ByteWindows(texts, length, margin=length - 1 if split == "train" else 0)
-        for split, texts in parts.items()
-    }
+    windows = {split: cut(texts, split == "train") for split, texts in parts.items()}
     if empty := sorted(split for split, rows in windows.items() if not len(rows)):
         raise ValueError(f"There is too little text: nothing is left for {', '.join(empty)}. Add text.")
     return Splits(train=windows["train"], validation=windows.get("validation"), test=windows["test"])

@@ -34,7 +34,7 @@ def build(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> Setup:
         return _started_from(task, recipe, data)
     config, processor = task.fresh(recipe, data)
     recipe.model_settings.check(config)
-    return Setup(recipe=recipe, data=data, model=task.model_class(config), processor=processor)
+    return Setup(recipe=recipe, data=data, model=task.new_model(config, processor), processor=processor)
 
 
 def copy_weights(
@@ -82,7 +82,11 @@ def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> 
     config, processor = task.fine_tuned(old, loaded.processor, recipe, data)
     config = with_settings(config, recipe.model_settings)
     is_ours = isinstance(loaded.model, task.model_class)
-    model = (type(loaded.model) if is_ours else task.model_class)(config)
+    if is_ours:
+        model = type(loaded.model)(config)
+        model.generation_config = loaded.model.generation_config
+    else:
+        model = task.new_model(config, processor)
     changed = tuple(
         f"perceiver.decoders.{name}."
         for name, part in config.outputs.items()

@@ -190,6 +190,15 @@ class TrainableTask(Task):
         """
         return self.config(recipe, data), self.processor(recipe, data)
 
+    def new_model(self, config: PerceiverIOConfig, processor: Any) -> PerceiverIOPreTrainedModel:
+        """Returns a new model of a configuration, with what is no part of that: how it generates, for instance.
+
+        Args:
+            config: The configuration.
+            processor: What makes its inputs.
+        """
+        return self.model_class(config)
+
     def trained(self, source: str | Path) -> LoadedModel[Any]:
         """Loads the model that a run is to start from: by default one of this task, on the CPU in float32.
 

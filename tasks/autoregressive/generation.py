@@ -6,9 +6,8 @@ Shape legend: B batch, T tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import GenerationMixin
 from transformers.utils import logging
@@ -105,7 +104,9 @@ class LatentGenerationMixin(GenerationMixin):
             return {
                 **inputs,
                 "input_ids": input_ids,
-                "attention_mask": None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :],
+                "attention_mask": None
+                if attention_mask is None
+                else attention_mask[:, -input_ids.shape[1] :],
                 "past_key_values": past_key_values,
                 "use_cache": True,
             }
@@ -134,7 +135,9 @@ class LatentGenerationMixin(GenerationMixin):
         given = model_kwargs.get("past_key_values")
         if given is not None:
             if any(value is not None for value in options.values()):
-                raise ValueError("A cache that is given has its own schedule: leave prompt_latents and refill_latents out.")
+                raise ValueError(
+                    "A cache that is given has its own schedule: leave prompt_latents and refill_latents out."
+                )
             if not isinstance(given, LatentCache):
                 raise ValueError(f"past_key_values must be a LatentCache, got {type(given).__name__}.")
             given._is_user_defined = True  # type: ignore[attr-defined]
@@ -147,7 +150,11 @@ class LatentGenerationMixin(GenerationMixin):
             model_kwargs["uncached"] = _Uncached(schedule)
 
     def _expand_inputs_for_generation(  # type: ignore[override]
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
     ) -> tuple[Tensor | None, dict[str, Any]]:
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size,

@@ -113,7 +113,9 @@ def save_krasserm(model: PerceiverARForCausalLM, folder: str | os.PathLike[str])
     config_json = _json_of(config)
     encoder = cast(CausalEncoderConfig, config.encoder)
     state_dict = model.state_dict()
-    tensors = {theirs: state_dict[ours].detach().cpu().contiguous() for ours, theirs in _names(state_dict).items()}
+    tensors = {
+        theirs: state_dict[ours].detach().cpu().contiguous() for ours, theirs in _names(state_dict).items()
+    }
     rotated = 2 * int(encoder.rotary_fraction * encoder.latent_channels / encoder.num_heads / 2)
     tensors[_FREQUENCIES] = 1.0 / 10_000 ** (torch.arange(0, rotated, 2).float() / rotated)
     with writing_into(folder) as partial:
@@ -217,9 +219,7 @@ def _json_of(config: PerceiverIOConfig) -> dict[str, Any]:
     again = _config_of(config_json, source="what would be written").to_dict()
     ours = config.to_dict()
     if differing := [part for part in ("inputs", "encoder", "outputs") if again[part] != ours[part]]:
-        fields = [
-            f"{part}: {ours[part]} instead of {again[part]}" for part in differing
-        ]
+        fields = [f"{part}: {ours[part]} instead of {again[part]}" for part in differing]
         raise ValueError(f"{same}. What differs: {'; '.join(fields)}")
     return config_json
 

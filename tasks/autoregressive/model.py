@@ -131,12 +131,18 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         input_ids, mask_BT = aligned_to_end(input_ids, mask_BT)
         if position_ids is not None:
             if use_cache or past_key_values is not None:
-                raise ValueError("With a cache positions are counted from the first token: leave position_ids out.")
-            check_shape(position_ids, input_ids.shape, name="position_ids", advice="One for each of input_ids.")
+                raise ValueError(
+                    "With a cache positions are counted from the first token: leave position_ids out."
+                )
+            check_shape(
+                position_ids, input_ids.shape, name="position_ids", advice="One for each of input_ids."
+            )
             position_ids, _ = aligned_to_end(position_ids, unaligned_BT)
         if use_cache or past_key_values is not None:
             if num_latents is not None:
-                raise ValueError("With a cache its schedule decides on num_latents: make a LatentCache with another one.")
+                raise ValueError(
+                    "With a cache its schedule decides on num_latents: make a LatentCache with another one."
+                )
             cache = self._own(past_key_values, conditions)
             latents_BND = self._continued(cache, input_ids, mask_BT, conditions, condition_masks)
         elif position_ids is not None:
@@ -169,17 +175,25 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         with torch.no_grad():
             return self._conditions(conditions, None).values.shape[1]
 
-    def _checked(self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor | None) -> Tensor | None:
+    def _checked(
+        self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor | None
+    ) -> Tensor | None:
         """The mask as bool, None where nothing is masked."""
         check_shape(
-            input_ids, ("batch", "tokens"), name="input_ids", advice="Give one sequence a batch axis: ids[None]."
+            input_ids,
+            ("batch", "tokens"),
+            name="input_ids",
+            advice="Give one sequence a batch axis: ids[None].",
         )
         if labels is not None:
             if labels.dtype != torch.int64 or labels.shape != input_ids.shape:
                 raise ValueError(
                     f"labels must be int64 token ids {tuple(input_ids.shape)}, got {labels.dtype} {tuple(labels.shape)}."
                 )
-            if looks_at(labels) and (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any():
+            if (
+                looks_at(labels)
+                and (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any()
+            ):
                 raise ValueError(
                     f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a token does not count, got "
                     f"{int(labels.min())} to {int(labels.max())}."
@@ -289,9 +303,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             cache=cache,
         )
 
-    def _conditions(
-        self, conditions: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None
-    ) -> ByteArray:
+    def _conditions(self, conditions: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None) -> ByteArray:
         """The elements that stand before the tokens."""
         if self.sequence in conditions:
             raise ValueError(f"The tokens {self.sequence!r} go into input_ids, they are no condition.")

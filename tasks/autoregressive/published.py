@@ -45,7 +45,9 @@ def _table(model: PerceiverIOPreTrainedModel) -> dict[str, str]:
     names = {}
     for ours in model.state_dict():
         module, _, leaf = ours.removeprefix("perceiver.").rpartition(".")
-        if match := re.fullmatch(rf"adapters\.{TOKENS}\.(embedding|positions\.(\d+)|position\.table)", module):
+        if match := re.fullmatch(
+            rf"adapters\.{TOKENS}\.(embedding|positions\.(\d+)|position\.table)", module
+        ):
             # The release counts x before y, we rows before columns.
             axis = int(match[2] or 0)
             number = 0 if match[1] == "embedding" else 1 + ({0: 1, 1: 0}.get(axis, axis) if match[2] else 0)

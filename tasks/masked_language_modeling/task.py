@@ -14,7 +14,7 @@ from transformers import PerceiverTokenizer
 
 from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.data import Splits, read_texts, standard_library
+from perceiver_io.data import Splits, byte_windows, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_text import SeenText, byte_pieces
 from perceiver_io.registry import register_task
@@ -61,7 +61,10 @@ class MaskedLanguageModelingTask(TrainableTask):
         """Reads texts, and cuts them in windows."""
         assert recipe.max_length is not None
         return read_texts(
-            recipe, length=recipe.max_length - 2, seed=recipe.seed, embedded={"stdlib": standard_library}
+            recipe,
+            cut=byte_windows(recipe.max_length - 2),
+            seed=recipe.seed,
+            embedded={"stdlib": standard_library},
         )
 
     def config(self, recipe: MaskedLanguageModelingRecipe, data: Splits) -> PerceiverIOConfig:

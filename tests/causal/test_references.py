@@ -172,7 +172,9 @@ def test_what_krasserm_cannot_compute_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "config.json").write_text('{"model_type": "perceiver-ar-symbolic-audio-model"}'),
+        lambda folder: (folder / "config.json").write_text(
+            '{"model_type": "perceiver-ar-symbolic-audio-model"}'
+        ),
         lambda folder: torch.save({}, folder / "pytorch_model.bin"),
         lambda folder: (folder / "pytorch_model.bin").write_bytes(b"no pickle"),
     ],

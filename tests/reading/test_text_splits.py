@@ -7,13 +7,15 @@ import datasets
 import numpy as np
 import pytest
 
-from perceiver_io.data import ByteWindows, Splits, read_texts
+from perceiver_io.data import ByteWindows, Splits, byte_windows, read_texts
 from perceiver_io.data.settings import DataSettings
 
 
 def load(dataset: object, documents: list[bytes] | None = None, **settings: Any) -> Splits:
     embedded = {} if documents is None else {"embedded": lambda: documents}
-    return read_texts(DataSettings(dataset=str(dataset), **settings), length=4, seed=0, embedded=embedded)
+    return read_texts(
+        DataSettings(dataset=str(dataset), **settings), cut=byte_windows(4), seed=0, embedded=embedded
+    )
 
 
 def texts(rows: Any) -> list[bytes]:

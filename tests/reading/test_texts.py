@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from perceiver_io.data import Splits, read_texts
+from perceiver_io.data import Splits, byte_windows, read_texts
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import files_of
 from perceiver_io.data.texts import ByteWindows, standard_library
@@ -45,7 +45,9 @@ CORPORA = {
 
 def load(dataset: object, *, length: int = 8, seed: int = 0, **settings: Any) -> Splits:
     name = None if dataset is None else str(dataset)
-    return read_texts(DataSettings(dataset=name, **settings), length=length, seed=seed, embedded=CORPORA)
+    return read_texts(
+        DataSettings(dataset=name, **settings), cut=byte_windows(length), seed=seed, embedded=CORPORA
+    )
 
 
 def documents(windows: ByteWindows) -> list[bytes]:
