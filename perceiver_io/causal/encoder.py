@@ -222,8 +222,14 @@ class CausalEncoder(nn.Module):
         elements_BMC, mask_BM = aligned_to_end(byte_array.values, byte_array.mask)
         latent_mask_BN = None if mask_BM is None else mask_BM[:, -num_latents:]
         positions_BM = self._positions(elements_BMC, mask_BM)
-        if self.training and config.prefix_dropout and num_elements > num_latents and cache is None:
-            drop = self._without_some if config.prefix_dropout_form == "exact" else self._hiding_some
+        is_exact = config.prefix_dropout_form == "exact"
+        if (
+            self.training
+            and config.prefix_dropout
+            and cache is None
+            and not (is_exact and num_elements == num_latents)
+        ):
+            drop = self._without_some if is_exact else self._hiding_some
             elements_BMC, positions_BM, mask_BM = drop(elements_BMC, positions_BM, mask_BM, num_latents)
         return self._attend(
             elements_BMC, positions_BM, mask_BM, latent_mask_BN, num_latents=num_latents, cache=cache

@@ -126,7 +126,9 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """
         mask_BT = self._checked(input_ids, attention_mask, labels)
         if labels is not None and mask_BT is not None:
-            labels, _ = aligned_to_end(labels.masked_fill(~mask_BT, IGNORED), mask_BT)
+            # What stands on padding says nothing of the first token either.
+            follows_BT = mask_BT & (mask_BT.cumsum(dim=1) > 1)
+            labels, _ = aligned_to_end(labels.masked_fill(~follows_BT, IGNORED), mask_BT)
         unaligned_BT = mask_BT
         input_ids, mask_BT = aligned_to_end(input_ids, mask_BT)
         if position_ids is not None:
@@ -266,7 +268,8 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         length = cache.ids.shape[1]  # type: ignore[union-attr]
         moved = cache.move_window(schedule.window(before + added))
         gone = length - cache.ids.shape[1]  # type: ignore[union-attr]
-        num_latents = min(num_latents, length - gone)
+        num_conditions = 0 if cache.conditions is None else cache.conditions.values.shape[1]
+        num_latents = min(num_latents, length - gone + num_conditions)
         if before and cache.conditions is None and not (moved and adapter.has_absolute_positions):
             # The keys of what stands before the latents are as they were.
             known = cache.num_keys - (cache.num_latents if encoder.config.latent_keys == "query_norm" else 0)
