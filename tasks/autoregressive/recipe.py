@@ -44,6 +44,10 @@ class AutoregressiveRecipe(DatasetRecipe):
             "help": "Part of the batches whose windows are cut short, so that a model knows short contexts."
         },
     )
+    move_windows: bool = field(
+        default=True,
+        metadata={"help": "Cut the training data at other places each time that it is passed over."},
+    )
     max_steps: int | None = 1500
     batch_size: int = 16
     eval_batch_size: int = 32

@@ -59,7 +59,7 @@ class CausalLanguageModelingTask(AutoregressiveTask):
                 [encode(document) for document in documents],
                 max_length=max_length,
                 num_latents=num_latents,
-                movable=train,
+                movable=train and recipe.move_windows,
             )
 
         return read_texts(recipe, cut=cut, seed=recipe.seed, embedded={"stdlib": standard_library})
