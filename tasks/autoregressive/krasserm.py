@@ -131,7 +131,7 @@ def _config_of(config_json: Mapping[str, Any], *, source: str | os.PathLike[str]
             f"{source} must have a config.json with the model_type {' or '.join(MODEL_TYPES)} and its settings under "
             f"model_config, got {kind!r:.80} and {given!r:.80}."
         )
-    values = {**_DEFAULTS, **(_MUSIC_DEFAULTS if kind == _MUSIC else {})}
+    values: dict[str, Any] = {**_DEFAULTS, **(_MUSIC_DEFAULTS if kind == _MUSIC else {})}
     values |= {name: value for name, value in given.items() if name in values}
     widening = values["self_attention_widening_factor"], values["cross_attention_widening_factor"]
     try:

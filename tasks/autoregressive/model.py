@@ -167,7 +167,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         loss = None
         if labels is not None:
             loss = self._loss(logits_BNV, labels)
-        output = CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)  # type: ignore[arg-type]
+        output = CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)
         return output.to_tuple() if return_dict is False else output  # type: ignore[return-value]
 
     def count_conditions(self, conditions: Mapping[str, Tensor] | None) -> int:
@@ -286,7 +286,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             num_content_channels=adapter.num_content_channels,
         )
         tokens = self.perceiver.packer.widened(self.sequence, tokens)
-        return encoder(_joined(cache.conditions, tokens), num_latents=num_latents, cache=cache)  # type: ignore[no-any-return]
+        return encoder(_joined(cache.conditions, tokens), num_latents=num_latents, cache=cache)
 
     def _extended(self, cache: LatentCache, *, start: int, num_latents: int) -> Tensor:
         """Reads the window's tokens from one on, of which the last are latents."""
