@@ -50,9 +50,9 @@ class _GrowingLayer(DynamicLayer):
                 buffers[0][..., :length, :] = self.keys
                 buffers[1][..., :length, :] = self.values
         for buffer, new in zip(buffers, (key_states, value_states), strict=True):
-            buffer[..., length : length + added, :] = new
+            buffer.narrow(-2, length, added).copy_(new)
         self._buffers = buffers
-        keys, values = (buffer[..., : length + added, :] for buffer in buffers)
+        keys, values = (buffer.narrow(-2, 0, length + added) for buffer in buffers)
         self.keys, self.values = keys, values
         return keys, values
 
@@ -160,12 +160,16 @@ class LatentCache(Cache):
                 self.mask = None
         return True
 
-    def positions(self) -> Tensor:
-        """Returns the positions of the window's tokens, (B, T) int64, counted from the origin; 0 for padding."""
+    def positions(self, start: int = 0) -> Tensor:
+        """Returns the positions of the window's tokens from one on, (B, T - start) int64.
+
+        They are counted from the origin; 0 for padding.
+        """
         assert self.ids is not None and self.left_behind is not None
-        mask_BT = torch.ones_like(self.ids, dtype=torch.bool) if self.mask is None else self.mask
         before_B = self.left_behind if self.origin is None else self.left_behind - self.origin
-        return (mask_BT.cumsum(dim=1) - 1 + before_B[:, None]).clamp(min=0)
+        if self.mask is None:
+            return before_B[:, None] + torch.arange(start, self.ids.shape[1], device=self.ids.device)
+        return (self.mask.cumsum(dim=1)[:, start:] - 1 + before_B[:, None]).clamp(min=0)
 
     def keep(self, keys: int, latents: int) -> None:
         """Forgets all keys of the cross-attend but the first ones, and of the self-attends but these latents'."""

@@ -18,7 +18,7 @@ from perceiver_io.causal.alignment import aligned_to_end, all_real
 from perceiver_io.causal.cache import LatentCache
 from perceiver_io.causal.causal_attention import causal_mask
 from perceiver_io.causal.layers import Biases, CausalCrossAttend, CausalSelfAttend, LatentKeys
-from perceiver_io.causal.rotary import RotaryPositions, Wavelengths
+from perceiver_io.causal.rotary import RotaryPositions, Rotation, Wavelengths
 from perceiver_io.causal.sequence import token_positions
 from perceiver_io.component import ComponentConfig
 from perceiver_io.input_tools import check_positive
@@ -289,16 +289,20 @@ class CausalEncoder(nn.Module):
         if cache is not None:
             cache.key_mask = mask_BM
             cache.num_latents += num_latents
+        rotation = self.rotary(positions_BM, like=elements_BMC)
         latents_BND = self.cross_attend(
             self._latents(elements_BMC, num_latents),
             elements_BMC,
-            rotation=self.rotary(positions_BM, like=elements_BMC),
+            rotation=rotation,
             mask_BM=mask_BM,
             cache=layers[0],
         )
         if latent_mask_BN is not None and all_real(latent_mask_BN):
             latent_mask_BN = None
-        own_rotation = self.latent_rotary(positions_BM[:, -num_latents:], like=elements_BMC)
+        if rotation is not None and self.rotary.num_channels == self.latent_rotary.num_channels:
+            own_rotation: Rotation | None = rotation.last(num_latents)
+        else:
+            own_rotation = self.latent_rotary(positions_BM[:, -num_latents:], like=elements_BMC)
         rotated = self.config.num_rotary_self_attends
         for index, layer in enumerate(self.self_attends):
             latents_BND = layer(

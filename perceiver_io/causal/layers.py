@@ -112,7 +112,7 @@ class CausalAttention(nn.Module):
         return queries_BHNE, keys_BHME
 
     def _split(self, x_BMX: Tensor) -> Tensor:
-        return x_BMX.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x_BMX.view(*x_BMX.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class CausalCrossAttend(GradientCheckpointingLayer):
@@ -168,7 +168,7 @@ class CausalCrossAttend(GradientCheckpointingLayer):
             bias=biases == "all",
             output_gain=output_gain,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(
         self,
@@ -258,7 +258,7 @@ class CausalSelfAttend(GradientCheckpointingLayer):
             bias=biases == "all",
             output_gain=output_gain,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(
         self,

@@ -292,7 +292,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """Reads the window's tokens from one on, of which the last are latents."""
         encoder = cast(CausalEncoder, self.perceiver.encoder)
         assert cache.ids is not None
-        positions_BT = cache.positions()[:, start:]
+        positions_BT = cache.positions(start)
         tokens = ByteArray(
             values=self._adapter.embed(cache.ids[:, start:], positions_BT),
             num_content_channels=self._adapter.num_content_channels,
