@@ -7,8 +7,9 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.generation.streamers import BaseStreamer
 
 import perceiver_io as pio
 from perceiver_io.adapters.text import TextAdapter
@@ -25,7 +25,7 @@ from perceiver_io.tasks.autoregressive import PerceiverARForCausalLM
 from perceiver_io.tasks.autoregressive.krasserm import load_krasserm, save_krasserm
 from perceiver_io.tasks.autoregressive.presets import TOKENS
 
-__all__ = ["CLOCKS", "SIDES", "VOCABULARY", "Side", "Size", "write_model"]
+__all__ = ["CLOCKS", "SIDES", "VOCABULARY", "Krasserm", "Side", "Size", "write_model"]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 VOCABULARY = 262  # bytes and six special tokens
@@ -53,8 +53,8 @@ class Size:
 def write_model(size: Size, folder: str) -> None:
     """Writes a model that both implementations load: his `perceiver-ar-clm-base`, rotary, of another size.
 
-    Norms and biases are random too, and the cross-attend looks at some tokens more than at others, so that equal
-    outputs say something.
+    Norms and biases are random too, the cross-attend looks at some tokens more than at others, and all layers have a
+    say in the outputs, so that equal outputs mean something.
     """
     adapter = TextAdapter.Config(
         vocab_size=VOCABULARY,
@@ -85,6 +85,8 @@ def write_model(size: Size, folder: str) -> None:
                 parameter.add_(0.1 * torch.randn_like(parameter))
             elif "cross_attend.attention.query" in name or "cross_attend.attention.key" in name:
                 parameter.mul_(2)
+            elif ".output." in name:
+                parameter.mul_(4)
     save_krasserm(model, folder)
 
 
@@ -119,17 +121,32 @@ class Side(ABC):
         """Reads a prompt into a new cache; returns what follows its last tokens."""
 
     @abstractmethod
-    def generate(self, ids_BT: Tensor, num_latents: int, count: int) -> tuple[list[int], list[float]]:
-        """Continues one prompt greedily, with a cache.
+    def steps(self, ids_BT: Tensor, num_latents: int) -> Iterator[Tensor]:
+        """Yields what follows the last token, (B, V), of a prompt and then of each token that is chosen.
 
         Args:
-            ids_BT: The prompt, (1, T).
+            ids_BT: The prompt.
             num_latents: How many latents read it.
+        """
+
+    def generate(self, ids_BT: Tensor, num_latents: int, count: int) -> tuple[list[list[int]], list[float]]:
+        """Continues prompts greedily, with a cache.
+
+        Args:
+            ids_BT: The prompts.
+            num_latents: How many latents read them.
             count: Tokens to add.
 
         Returns:
-            The tokens, and the time at which each was there.
+            The tokens of each prompt, and the time at which each was there.
         """
+        tokens, times = [], []
+        self.chosen_B1 = ids_BT[:, :0]
+        for logits_BV in islice(self.steps(ids_BT, num_latents), count):
+            self.chosen_B1 = logits_BV.argmax(dim=-1, keepdim=True)
+            tokens.append(self.chosen_B1.flatten().tolist())
+            times.append(self.clock())
+        return [list(row) for row in zip(*tokens, strict=True)], times
 
 
 class Ours(Side):
@@ -141,20 +158,24 @@ class Ours(Side):
         return found
 
     def read(self, ids_BT: Tensor, num_latents: int) -> Tensor:
-        schedule = self.model.latent_schedule(prompt_latents=num_latents)
-        cache = LatentCache(self.model.perceiver.encoder.num_layers, schedule)
-        found: Tensor = self.model(ids_BT, past_key_values=cache).logits
+        found: Tensor = self.model(ids_BT, past_key_values=self._cache(num_latents)).logits
         return found
 
-    def generate(self, ids_BT: Tensor, num_latents: int, count: int) -> tuple[list[int], list[float]]:
-        return _generate(self, ids_BT, count, prompt_latents=num_latents)
+    def steps(self, ids_BT: Tensor, num_latents: int) -> Iterator[Tensor]:
+        cache = self._cache(num_latents)
+        while True:
+            yield self.model(ids_BT, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            ids_BT = self.chosen_B1
+
+    def _cache(self, num_latents: int) -> LatentCache:
+        schedule = self.model.latent_schedule(prompt_latents=num_latents)
+        return LatentCache(self.model.perceiver.encoder.num_layers, schedule)
 
 
 class Krasserm(Side):
-    """His classes. His `generate` needs a `transformers` 4 of its time, so his steps run in a bare loop here.
+    """His classes. What a step is given, and what his cache forgets before it, is `prepare_inputs_for_generation`.
 
-    What each step is given, and what his cache forgets before it, is his `prepare_inputs_for_generation`; the length of
-    the prefix is carried over from step to step, as his documentation has it.
+    The length of the prefix is carried over from step to step, as his documentation has it.
     """
 
     def made(self) -> nn.Module:
@@ -170,6 +191,16 @@ class Krasserm(Side):
         model.load_state_dict(torch.load(folder / "pytorch_model.bin", weights_only=True))
         return model.eval()
 
+    def in_float64(self) -> None:
+        """Makes the model exact, the frequencies of its positions too, which a checkpoint has in float32."""
+        self.model.double()
+        positions = self.model.backend_model.input_adapter.frq_pos_encoding
+        rotated = 2 * positions.inv_freq.numel()
+        exponents = (
+            torch.arange(0, rotated, 2, dtype=torch.float64, device=positions.inv_freq.device) / rotated
+        )
+        positions.inv_freq = 10_000.0**-exponents
+
     def logits(self, ids_BT: Tensor, num_latents: int) -> Tensor:
         found: Tensor = self.model(ids_BT, prefix_len=ids_BT.shape[1] - num_latents).logits
         return found
@@ -179,20 +210,16 @@ class Krasserm(Side):
         found: Tensor = self.model(ids_BT, prefix_len=prefix, use_cache=True).logits
         return found
 
-    def generate(self, ids_BT: Tensor, num_latents: int, count: int) -> tuple[list[int], list[float]]:
-        tokens, times = [], []
+    def steps(self, ids_BT: Tensor, num_latents: int) -> Iterator[Tensor]:
         prefix, cache = ids_BT.shape[1] - num_latents, None
-        for _ in range(count):
+        while True:
             inputs = self.model.prepare_inputs_for_generation(
                 ids_BT, past_key_values=cache, prefix_len=prefix, use_cache=True
             )
             output = self.model(**inputs)
             prefix, cache = output.prefix_len, output.past_key_values
-            token_B = output.logits[:, -1].argmax(dim=-1)
-            ids_BT = torch.cat([ids_BT, token_B[:, None]], dim=1)
-            tokens.append(token_B.item())
-            times.append(self.clock())
-        return tokens, times
+            yield output.logits[:, -1]
+            ids_BT = torch.cat([ids_BT, self.chosen_B1], dim=1)
 
 
 class GPT2(Side):
@@ -225,37 +252,16 @@ class GPT2(Side):
         found: Tensor = self.model(ids_BT, use_cache=True, logits_to_keep=1).logits
         return found
 
-    def generate(self, ids_BT: Tensor, num_latents: int, count: int) -> tuple[list[int], list[float]]:
-        return _generate(self, ids_BT, count)
+    def steps(self, ids_BT: Tensor, num_latents: int) -> Iterator[Tensor]:
+        cache = None
+        while True:
+            output = self.model(ids_BT, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
+            yield output.logits[:, -1]
+            ids_BT = self.chosen_B1
 
 
 SIDES: dict[str, Any] = {"ours": Ours, "krasserm": Krasserm, "gpt2": GPT2}
-
-
-class _Clock(BaseStreamer):
-    """Notes each token, and when it came."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self.tokens: list[int] = []
-        self.times: list[float] = []
-
-    def put(self, value: Tensor) -> None:
-        if value.ndim == 1:  # the prompt comes first, with a batch axis
-            self.tokens.append(int(value))
-            self.times.append(self.clock())
-
-    def end(self) -> None:
-        pass
-
-
-def _generate(side: Side, ids_BT: Tensor, count: int, **options: int) -> tuple[list[int], list[float]]:
-    clock = _Clock(side.clock)
-    mask_BT = torch.ones_like(ids_BT)
-    side.model.generate(
-        ids_BT, attention_mask=mask_BT, max_new_tokens=count, do_sample=False, streamer=clock, **options
-    )
-    return clock.tokens, clock.times
 
 
 def _import_krasserm() -> None:
@@ -266,7 +272,7 @@ def _import_krasserm() -> None:
             "    pip install --no-deps --ignore-requires-python --target FOLDER perceiver-io==0.11.0\n"
             "and run this again with PYTHONPATH=FOLDER. It needs einops besides."
         )
-    if importlib.util.find_spec("fairscale") is None:
+    if "fairscale" not in sys.modules and importlib.util.find_spec("fairscale") is None:
         # Of it he imports one wrapper, for checkpoints of activations, which are off.
         parent, module = ModuleType("fairscale"), ModuleType("fairscale.nn")
         module.checkpoint_wrapper = None  # type: ignore[attr-defined]
