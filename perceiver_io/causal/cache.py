@@ -160,12 +160,16 @@ class LatentCache(Cache):
                 self.mask = None
         return True
 
-    def positions(self) -> Tensor:
-        """Returns the positions of the window's tokens, (B, T) int64, counted from the origin; 0 for padding."""
+    def positions(self, start: int) -> Tensor:
+        """Returns the positions of the window's tokens from one on, (B, T - start) int64.
+
+        They are counted among the real tokens, from the origin; padding has 0.
+        """
         assert self.ids is not None and self.left_behind is not None
-        mask_BT = torch.ones_like(self.ids, dtype=torch.bool) if self.mask is None else self.mask
         before_B = self.left_behind if self.origin is None else self.left_behind - self.origin
-        return (mask_BT.cumsum(dim=1) - 1 + before_B[:, None]).clamp(min=0)
+        if self.mask is None:
+            return before_B[:, None] + torch.arange(start, self.ids.shape[1], device=self.ids.device)
+        return (self.mask.cumsum(dim=1)[:, start:] - 1 + before_B[:, None]).clamp(min=0)
 
     def keep(self, keys: int, latents: int) -> None:
         """Forgets all keys of the cross-attend but the first ones, and of the self-attends but these latents'."""
