@@ -160,10 +160,10 @@ class LatentCache(Cache):
                 self.mask = None
         return True
 
-    def positions(self, start: int = 0) -> Tensor:
+    def positions(self, start: int) -> Tensor:
         """Returns the positions of the window's tokens from one on, (B, T - start) int64.
 
-        They are counted from the origin; 0 for padding.
+        They are counted among the real tokens, from the origin; padding has 0.
         """
         assert self.ids is not None and self.left_behind is not None
         before_B = self.left_behind if self.origin is None else self.left_behind - self.origin

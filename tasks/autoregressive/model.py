@@ -252,8 +252,10 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """Reads tokens that follow those of a cache; returns the latents that were added, or all of a new reading."""
         encoder, adapter = cast(CausalEncoder, self.perceiver.encoder), self._adapter
         before, added = cache.num_tokens, ids_BT.shape[1]
+        if mask_BT is not None:
+            ids_BT = torch.where(mask_BT, ids_BT, 0)
         check_indices(
-            ids_BT if mask_BT is None else torch.where(mask_BT, ids_BT, 0),
+            ids_BT,
             count=self.vocab_size,
             name="input_ids",
             advice="Use the tokenizer that belongs to the model.",
@@ -281,7 +283,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         cache.keep(0, latents=0)
         cache.origin = cache.left_behind
         tokens = ByteArray(
-            values=adapter.embed(cache.ids, cache.positions()),  # type: ignore[arg-type]
+            values=adapter.embed(cache.ids, cache.positions(0)),  # type: ignore[arg-type]
             mask=cache.mask,
             num_content_channels=adapter.num_content_channels,
         )
@@ -313,7 +315,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """The elements that stand before the tokens."""
         if self.sequence in conditions:
             raise ValueError(f"The tokens {self.sequence!r} go into input_ids, they are no condition.")
-        packed, _ = self.perceiver.packer(self.perceiver._adapt(conditions, masks))
+        packed, _ = self.perceiver.packer(self.perceiver.adapt(conditions, masks))
         return cast(ByteArray, packed)
 
     @property
