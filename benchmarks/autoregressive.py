@@ -252,8 +252,14 @@ def _run(
 
 def _write(folder: str, length: int, options: argparse.Namespace, **changes: int) -> None:
     torch.manual_seed(0)
-    values = {"channels": options.channels, "num_self_attends": options.layers, "num_heads": options.heads}
-    write_model(Size(context=length, num_latents=min(512, length), **{**values, **changes}), folder)
+    values = {
+        "num_latents": min(512, length),
+        "channels": options.channels,
+        "num_self_attends": options.layers,
+        "num_heads": options.heads,
+        **changes,
+    }
+    write_model(Size(context=length, **values), folder)
 
 
 def _turns(
