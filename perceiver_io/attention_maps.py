@@ -23,7 +23,7 @@ from perceiver_io.encoder import Encoder
 from perceiver_io.fused_attention import attention_map
 from perceiver_io.plain import is_plain
 
-__all__ = ["AttentionMap", "attention_maps", "logit_parts"]
+__all__ = ["AttentionMap", "attention_maps", "by_input", "logit_parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +133,20 @@ def _map(
     )
     weights_BHNM = attention_map(content_BHNM + position_BHNM + bias_BHN1, byte_array.mask)
 
-    def by_input(x_BHNM: Tensor) -> dict[str, Tensor]:
-        return {
-            name: x_BHNM[..., part.start : part.start + part.length].unflatten(
-                -1, part.grid or (part.length,)
-            )
-            for name, part in segments.items()
-        }
-
     return AttentionMap(
-        weights=by_input(weights_BHNM),
-        content=by_input(content_BHNM),
-        position=by_input(position_BHNM),
+        weights=by_input(weights_BHNM, segments),
+        content=by_input(content_BHNM, segments),
+        position=by_input(position_BHNM, segments),
         bias=bias_BHN1.squeeze(-1),
     )
+
+
+def by_input(x_BHNM: Tensor, segments: Mapping[str, Segment]) -> dict[str, Tensor]:
+    """Returns the part of each input, (B, H, N, *grid), of what there is of all elements."""
+    return {
+        name: x_BHNM[..., part.start : part.start + part.length].unflatten(-1, part.grid or (part.length,))
+        for name, part in segments.items()
+    }
 
 
 def _is_content(byte_array: ByteArray, segments: Mapping[str, Segment]) -> Tensor:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
 
-from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.attention_maps import AttentionMap, by_input
 from perceiver_io.byte_array import ByteArray, Segment
 from perceiver_io.causal.encoder import CausalEncoder
 
@@ -44,18 +43,10 @@ def causal_attention_map(
     if out_of_range := [index for index in indices if not 0 <= index < num_latents]:
         raise ValueError(f"There are the latents 0 to {num_latents - 1}, got {out_of_range}.")
 
-    def by_input(x_BHNM: Tensor) -> dict[str, Tensor]:
-        x_BHNM = x_BHNM[:, :, indices]
-        return {
-            name: x_BHNM[..., part.start : part.start + part.length].unflatten(
-                -1, part.grid or (part.length,)
-            )
-            for name, part in segments.items()
-        }
-
+    weights_BHNM, logits_BHNM = weights_BHNM[:, :, indices], logits_BHNM[:, :, indices]
     return AttentionMap(
-        weights=by_input(weights_BHNM),
-        content=by_input(logits_BHNM),
-        position=by_input(torch.zeros_like(logits_BHNM)),
-        bias=torch.zeros_like(logits_BHNM[:, :, indices, 0]),
+        weights=by_input(weights_BHNM, segments),
+        content=by_input(logits_BHNM, segments),
+        position=by_input(torch.zeros_like(logits_BHNM), segments),
+        bias=torch.zeros_like(logits_BHNM[..., 0]),
     )

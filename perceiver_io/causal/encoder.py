@@ -17,7 +17,13 @@ from perceiver_io.byte_array import ByteArray
 from perceiver_io.causal.alignment import aligned_to_end, all_real
 from perceiver_io.causal.cache import LatentCache
 from perceiver_io.causal.causal_attention import causal_mask
-from perceiver_io.causal.layers import Biases, CausalCrossAttend, CausalSelfAttend, LatentKeys
+from perceiver_io.causal.layers import (
+    AttendSettings,
+    Biases,
+    CausalCrossAttend,
+    CausalSelfAttend,
+    LatentKeys,
+)
 from perceiver_io.causal.rotary import RotaryPositions, Rotation, Wavelengths
 from perceiver_io.causal.sequence import token_positions
 from perceiver_io.component import ComponentConfig
@@ -159,25 +165,25 @@ class CausalEncoder(nn.Module):
             )
             for width in (input_channels, channels)
         )
-        shared = {
-            "num_heads": config.num_heads,
-            "biases": config.biases,
-            "activation": config.activation,
-            "dropout": config.dropout,
-            "attention_dropout": config.attention_dropout,
+        settings = AttendSettings(
+            channels=channels,
+            num_heads=config.num_heads,
+            biases=config.biases,
+            activation=config.activation,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
             # So that the sum of all residual branches starts with the variance of one (GPT-2, section 2.3).
-            "output_gain": (2 * (1 + config.num_self_attends)) ** -0.5,
-        }
+            output_gain=(2 * (1 + config.num_self_attends)) ** -0.5,
+        )
         self.projection = linear(input_channels, channels) if config.project_latents else None
         self.cross_attend = CausalCrossAttend(
-            channels=channels,
+            settings,
             input_channels=input_channels,
             latent_keys=config.latent_keys,
             widening_factor=config.cross_widening_factor or config.widening_factor,
-            **shared,
         )
         self.self_attends = nn.ModuleList(
-            CausalSelfAttend(channels=channels, widening_factor=config.widening_factor, **shared)
+            CausalSelfAttend(settings, widening_factor=config.widening_factor)
             for _ in range(config.num_self_attends)
         )
 

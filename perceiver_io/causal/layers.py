@@ -5,6 +5,7 @@ Shape legend: B batch, M elements, N latents, C channels of an element, D latent
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,7 +18,14 @@ from perceiver_io.causal.causal_attention import causal_attention
 from perceiver_io.causal.rotary import Rotation
 from perceiver_io.layers import linear
 
-__all__ = ["Biases", "CausalAttention", "CausalCrossAttend", "CausalSelfAttend", "LatentKeys"]
+__all__ = [
+    "AttendSettings",
+    "Biases",
+    "CausalAttention",
+    "CausalCrossAttend",
+    "CausalSelfAttend",
+    "LatentKeys",
+]
 
 Biases = Literal["all", "cross_attend_output", "none"]
 """Which linear layers have a bias: all, as in the release of Perceiver AR; only the cross-attend's output; or none."""
@@ -115,60 +123,91 @@ class CausalAttention(nn.Module):
         return x_BMX.view(*x_BMX.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
-class CausalCrossAttend(GradientCheckpointingLayer):
-    """Latents on the last N elements attend to all M, each up to its own (Perceiver AR, section 3).
+@dataclass(frozen=True, kw_only=True)
+class AttendSettings:
+    """What the cross-attend and the self-attends of an encoder have in common.
 
-    Args:
+    Attributes:
         channels: D.
-        input_channels: C; queries, keys and values are as wide.
         num_heads: H.
         biases: Which layers have one.
-        latent_keys: Which norm keys of the latents' own elements pass.
-        widening_factor: Of the feed-forward.
         activation: Of the feed-forward.
         dropout: Probability that a channel of either residual branch is dropped in training.
         attention_dropout: Probability that an attention weight is dropped in training.
         output_gain: Factor on the initial last layer of both branches.
     """
 
+    channels: int
+    num_heads: int
+    biases: Biases
+    activation: Activation
+    dropout: float
+    attention_dropout: float
+    output_gain: float
+
+
+class _CausalAttend(GradientCheckpointingLayer):
+    """An attention and a feed-forward, each added to what it is given."""
+
     def __init__(
-        self,
-        *,
-        channels: int,
-        input_channels: int,
-        num_heads: int,
-        biases: Biases,
-        latent_keys: LatentKeys,
-        widening_factor: int,
-        activation: Activation,
-        dropout: float,
-        attention_dropout: float,
-        output_gain: float,
+        self, settings: AttendSettings, *, input_channels: int, output_bias: bool, widening_factor: int
     ) -> None:
         super().__init__()
-        self.latent_keys = latent_keys
-        self.query_norm = nn.LayerNorm(channels)
-        self.input_norm = nn.LayerNorm(input_channels)
         self.attention = CausalAttention(
-            query_channels=channels,
+            query_channels=settings.channels,
             input_channels=input_channels,
-            num_heads=num_heads,
+            num_heads=settings.num_heads,
             width=input_channels,
-            output_channels=channels,
-            bias=biases == "all",
-            output_bias=biases != "none",
-            dropout=attention_dropout,
-            output_gain=output_gain,
+            output_channels=settings.channels,
+            bias=settings.biases == "all",
+            output_bias=output_bias,
+            dropout=settings.attention_dropout,
+            output_gain=settings.output_gain,
         )
-        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward_norm = nn.LayerNorm(settings.channels)
         self.feed_forward = FeedForward(
-            channels,
+            settings.channels,
             widening_factor=widening_factor,
-            activation=activation,
-            bias=biases == "all",
-            output_gain=output_gain,
+            activation=settings.activation,
+            bias=settings.biases == "all",
+            output_gain=settings.output_gain,
         )
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout) if settings.dropout else nn.Identity()
+
+    def added(self, latents_BND: Tensor, attended_BND: Tensor) -> Tensor:
+        """Adds what was attended to, then the feed-forward of the sum."""
+        x_BND = latents_BND + self.dropout(attended_BND)
+        sum_BND: Tensor = x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
+        return sum_BND
+
+
+class CausalCrossAttend(_CausalAttend):
+    """Latents on the last N elements attend to all M, each up to its own (Perceiver AR, section 3).
+
+    Args:
+        settings: What it has in common with the self-attends.
+        input_channels: C; queries, keys and values are as wide.
+        latent_keys: Which norm keys of the latents' own elements pass.
+        widening_factor: Of the feed-forward.
+    """
+
+    def __init__(
+        self,
+        settings: AttendSettings,
+        *,
+        input_channels: int,
+        latent_keys: LatentKeys,
+        widening_factor: int,
+    ) -> None:
+        super().__init__(
+            settings,
+            input_channels=input_channels,
+            output_bias=settings.biases != "none",
+            widening_factor=widening_factor,
+        )
+        self.latent_keys = latent_keys
+        self.query_norm = nn.LayerNorm(settings.channels)
+        self.input_norm = nn.LayerNorm(input_channels)
 
     def forward(
         self,
@@ -197,8 +236,7 @@ class CausalCrossAttend(GradientCheckpointingLayer):
             mask_BM=mask_BM,
             cache=cache,
         )
-        x_BND = latents_BND + self.dropout(attended_BND)
-        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
+        return self.added(latents_BND, attended_BND)
 
     def normed(self, latents_BND: Tensor, elements_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what queries (B, N, D), and keys and values (B, M, C), are made of."""
@@ -211,54 +249,22 @@ class CausalCrossAttend(GradientCheckpointingLayer):
         return queries_BND, torch.cat([self.input_norm(elements_BMC[:, :before]), queries_BND], dim=1)
 
 
-class CausalSelfAttend(GradientCheckpointingLayer):
+class CausalSelfAttend(_CausalAttend):
     """Pre-norm self-attention of the latents, each up to its own, and a feed-forward.
 
     Args:
-        channels: D.
-        num_heads: H.
-        biases: Which layers have one.
+        settings: What it has in common with the cross-attend.
         widening_factor: Of the feed-forward.
-        activation: Of the feed-forward.
-        dropout: Probability that a channel of either residual branch is dropped in training.
-        attention_dropout: Probability that an attention weight is dropped in training.
-        output_gain: Factor on the initial last layer of both branches.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        num_heads: int,
-        biases: Biases,
-        widening_factor: int,
-        activation: Activation,
-        dropout: float,
-        attention_dropout: float,
-        output_gain: float,
-    ) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.attention = CausalAttention(
-            query_channels=channels,
-            input_channels=channels,
-            num_heads=num_heads,
-            width=channels,
-            output_channels=channels,
-            bias=biases == "all",
-            output_bias=biases == "all",
-            dropout=attention_dropout,
-            output_gain=output_gain,
-        )
-        self.feed_forward_norm = nn.LayerNorm(channels)
-        self.feed_forward = FeedForward(
-            channels,
+    def __init__(self, settings: AttendSettings, *, widening_factor: int) -> None:
+        super().__init__(
+            settings,
+            input_channels=settings.channels,
+            output_bias=settings.biases == "all",
             widening_factor=widening_factor,
-            activation=activation,
-            bias=biases == "all",
-            output_gain=output_gain,
         )
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.norm = nn.LayerNorm(settings.channels)
 
     def forward(
         self,
@@ -285,5 +291,4 @@ class CausalSelfAttend(GradientCheckpointingLayer):
             mask_BM=mask_BN,
             cache=cache,
         )
-        x_BND = latents_BND + self.dropout(attended_BND)
-        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
+        return self.added(latents_BND, attended_BND)
