@@ -45,8 +45,9 @@ def encode_notes(notes: Notes, *, krasserm: bool = False) -> NDArray[np.int64]:
     """Returns the events of notes, without edges.
 
     Times are rounded to 10 ms from the beginning, so that no error adds up, and a note lasts for 10 ms at least. At one
-    time keys go up first, then others go down, both from low to high. A velocity is written where it changes. A key that
-    is struck again goes up first; of two equal notes that start together, the longer one and the greater velocity remain.
+    time keys go up first, then others go down, both from low to high. A velocity is written where it changes. A key
+    that is struck again goes up first; of two equal notes that start together, the longer end and the greater velocity
+    remain.
 
     Args:
         notes: (N,) in any order.
@@ -194,6 +195,6 @@ def _krasserm_events(notes: Notes) -> NDArray[np.int64]:
         if velocity is not None and velocity // _VELOCITIES_A_BIN != before:
             events.append(_VELOCITY + velocity // _VELOCITIES_A_BIN)
         events.append(key)
-        # His quirk: the velocity itself is kept, and compared with the next one's bin; after a key that goes up, none is.
+        # His quirk: the velocity itself is kept, to be compared with a bin, and none after a key that goes up.
         now, before = time, -1 if velocity is None else velocity
     return np.array(events, dtype=np.int64)

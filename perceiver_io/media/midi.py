@@ -50,8 +50,8 @@ _PARTIALS = (1.0, 0.4, 0.2, 0.1)
 def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVENTS) -> Notes:
     """Reads the notes of all instruments of a MIDI file.
 
-    A note that ends while the sustain pedal is down sounds until the pedal comes up, or the same key is struck again. Tempo
-    changes count in whichever track they stand.
+    A note that ends while the sustain pedal is down sounds until the pedal comes up, or the same key is struck again.
+    Tempo changes count in whichever track they stand.
 
     Args:
         source: The file: a path, bytes, or a mapping of `path` and `bytes`.
@@ -59,8 +59,8 @@ def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVEN
         max_events: More events (notes, pedals, everything) than that are refused, before they are read.
 
     Raises:
-        UnreadableError: There is no such file, it is no MIDI file, it is damaged or cut short, it has no notes, or too many
-            events.
+        UnreadableError: There is no such file, it is no MIDI file, it is damaged or cut short, it has no notes, or too
+            many events.
         ImportError: pretty_midi is not installed.
     """
     pretty_midi, mido = require("pretty_midi", extra="music"), require("mido", extra="music")
@@ -72,7 +72,7 @@ def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVEN
         if len(content) > _LEAST_BYTES * max_events and _has_more_events(content, max_events):
             raise unreadable(
                 source,
-                f"too long: it has more than {max_events:,} events, which notes and pedals are; cut it in several pieces",
+                f"too long: it has more than {max_events:,} events, such as notes and pedals; cut it in pieces",
             )
         midi = mido.MidiFile(file=io.BytesIO(content))
         if midi.ticks_per_beat >= 0x8000:
@@ -197,8 +197,8 @@ def _check(notes: Notes) -> None:
     if not good.all():
         place = int(np.argmin(good))
         raise ValueError(
-            f"Note {place} sounds from {notes['start'][place]} to {notes['end'][place]} s, expected an end after its start, "
-            "and a start of 0 or more."
+            f"Note {place} sounds from {notes['start'][place]} to {notes['end'][place]} s, expected a start of 0 or "
+            "more, and an end after it."
         )
     if len(notes) and (
         notes["pitch"].max() > 127 or notes["velocity"].max() > 127 or not notes["velocity"].min()
