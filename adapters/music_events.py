@@ -46,8 +46,8 @@ def encode_notes(notes: Notes, *, krasserm: bool = False) -> NDArray[np.int64]:
 
     Times are rounded to 10 ms from the beginning, so that no error adds up, and a note lasts for 10 ms at least. At one
     time keys go up first, then others go down, both from low to high. A velocity is written where it changes. A key
-    that is struck again goes up first; of two equal notes that start together, the longer end and the greater velocity
-    remain.
+    that is struck again goes up first, and then sounds as long as either note; two notes that are one key, struck at
+    one time, become one of the greater velocity.
 
     Args:
         notes: (N,) in any order.
@@ -72,11 +72,11 @@ def encode_notes(notes: Notes, *, krasserm: bool = False) -> NDArray[np.int64]:
         ):
             last, loudest = spans.get(start, (0, 0))
             spans[start] = max(end, start + 1, last), max(velocity, loudest)
-        starts = sorted(spans)
+        starts, last = sorted(spans), 0
         for start, following in zip(starts, [*starts[1:], None], strict=True):
-            end, velocity = spans[start]
-            moments.append((start, 1, pitch, velocity))
-            moments.append((end if following is None else min(end, following), 0, pitch, 0))
+            last = max(last, spans[start][0])
+            moments.append((start, 1, pitch, spans[start][1]))
+            moments.append((last if following is None else min(last, following), 0, pitch, 0))
     events: list[int] = []
     now, bin_before = 0, None
     for step, is_down, pitch, velocity in sorted(moments):

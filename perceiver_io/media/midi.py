@@ -75,7 +75,7 @@ def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVEN
                 f"too long: it has more than {max_events:,} events, such as notes and pedals; cut it in pieces",
             )
         midi = mido.MidiFile(file=io.BytesIO(content))
-        if midi.ticks_per_beat >= 0x8000:
+        if midi.ticks_per_beat <= 0:
             raise unreadable(source, "a MIDI file that counts film frames (SMPTE); save it with ticks a beat")
         _bring_tempos_together(midi, mido)
         piece = pretty_midi.PrettyMIDI(mido_object=midi)
