@@ -25,8 +25,8 @@ __all__ = ["PixelSequenceAdapter"]
 class PixelSequenceAdapter(SequenceAdapter):
     """Embeds the values of a grid one by one, the last axis fastest, after a start token (Perceiver AR, on ImageNet).
 
-    To each a learned vector is added for its place along each axis: row, column and colour of a pixel's value. The start
-    token stands before the first place of each. A mask is (B, T), True where a token is real.
+    To each a learned vector is added for its place along each axis: row, column and colour of a pixel's value. The
+    start token stands before the first place of each. A mask is (B, T), True where a token is real.
 
     Args:
         config: The settings.
@@ -76,11 +76,12 @@ class PixelSequenceAdapter(SequenceAdapter):
         Args:
             x: (B, T) int64 or int32 ids: the start token, and values in raster order, as many as there are so far.
             mask: (B, T) bool, True where a token is real. Padding before the start token moves nothing.
-            positions: (B, T) int64 places in the sequence, 0 that of the start token; counted among real tokens if None.
+            positions: (B, T) int64 places in the sequence, 0 that of the start token; counted among real tokens if
+                None.
 
         Raises:
-            ValueError: The rank or type does not fit, the batch is empty, there are more tokens than an image has, or an id
-                is not in the vocabulary.
+            ValueError: The rank or type does not fit, the batch is empty, there are more tokens than an image has, or
+                an id is not in the vocabulary.
         """
         check_shape(
             x, ("batch", "tokens"), name="Pixel ids", advice="Give one sequence a batch axis: ids[None]."

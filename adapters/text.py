@@ -27,9 +27,9 @@ __all__ = ["TextAdapter"]
 class TextAdapter(SequenceAdapter):
     """Embeds token ids (B, T) and adds a learned position to each (Perceiver IO, section 4.1).
 
-    Or it puts Fourier features of each token's place beside it, adds sinusoids, or leaves positions to a causal encoder,
-    all of which take no parameters. Convolutions may let each element know its neighbours, as those of the image adapter
-    do for pixels; then no causal encoder can take it.
+    Or it puts Fourier features of each token's place beside it, adds sinusoids, or leaves positions to a causal
+    encoder, all of which take no parameters. Convolutions may let each element know its neighbours, as those of the
+    image adapter do for pixels; then no causal encoder can take it.
 
     The tokens of the published model are UTF-8 bytes, moved up by six special ones; any other vocabulary will do. A
     mask is (B, T), True where a token is real. What the ids are where it is False does not matter.
@@ -52,8 +52,9 @@ class TextAdapter(SequenceAdapter):
             kernel_size: Tokens that a convolution sees, an odd number.
             num_convolutions: How many follow each other; all but the first are residual.
             position: "learned" adds a learned vector to each embedding, as published; "fourier" puts Fourier features
-                of a token's place beside it, spaced as in a sequence of `max_length`, however long it is; "sinusoidal" adds
-                sines and cosines of the place, counted from 1, as in the release of Perceiver AR; "none" adds nothing.
+                of a token's place beside it, spaced as in a sequence of `max_length`, however long it is; "sinusoidal"
+                adds sines and cosines of the place, counted from 1, as in the release of Perceiver AR; "none" adds
+                nothing.
             num_bands: Frequencies of Fourier positions.
             counts_real: Whether places are counted among the real tokens, so that padding may come first; else padding
                 counts like any token.
@@ -129,12 +130,12 @@ class TextAdapter(SequenceAdapter):
         Args:
             x: (B, T) int64 or int32 token ids.
             mask: (B, T) bool, True where a token is real.
-            positions: (B, T) int64 places of the tokens in the sequence; their index if None, or their index among the real
-                tokens, as the configuration has it.
+            positions: (B, T) int64 places of the tokens in the sequence; their index if None, or their index among the
+                real tokens, as the configuration has it.
 
         Returns:
-            The byte array. Positions are added to the embeddings, so that all channels count as content; Fourier positions
-            come after them.
+            The byte array. Positions are added to the embeddings, so that all channels count as content; Fourier
+            positions come after them.
 
         Raises:
             ValueError: The rank or type does not fit, the batch is empty, the sequence is longer than there are learned

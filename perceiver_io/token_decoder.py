@@ -72,8 +72,8 @@ class NextTokenDecoder(Decoder):
         shape = None if parts.embedding is None else tuple(parts.embedding.weight.shape)
         if parts.embedding is None or shape != (config.vocab_size, parts.latent_channels):
             raise ValueError(
-                f"The output is tied to {config.tied_to!r}, whose embeddings must be {config.vocab_size} (vocab_size) of "
-                f"{parts.latent_channels} channels (of latents), got {shape}."
+                f"The output is tied to {config.tied_to!r}, whose embeddings must be {config.vocab_size} (vocab_size) "
+                f"of {parts.latent_channels} channels (of latents), got {shape}."
             )
         self.output = TiedOutput(parts.embedding, bias=config.bias)
 

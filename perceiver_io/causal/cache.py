@@ -83,8 +83,8 @@ class LatentCache(Cache):
         num_tokens: How many tokens were given in all, T and those that the window has left behind.
         key_mask: (B, M) bool of the cross-attend's keys; None where all are real.
         num_latents: How many there are.
-        origin: (B,) int64, the position that counts as 0: how many real tokens had left the window when it was last read
-            as a whole.
+        origin: (B,) int64, the position that counts as 0: how many real tokens had left the window when it was last
+            read as a whole.
         conditions: What stands before the tokens, packed; None where nothing does.
         owner: Which encoder filled it.
     """
@@ -128,7 +128,8 @@ class LatentCache(Cache):
         else:
             if len(ids_BT) != len(self.ids):
                 raise ValueError(
-                    f"The cache holds {len(self.ids)} sequences, got tokens of {len(ids_BT)}. Start with an empty cache."
+                    f"The cache holds {len(self.ids)} sequences, got tokens of {len(ids_BT)}. Start with an empty "
+                    "cache."
                 )
             if mask_BT is not None or self.mask is not None:
                 parts = [(self.ids, self.mask), (ids_BT, mask_BT)]

@@ -3,9 +3,9 @@
 Shape legend: B batch, H heads, N queries, M keys, P = M - N prefix, E channels a head.
 
 Query i stands at key P + i and sees the keys up to there. So all queries see the whole prefix, and only the last N keys
-need a causal mask. Where M is larger than N, both parts are computed by the fused kernel, each with the logarithm of its
-sum of exponentials, by which they are put together; their gradients are exact too: a kernel that is given the output and the
-logarithm of both parts computes its own part's share (as in ring attention, Liu et al., 2023).
+need a causal mask. Where M is larger than N, both parts are computed by the fused kernel, each with the logarithm of
+its sum of exponentials, by which they are put together; their gradients are exact too: a kernel that is given the
+output and the logarithm of both parts computes its own part's share (as in ring attention, Liu et al., 2023).
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _InTwoParts(torch.autograd.Function):
 
 
 def _biases(mask_BM: Tensor | None, num_prefix: int, *, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What is added to the logits of the prefix, (B, 1, 1, P), and of the last N keys, (B, 1, N, N); None for nothing."""
+    """What is added to the logits: of the prefix (B, 1, 1, P), of the last N keys (B, 1, N, N); None for nothing."""
     if mask_BM is None:
         return None, None
     zero = like.new_zeros(())

@@ -1,7 +1,7 @@
 """The causal encoder: the last N elements of a byte array are the latents, and none sees what comes after it.
 
-Shape legend: B batch, M elements, P elements before the latents, N latents, C channels of an element, D latent channels,
-K kept elements.
+Shape legend: B batch, M elements, P elements before the latents, N latents, C channels of an element, D latent
+channels, K kept elements.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class CausalEncoderConfig(ComponentConfig):
         latent_channels: D.
         num_self_attends: Self-attends after the cross-attend.
         num_heads: Of the cross-attend and the self-attends.
-        rotary_fraction: Which part of the channels of a head is turned by the position, rounded down to pairs; 0 for none.
+        rotary_fraction: Which part of the channels of a head is turned by the position, rounded down to pairs; 0 for
+            none.
         rotary_wavelengths: How the frequencies are spaced.
         rotary_max_wavelength: The longest wavelength, in positions, over 2 pi.
         rotary_backwards: Whether angles fall with the position.
-        num_rotary_self_attends: How many self-attends have rotary positions, the first ones; all if None. The cross-attend
-            always has them.
+        num_rotary_self_attends: How many self-attends have rotary positions, the first ones; all if None. The
+            cross-attend always has them.
         project_latents: Whether latents are a linear function of the elements that they stand on, as in the original
             release; else they are these elements, which are as wide then.
         latent_keys: Which norm the cross-attend's keys of the latents' own elements pass.
@@ -51,11 +52,12 @@ class CausalEncoderConfig(ComponentConfig):
         cross_widening_factor: Of the cross-attend's; as the others if None.
         activation: Of the feed-forwards.
         dropout: Probability that a channel of a residual branch is dropped in training.
-        attention_dropout: Probability that an attention weight is dropped in training. Fused kernels have no such thing on
-            processors: attention takes N x M memory then.
-        prefix_dropout: In training, the part of the elements before the latents that is left out, others for each sample.
-        prefix_dropout_form: "exact" leaves out just that part, and saves what it would have cost; "bernoulli" hides each
-            element before the latents, and each that latents stand on from later ones, with that probability.
+        attention_dropout: Probability that an attention weight is dropped in training. Fused kernels have no such thing
+            on processors: attention takes N x M memory then.
+        prefix_dropout: In training, the part of the elements before the latents that is left out, others for each
+            sample.
+        prefix_dropout_form: "exact" leaves out just that part, and saves what it would have cost; "bernoulli" hides
+            each element before the latents, and each that latents stand on from later ones, with that probability.
     """
 
     sequence: str
@@ -115,8 +117,8 @@ class CausalEncoderConfig(ComponentConfig):
 class CausalEncoder(nn.Module):
     """A cross-attend from the last N elements to all, and self-attends of these latents, all of them causal.
 
-    Latent i is about the i-th of the last N real elements of a sample, wherever padding stands. Where a sample has fewer, its
-    first latents are about nothing: they are no keys for others, and what they hold means nothing.
+    Latent i is about the i-th of the last N real elements of a sample, wherever padding stands. Where a sample has
+    fewer, its first latents are about nothing: they are no keys for others, and what they hold means nothing.
 
     Args:
         config: The settings.
@@ -133,13 +135,13 @@ class CausalEncoder(nn.Module):
         channels = config.latent_channels
         if not config.project_latents and input_channels != channels:
             raise ValueError(
-                f"Elements have {input_channels} channels and latents {channels}: without project_latents they must be as "
-                "wide."
+                f"Elements have {input_channels} channels and latents {channels}: without project_latents they must be "
+                "as wide."
             )
         if config.latent_keys == "query_norm" and input_channels != channels:
             raise ValueError(
-                f"Elements have {input_channels} channels and latents {channels}: with latent_keys='query_norm' they must "
-                "be as wide."
+                f"Elements have {input_channels} channels and latents {channels}: with latent_keys='query_norm' they "
+                "must be as wide."
             )
         if input_channels % config.num_heads:
             raise ValueError(
@@ -209,7 +211,8 @@ class CausalEncoder(nn.Module):
         num_elements = byte_array.values.shape[1]
         if num_elements > config.max_length:
             raise ValueError(
-                f"There are {num_elements} elements, but the model reads {config.max_length} at most. Give it the last ones."
+                f"There are {num_elements} elements, but the model reads {config.max_length} at most. Give it the last "
+                "ones."
             )
         if num_latents is None:
             num_latents = min(config.num_latents, num_elements)
@@ -219,8 +222,14 @@ class CausalEncoder(nn.Module):
         elements_BMC, mask_BM = aligned_to_end(byte_array.values, byte_array.mask)
         latent_mask_BN = None if mask_BM is None else mask_BM[:, -num_latents:]
         positions_BM = self._positions(elements_BMC, mask_BM)
-        if self.training and config.prefix_dropout and num_elements > num_latents and cache is None:
-            drop = self._without_some if config.prefix_dropout_form == "exact" else self._hiding_some
+        is_exact = config.prefix_dropout_form == "exact"
+        if (
+            self.training
+            and config.prefix_dropout
+            and cache is None
+            and not (is_exact and num_elements == num_latents)
+        ):
+            drop = self._without_some if is_exact else self._hiding_some
             elements_BMC, positions_BM, mask_BM = drop(elements_BMC, positions_BM, mask_BM, num_latents)
         return self._attend(
             elements_BMC, positions_BM, mask_BM, latent_mask_BN, num_latents=num_latents, cache=cache
@@ -311,7 +320,7 @@ class CausalEncoder(nn.Module):
     def _without_some(
         self, elements_BMC: Tensor, positions_BM: Tensor, mask_BM: Tensor | None, num_latents: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Leaves out the part `prefix_dropout` of the real elements before the latents, rounded down, in each sample."""
+        """Leaves out the part `prefix_dropout` of a sample's real elements before the latents, rounded down."""
         batch, num_elements = elements_BMC.shape[:2]
         num_prefix = num_elements - num_latents
         device = elements_BMC.device

@@ -23,8 +23,8 @@ Biases = Literal["all", "cross_attend_output", "none"]
 """Which linear layers have a bias: all, as in the release of Perceiver AR; only the cross-attend's output; or none."""
 
 LatentKeys = Literal["input_norm", "query_norm"]
-"""Which layer norm the cross-attend's keys and values of the latents' own elements pass: that of all other elements; or that of
-the queries, as in krasserm's implementation."""
+"""Which layer norm the cross-attend's keys and values of the latents' own elements pass: that of all other elements; or
+that of the queries, as in krasserm's implementation."""
 
 
 class CausalAttention(nn.Module):

@@ -13,8 +13,8 @@ from torch import Tensor
 __all__ = ["RotaryPositions", "Rotation", "Wavelengths"]
 
 Wavelengths = Literal["geometric", "both_ends"]
-"""How the frequencies of pairs are spaced, i = 0 … R/2 - 1: "geometric" is w^(-2i/R), as in RoFormer; "both_ends" goes from 1
-to 1/w exactly, as in the release of Perceiver AR."""
+"""How the frequencies of pairs are spaced, i = 0 … R/2 - 1: "geometric" is w^(-2i/R), as in RoFormer; "both_ends" goes
+from 1 to 1/w exactly, as in the release of Perceiver AR."""
 
 
 class Rotation:

@@ -1,7 +1,7 @@
 """How many latents read how much of a sequence while it grows token by token.
 
-A latent that joins changes nothing for those before it, so outputs can be cached while their number grows. When all N are
-in use, the window is read again with fewer, and they grow again: so does the release of Perceiver AR, with N / 2.
+A latent that joins changes nothing for those before it, so outputs can be cached while their number grows. When all N
+are in use, the window is read again with fewer, and they grow again: so does the release of Perceiver AR, with N / 2.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ __all__ = ["LatentSchedule"]
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSchedule:
-    """A function of how many tokens were added to the prompt; whatever is cached, the same latents read the same window.
+    """How many latents there are, as a function of how many tokens were added to the prompt.
+
+    Whatever is cached, the same latents read the same window.
 
     Attributes:
         max_latents: N.

@@ -45,8 +45,8 @@ class SequenceAdapter(InputAdapter):
         Args:
             x: (B, T) ids.
             mask: (B, T) bool, True where a token is real.
-            positions: (B, T) int64 places in the sequence; if None, tokens are counted from the first, or from the first
-                that is real where the adapter says so.
+            positions: (B, T) int64 places in the sequence; if None, tokens are counted from the first, or from the
+                first that is real where the adapter says so.
         """
 
 

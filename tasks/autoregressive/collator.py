@@ -1,4 +1,4 @@
-"""Windows of tokens to batches: padded before, moved at random in training, and labelled where the model says something.
+"""Windows of tokens to batches: padded before, moved at random in training, labelled where something is predicted.
 
 Shape legend: B batch, T tokens.
 """
@@ -26,8 +26,8 @@ class WindowCollator:
         pad_id: What stands before windows that are shorter than others.
         num_latents: N of the model.
         train: Whether windows are moved at random.
-        short_share: Which part of the training batches is of windows cut short before what they predict, to a length drawn at
-            random, so that a model knows short contexts.
+        short_share: Which part of the training batches is of windows cut short before what they predict, to a length
+            drawn at random, so that a model knows short contexts.
     """
 
     def __init__(self, *, pad_id: int, num_latents: int, train: bool, short_share: float = 0.0) -> None:

@@ -39,8 +39,9 @@ class _Uncached:
 class LatentGenerationMixin(GenerationMixin):
     """`generate` for models whose latents stand on the last tokens.
 
-    Besides what `transformers` documents, `generate` takes `prompt_latents` and `refill_latents`, as `LatentSchedule` has
-    them; half of the model's latents if None. A prompt that is longer than what the model reads loses its beginning.
+    Besides what `transformers` documents, `generate` takes `prompt_latents` and `refill_latents`, as `LatentSchedule`
+    has them; half of the model's latents if None. A prompt that is longer than what the model reads loses its
+    beginning.
     """
 
     def latent_schedule(
@@ -66,8 +67,8 @@ class LatentGenerationMixin(GenerationMixin):
         room = encoder.max_length - num_conditions
         if room < encoder.num_latents:
             raise ValueError(
-                f"The model reads {encoder.max_length} elements. {num_conditions} of conditions leave {room}, fewer than its "
-                f"{encoder.num_latents} latents, which stand on tokens."
+                f"The model reads {encoder.max_length} elements. {num_conditions} of conditions leave {room}, fewer "
+                f"than its {encoder.num_latents} latents, which stand on tokens."
             )
         return LatentSchedule(
             max_latents=encoder.num_latents,
@@ -129,8 +130,8 @@ class LatentGenerationMixin(GenerationMixin):
         options = {name: model_kwargs.pop(name, None) for name in _OF_SCHEDULE}
         if generation_config.cache_implementation not in (None, "dynamic"):
             raise ValueError(
-                f"cache_implementation is {generation_config.cache_implementation!r}, but this model has a cache of its own: "
-                "leave it out."
+                f"cache_implementation is {generation_config.cache_implementation!r}, but this model has a cache of "
+                "its own: leave it out."
             )
         given = model_kwargs.get("past_key_values")
         if given is not None:

@@ -67,14 +67,14 @@ def load_krasserm(
     """Loads a Perceiver AR that krasserm's implementation wrote, strictly.
 
     Args:
-        source: A folder or hub id with config.json and pytorch_model.bin, such as "krasserm/perceiver-ar-clm-base". Pickles
-            are read with ``weights_only=True``.
+        source: A folder or hub id with config.json and pytorch_model.bin, such as "krasserm/perceiver-ar-clm-base".
+            Pickles are read with ``weights_only=True``.
         config: What the model shall compute; as his class does if None.
         **kwargs: As `PerceiverIO.from_pretrained`.
 
     Raises:
-        ValueError: config.json is none of his, a tensor is missing, not expected, or of a wrong shape, or a file cannot be
-            read.
+        ValueError: config.json is none of his, a tensor is missing, not expected, or of a wrong shape, or a file cannot
+            be read.
         OSError: There is no such folder or id, or a file is missing in it.
     """
     hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}

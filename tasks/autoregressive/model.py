@@ -35,8 +35,8 @@ IGNORED = -100  # the label of positions that the loss leaves out, as everywhere
 class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
     """A Perceiver AR that says what follows each of the last N tokens (Hawthorne et al., 2022).
 
-    The tokens may be bytes, pixels, events of music, or those of any tokenizer. What the model has of other inputs, such as
-    a class or a picture, stands before them as conditions.
+    The tokens may be bytes, pixels, events of music, or those of any tokenizer. What the model has of other inputs,
+    such as a class or a picture, stands before them as conditions.
 
     Args:
         config: A configuration with a causal encoder and one output, the logits of the tokens.
@@ -56,8 +56,8 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             )
         if list(config.outputs) != [encoder.sequence]:
             raise ValueError(
-                f"A {type(self).__name__} has one output, named as the input that is continued, {encoder.sequence!r}, got "
-                f"{list(config.outputs)}."
+                f"A {type(self).__name__} has one output, named as the input that is continued, {encoder.sequence!r}, "
+                f"got {list(config.outputs)}."
             )
         vocabulary = getattr(config.inputs[encoder.sequence], "vocab_size", None)
         if vocabulary is None or getattr(config.outputs[encoder.sequence], "vocab_size", None) != vocabulary:
@@ -97,36 +97,38 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Says what follows each of the last tokens.
 
-        Padding may stand on either side, but what comes out is about the last real tokens of each row, as if all padding
-        stood before them.
+        Padding may stand on either side, but what comes out is about the last real tokens of each row, as if all
+        padding stood before them.
 
         Args:
             input_ids: (B, T) token ids; with a cache that holds some, those that follow.
             attention_mask: (B, T) bool, or integers of 0 and 1: 1 where a token is real.
-            labels: (B, T) int64, `input_ids` or -100 where a token is not to be predicted; with them comes a loss. They are
-                shifted here: the logits of token i are compared with label i + 1.
+            labels: (B, T) int64, `input_ids` or -100 where a token is not to be predicted; with them comes a loss. They
+                are shifted here: the logits of token i are compared with label i + 1.
             conditions: Other inputs by name, which stand before the tokens.
             condition_masks: Masks of these, True where they are real, in the shapes that their adapters document.
             past_key_values: A cache of this model, for a sequence that grows.
             use_cache: Whether to return a cache, a new one if none is given.
-            num_latents: How many of the last tokens to say something of; N, or T if that is less, if None. With a cache its
-                schedule decides.
-            position_ids: (B, T) int64 places of the tokens where they do not begin at 0, for absolute positions. Without a
-                cache only.
+            num_latents: How many of the last tokens to say something of; N, or T if that is less, if None. With a cache
+                its schedule decides.
+            position_ids: (B, T) int64 places of the tokens where they do not begin at 0, for absolute positions.
+                Without a cache only.
             logits_to_keep: If not 0, only so many of the last logits are computed.
             return_dict: False for a tuple.
 
         Returns:
-            `logits` (B, latents, V); with labels `loss`, the mean cross-entropy of the tokens that count, 0 if none does;
-            `past_key_values` with a cache.
+            `logits` (B, latents, V); with labels `loss`, the mean cross-entropy of the tokens that count, 0 if none
+            does; `past_key_values` with a cache.
 
         Raises:
-            ValueError: An argument does not fit: no tokens, more than the model reads, ids outside the vocabulary, a row of
-                padding alone, latents that are not in 1 … N, or a cache of another model or batch.
+            ValueError: An argument does not fit: no tokens, more than the model reads, ids outside the vocabulary, a
+                row of padding alone, latents that are not in 1 … N, or a cache of another model or batch.
         """
         mask_BT = self._checked(input_ids, attention_mask, labels)
         if labels is not None and mask_BT is not None:
-            labels, _ = aligned_to_end(labels.masked_fill(~mask_BT, IGNORED), mask_BT)
+            # What stands on padding says nothing of the first token either.
+            follows_BT = mask_BT & (mask_BT.cumsum(dim=1) > 1)
+            labels, _ = aligned_to_end(labels.masked_fill(~follows_BT, IGNORED), mask_BT)
         unaligned_BT = mask_BT
         input_ids, mask_BT = aligned_to_end(input_ids, mask_BT)
         if position_ids is not None:
@@ -188,27 +190,30 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         if labels is not None:
             if labels.dtype != torch.int64 or labels.shape != input_ids.shape:
                 raise ValueError(
-                    f"labels must be int64 token ids {tuple(input_ids.shape)}, got {labels.dtype} {tuple(labels.shape)}."
+                    f"labels must be int64 token ids {tuple(input_ids.shape)}, got {labels.dtype} "
+                    f"{tuple(labels.shape)}."
                 )
             if (
                 looks_at(labels)
                 and (((labels < 0) & (labels != IGNORED)) | (labels >= self.vocab_size)).any()
             ):
                 raise ValueError(
-                    f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a token does not count, got "
-                    f"{int(labels.min())} to {int(labels.max())}."
+                    f"labels must be token ids 0 to {self.vocab_size - 1}, or {IGNORED} where a token does not count, "
+                    f"got {int(labels.min())} to {int(labels.max())}."
                 )
         if attention_mask is None:
             return None
         mask_BT = bool_mask(attention_mask, name="attention_mask")
         if mask_BT.shape != input_ids.shape:
             raise ValueError(
-                f"attention_mask must have the shape of input_ids, {tuple(input_ids.shape)}, got {tuple(mask_BT.shape)}."
+                f"attention_mask must have the shape of input_ids, {tuple(input_ids.shape)}, got "
+                f"{tuple(mask_BT.shape)}."
             )
         if looks_at(mask_BT) and not (some_B := mask_BT.any(dim=1)).all():
             rows = listed((~some_B).nonzero().flatten().tolist())
             raise ValueError(
-                f"The rows [{rows}] are padding alone: there is nothing to continue. Give each a token, or leave it out."
+                f"The rows [{rows}] are padding alone: there is nothing to continue. Give each a token, or leave it "
+                "out."
             )
         return mask_BT
 
@@ -244,7 +249,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         conditions: Mapping[str, Tensor] | None,
         condition_masks: Mapping[str, Tensor] | None,
     ) -> Tensor:
-        """Reads tokens that follow those of a cache; returns the latents that were added, or all if it is read again."""
+        """Reads tokens that follow those of a cache; returns the latents that were added, or all of a new reading."""
         encoder, adapter = cast(CausalEncoder, self.perceiver.encoder), self._adapter
         before, added = cache.num_tokens, ids_BT.shape[1]
         check_indices(
@@ -263,7 +268,8 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         length = cache.ids.shape[1]  # type: ignore[union-attr]
         moved = cache.move_window(schedule.window(before + added))
         gone = length - cache.ids.shape[1]  # type: ignore[union-attr]
-        num_latents = min(num_latents, length - gone)
+        num_conditions = 0 if cache.conditions is None else cache.conditions.values.shape[1]
+        num_latents = min(num_latents, length - gone + num_conditions)
         if before and cache.conditions is None and not (moved and adapter.has_absolute_positions):
             # The keys of what stands before the latents are as they were.
             known = cache.num_keys - (cache.num_latents if encoder.config.latent_keys == "query_norm" else 0)

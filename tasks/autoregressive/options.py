@@ -58,8 +58,8 @@ class GenerateOptions(PredictOptions):
             raise ValueError(f"top_p is {self.top_p}, expected a number from 0 to 1.")
         if self.greedy and self.num_samples > max(self.num_beams, 1):
             raise ValueError(
-                f"num_samples is {self.num_samples}, but there is one likeliest continuation. Leave greedy out, or search "
-                "as many beams."
+                f"num_samples is {self.num_samples}, but there is one likeliest continuation. Leave greedy out, or "
+                "search as many beams."
             )
 
     def arguments(self, *, max_new_tokens: int) -> dict[str, Any]:

@@ -32,8 +32,8 @@ class AutoregressiveRecipe(DatasetRecipe):
     num_latents: int | None = field(
         default=None,
         metadata={
-            "help": "Latents of a new model, and how many of a window's last tokens are learned from; by default half of "
-            "max_length."
+            "help": "Latents of a new model, and how many of a window's last tokens are learned from; by default half "
+            "of max_length."
         },
     )
     short_windows: float = field(
@@ -65,6 +65,6 @@ class AutoregressiveRecipe(DatasetRecipe):
         self.num_latents = max(self.max_length // 2, 2) if self.num_latents is None else self.num_latents
         if not 2 <= self.num_latents <= self.max_length:
             raise ValueError(
-                f"num_latents is {self.num_latents}, expected from 2 to max_length, {self.max_length}: each latent but the "
-                "last predicts the token of the next."
+                f"num_latents is {self.num_latents}, expected from 2 to max_length, {self.max_length}: each latent but "
+                "the last predicts the token of the next."
             )

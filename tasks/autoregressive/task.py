@@ -65,7 +65,8 @@ class AutoregressiveTask(TrainableTask):
             pad_id: What stands before windows that are shorter than others.
 
         Raises:
-            ValueError: The windows are longer than what the model reads, or learn from more tokens than it has latents for.
+            ValueError: The windows are longer than what the model reads, or learn from more tokens than it has latents
+                for.
         """
         recipe, model = setup.recipe, setup.model
         for name, of_model in (("max_length", model.max_length), ("num_latents", model.num_latents)):

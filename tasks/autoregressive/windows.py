@@ -35,15 +35,15 @@ class Window:
 class TokenWindows(Sequence[Window]):
     """Windows of documents, in which each token but the first of a document is predicted once.
 
-    A window is as long as the model's context, but for those at a document's beginning: what stands before the predicted
-    tokens is in other windows too.
+    A window is as long as the model's context, but for those at a document's beginning: what stands before the
+    predicted tokens is in other windows too.
 
     Args:
         documents: Tokens, (length,) each. One of a single token has nothing to predict, and is left out.
         max_length: T.
         num_latents: N, one more than the tokens that a window predicts.
-        movable: Whether windows come with tokens to be moved over, for training. Then they are cut at random places, and
-            what is predicted is about each token once.
+        movable: Whether windows come with tokens to be moved over, for training. Then they are cut at random places,
+            and what is predicted is about each token once.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class TokenWindows(Sequence[Window]):
     ) -> None:
         if not 2 <= num_latents <= max_length:
             raise ValueError(
-                f"Windows of {max_length} tokens and {num_latents} latents predict nothing: expected 2 latents or more, and "
-                "as many tokens or more."
+                f"Windows of {max_length} tokens and {num_latents} latents predict nothing: expected 2 latents or "
+                "more, and as many tokens or more."
             )
         self.documents = [document for document in documents if len(document) > 1]
         self.max_length, self.step, self.movable = max_length, num_latents - 1, movable

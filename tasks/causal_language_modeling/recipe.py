@@ -24,7 +24,8 @@ class CausalLanguageModelingRecipe(AutoregressiveRecipe):
     tokenizer: str | None = field(
         default=None,
         metadata={
-            "help": "Tokenizer of a new model: a folder or hub id of one of transformers. By default that of UTF-8 bytes."
+            "help": "Tokenizer of a new model: a folder or hub id of one of transformers. By default that of UTF-8 "
+            "bytes."
         },
     )
     best_metric: str = field(

@@ -1,4 +1,4 @@
-"""A tokenizer of UTF-8 bytes that generation can stream: the ids of `transformers.PerceiverTokenizer`, without [CLS] and [SEP]."""
+"""A tokenizer of UTF-8 bytes that generation can stream, with the ids of `transformers.PerceiverTokenizer`."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def encoder_of(tokenizer: PreTrainedTokenizerBase) -> Callable[[bytes], NDArray[Any]]:
-    """Returns what makes ids of a document's UTF-8 bytes: its beginning, the text, its end, where the tokenizer has tokens
-    for these.
+    """Returns what makes ids of a document's UTF-8 bytes.
+
+    Before and after them stand the tokens for the beginning and the end of a text, where the tokenizer has such.
     """
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     last = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -72,7 +73,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
         except OSError as error:
             raise ValueError(
-                f"There is no tokenizer {str(source)!r}: {error} Give a folder that a tokenizer was saved to, or a hub id."
+                f"There is no tokenizer {str(source)!r}: {error} Give a folder that a tokenizer was saved to, or a hub "
+                "id."
             ) from error
     if tokenizer.pad_token is None:  # only to fill up batches, where it is masked
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)

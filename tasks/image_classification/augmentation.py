@@ -118,8 +118,8 @@ def augmentation_preset(name: str) -> Augmentation:
 
     Args:
         name: ``"none"``; ``"digits"`` (small rotations, shifts and changes of size, no flips); ``"mild"`` (the same
-            with larger changes of size, a little CutMix, and label smoothing); ``"natural"`` (for thousands of photographs: resized
-            crops, flips, RandAugment, mixup, CutMix, label smoothing).
+            with larger changes of size, a little CutMix, and label smoothing); ``"natural"`` (for thousands of
+            photographs: resized crops, flips, RandAugment, mixup, CutMix, label smoothing).
 
     Raises:
         ValueError: There is no such preset.
