@@ -26,6 +26,7 @@ __all__ = [
     "duration_of",
     "encode_notes",
     "events_until",
+    "struck_keys",
     "transposed",
     "transpositions",
 ]
@@ -147,6 +148,16 @@ def events_until(ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:
     """
     # A hair more, for sums of hundredths that are no hundredth.
     return ids[np.cumsum(_steps(ids)) <= seconds / STEP + 1e-6]
+
+
+def struck_keys(ids: NDArray[np.int64]) -> set[tuple[int, int]]:
+    """Returns the pitch of each key that goes down in events, and the step at which it does.
+
+    Args:
+        ids: (T,) events.
+    """
+    is_down = (ids >= 0) & (ids < _OFF)
+    return set(zip(ids[is_down].tolist(), np.cumsum(_steps(ids))[is_down].tolist(), strict=True))
 
 
 def transpositions(ids: NDArray[np.int64], most: int) -> range:

@@ -37,14 +37,14 @@ class Roll:
         pitch: (N,) 0 to 127.
         start: (N,) seconds.
         end: (N,) seconds.
-        given_until: Notes that begin before that many seconds were given, and are grey.
+        given: (N,) bool, True for notes that a model was given, which are grey; none if None.
     """
 
     title: str
     pitch: NDArray[Any]
     start: NDArray[Any]
     end: NDArray[Any]
-    given_until: float = 0.0
+    given: NDArray[np.bool_] | None = None
 
 
 def draw_piano_rolls(rolls: Sequence[Roll], path: str | os.PathLike[str]) -> None:
@@ -86,6 +86,7 @@ def piano_roll_figure(rolls: Sequence[Roll]) -> Figure:
 def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None:
     shown = roll.start < seconds
     pitch, start, end = roll.pitch[shown].astype(int), roll.start[shown], np.minimum(roll.end[shown], seconds)
+    given = np.zeros(len(pitch), dtype=bool) if roll.given is None else roll.given[shown]
     middle = (pitch.min() + pitch.max()) / 2 if len(pitch) else 60
     half = max((np.ptp(pitch) if len(pitch) else 0) / 2 + 2, _LEAST_PITCHES / 2)
     low, high = int(np.floor(middle - half)), int(np.ceil(middle + half))
@@ -101,7 +102,7 @@ def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None
             [(left, key - 0.42), (left, key + 0.42), (right, key + 0.42), (right, key - 0.42)]
             for key, left, right in zip(pitch, start, np.maximum(end - pixel, start + pixel), strict=True)
         ],
-        facecolors=[_GIVEN if left < roll.given_until else _NEW for left in start],
+        facecolors=[_GIVEN if is_given else _NEW for is_given in given],
         linewidths=0,
     )
     axes.add_collection(collection)

@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.adapters.music_events import EDGE, duration_of, transposed, transpositions
+from perceiver_io.adapters.music_events import (
+    EDGE,
+    STEP,
+    duration_of,
+    struck_keys,
+    transposed,
+    transpositions,
+)
 from perceiver_io.adapters.music_processor import MusicProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
@@ -157,14 +164,16 @@ class SymbolicMusicTask(AutoregressiveTask):
         prompt = music.prompt(music.decode(piece), seconds=_SECONDS_SHOWN)
         options = MusicOptions(max_new_tokens=min(_NUM_SHOWN, model.max_length))
         continued = self._continued(model, prompt, options)[0]
-        until = duration_of(prompt)
-        shown = {"A test piece": music.decode(piece)}
-        shown[f"Its first {until:.0f} seconds (grey), continued by the model"] = music.decode(continued)
+        rolls = [
+            _roll("A test piece", music.decode(piece)),
+            _roll(f"Its first {duration_of(prompt):.0f} seconds, continued", music.decode(continued), prompt),
+        ]
+        last = music.decode(continued)
         if music.edges:
-            shown["From nothing"] = music.decode(self._continued(model, music.prompt(None), options)[0])
-        last = list(shown.values())[-1]
+            last = music.decode(self._continued(model, music.prompt(None), options)[0])
+            rolls.append(_roll("A piece from its beginning", last))
         return {
-            "piano_roll.png": partial(draw_piano_rolls, _rolls(shown, until=[0, until, 0])),
+            "piano_roll.png": partial(draw_piano_rolls, rolls),
             "sample.mid": partial(write_midi, notes=last),
         }
 
@@ -213,7 +222,7 @@ class SymbolicMusicTask(AutoregressiveTask):
             ]
             result: dict[str, Any] = {"input": one, "samples": samples}
             if options.output_dir is not None:
-                result["files"] = _write(one, pieces, duration_of(prompt), options)
+                result["files"] = _write(one, pieces, prompt, options)
             results.append(result)
         return results
 
@@ -297,11 +306,14 @@ def _ended(ids: NDArray[np.int64], num_given: int) -> NDArray[np.int64]:
     return ids if not len(edges) else ids[: num_given + int(edges[0]) + 1]
 
 
-def _rolls(pieces: Mapping[str, Notes], *, until: Sequence[float]) -> list[Roll]:
-    return [
-        Roll(title=title, pitch=notes["pitch"], start=notes["start"], end=notes["end"], given_until=given)
-        for (title, notes), given in zip(pieces.items(), until, strict=False)
-    ]
+def _roll(title: str, notes: Notes, prompt: NDArray[np.int64] | None = None) -> Roll:
+    given = None
+    if prompt is not None:
+        keys, steps = struck_keys(prompt), np.rint(notes["start"] / STEP).astype(int)
+        given = np.array(
+            [key in keys for key in zip(notes["pitch"].tolist(), steps.tolist(), strict=True)], dtype=bool
+        )
+    return Roll(title=title, pitch=notes["pitch"], start=notes["start"], end=notes["end"], given=given)
 
 
 def _names(file: str, options: MusicOptions) -> list[str]:
@@ -311,7 +323,7 @@ def _names(file: str, options: MusicOptions) -> list[str]:
     return [*names, f"{stem}-roll.png"]
 
 
-def _write(file: str, pieces: Sequence[Notes], until: float, options: MusicOptions) -> list[str]:
+def _write(file: str, pieces: Sequence[Notes], prompt: NDArray[np.int64], options: MusicOptions) -> list[str]:
     assert options.output_dir is not None
     names = _names(file, options)
     with writing_into(options.output_dir) as folder:
@@ -327,8 +339,7 @@ def _write(file: str, pieces: Sequence[Notes], until: float, options: MusicOptio
                     else np.zeros(_SAMPLE_RATE)
                 )
                 write_wav(folder / name, samples, sample_rate=_SAMPLE_RATE)
-        titles = {
-            f"{Path(file).name or 'From nothing'} ({number})": one for number, one in enumerate(pieces, 1)
-        }
-        draw_piano_rolls(_rolls(titles, until=[until] * len(pieces)), folder / names[-1])
+        title = Path(file).name or "From nothing"
+        rolls = [_roll(f"{title} ({number})", one, prompt) for number, one in enumerate(pieces, 1)]
+        draw_piano_rolls(rolls, folder / names[-1])
     return [str(Path(options.output_dir, name)) for name in names]

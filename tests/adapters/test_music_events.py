@@ -19,6 +19,7 @@ from perceiver_io.adapters.music_events import (
     duration_of,
     encode_notes,
     events_until,
+    struck_keys,
     transposed,
     transpositions,
 )
@@ -144,6 +145,12 @@ def test_transposition_moves_every_pitch_and_nothing_else() -> None:
         assert np.array_equal(transposed(ids, semitones), encode_notes(moved))
     assert transpositions(np.array([3, 131, 120, 300]), 12) == range(-3, 8)
     assert transpositions(np.array([300, 370]), 12) == range(1)
+
+
+def test_struck_keys() -> None:
+    notes = random_notes(3)
+    expected = {(pitch, round(start / STEP)) for pitch, _, start, _ in notes.tolist()}
+    assert struck_keys(encode_notes(notes)) == expected
 
 
 def test_the_first_seconds() -> None:

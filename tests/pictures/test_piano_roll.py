@@ -26,7 +26,7 @@ def bars(axes: object) -> np.ndarray:
 
 def test_a_bar_lies_where_its_note_sounds() -> None:
     axes, later = piano_roll_figure(
-        [roll(), roll(title="Another", given_until=2.0, end=[1.0, 2.5, 8.0])]
+        [roll(), roll(title="Another", given=[True, True, False], end=[1.0, 2.5, 8.0])]
     ).axes
     found = bars(axes)
     assert axes.get_xlim() == later.get_xlim() == (0, 8)

@@ -16,12 +16,13 @@ import torch
 from perceiver_io.adapters.music_events import EDGE, VOCAB_SIZE, decode_events, encode_notes, transposed
 from perceiver_io.adapters.music_processor import MusicProcessor
 from perceiver_io.media.midi import new_notes, write_midi
-from perceiver_io.running import LoadedModel
+from perceiver_io.running import LoadedModel, parse_recipe, read_recipe_file
 from perceiver_io.running.runner import predict, train
 from perceiver_io.tasks import symbolic_music as sm
 from perceiver_io.tasks.autoregressive.collator import WindowCollator
 from perceiver_io.tasks.autoregressive.krasserm import save_krasserm
 from perceiver_io.tasks.autoregressive.windows import Window
+from perceiver_io.tasks.symbolic_music import task as symbolic_music_task
 from perceiver_io.tasks.symbolic_music.recipe import SymbolicMusicRecipe
 from perceiver_io.tasks.symbolic_music.task import MusicOptions, SymbolicMusicTask, TransposingCollator
 from perceiver_io.tasks.symbolic_music.tunes import made_up_tune, made_up_tunes
@@ -255,3 +256,21 @@ def test_the_vocabulary_is_that_of_the_field() -> None:
     config = sm.config(variant="tiny", max_length=32)
     assert config.inputs["tokens"].vocab_size == config.outputs["tokens"].vocab_size == VOCAB_SIZE == 389
     assert config.encoder.num_latents == 16
+
+
+def test_the_recipes_are_valid() -> None:
+    task = SymbolicMusicTask()
+    folder = Path(symbolic_music_task.__file__).parent / "recipes"
+    recipes = {
+        path.stem: parse_recipe(SymbolicMusicRecipe, values=read_recipe_file(path, task=task.name))
+        for path in folder.glob("*.yaml")
+    }
+    assert recipes.keys() == {"maestro", "midi_folder"}
+    nothing: Any = None
+    with torch.device("meta"):
+        counts = {
+            name: sm.PerceiverARForCausalLM(task.config(one, nothing)).num_parameters()
+            for name, one in recipes.items()
+        }
+    assert 25e6 < counts["maestro"] < 35e6 and recipes["maestro"].num_latents == 1024
+    assert recipes["midi_folder"] == SymbolicMusicRecipe(dataset="midi")
