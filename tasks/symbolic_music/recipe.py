@@ -20,12 +20,9 @@ class SymbolicMusicRecipe(AutoregressiveRecipe):
 
     embedded = tuple(EMBEDDED)
 
-    transposition: int | None = field(
-        default=None,
-        metadata={
-            "help": "Semitones by which training windows are moved at random, up or down, at most; by default 3, and 0 "
-            "for made-up tunes, which are in all keys."
-        },
+    transposition: int = field(
+        default=3,
+        metadata={"help": "Semitones by which training windows are moved at random, up or down, at most."},
     )
     krasserm_events: bool = field(
         default=False,
@@ -39,16 +36,18 @@ class SymbolicMusicRecipe(AutoregressiveRecipe):
             "help": "A column with labels: they are not read, but split by, as a classifier's data is."
         },
     )
+    max_steps: int | None = 1100
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    evaluate_every: int | None = 550
     num_threads: int | None = 1
     best_metric: str = field(
         default="nats", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
     )
 
     def __post_init__(self) -> None:
-        """Fills in what follows from the data, and checks all values."""
+        """Checks all values."""
         super().__post_init__()
-        if self.transposition is None:
-            self.transposition = 0 if self.dataset in EMBEDDED else 3
         if not 0 <= self.transposition <= 127:
             raise ValueError(f"transposition is {self.transposition}, expected 0 to 127 semitones.")
         if self.pretrained is not None and self.krasserm_events:

@@ -11,7 +11,7 @@ __all__ = ["MUSIC", "made_up_tune", "made_up_tunes"]
 
 MUSIC = "music"
 
-_NUM_TUNES = 300
+_NUM_TUNES = 600
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 11)}
 _MODES = tuple(_SCALES)
 # Degrees on which the chords of four bars stand, 0 for the tonic: phrases that stay open, and those of the middle part.

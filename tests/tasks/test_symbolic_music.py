@@ -16,7 +16,7 @@ import torch
 from perceiver_io.adapters.music_events import EDGE, VOCAB_SIZE, decode_events, encode_notes, transposed
 from perceiver_io.adapters.music_processor import MusicProcessor
 from perceiver_io.media.midi import new_notes, write_midi
-from perceiver_io.running import LoadedModel, parse_recipe, read_recipe_file
+from perceiver_io.running import LoadedModel, Setup, parse_recipe, read_recipe_file
 from perceiver_io.running.runner import predict, train
 from perceiver_io.tasks import symbolic_music as sm
 from perceiver_io.tasks.autoregressive.collator import WindowCollator
@@ -129,10 +129,17 @@ def test_training_windows_are_transposed_and_others_are_not() -> None:
     assert found == set(range(-4, 5))
 
 
-def test_made_up_tunes_stay_in_their_key_unless_asked() -> None:
-    assert recipe(dataset="made-up-tunes").transposition == 0
-    assert recipe(dataset="folder").transposition == 3
-    assert recipe(dataset="made-up-tunes", transposition=5).transposition == 5
+def test_transposition_is_a_setting(tmp_path: Path) -> None:
+    write_tunes(tmp_path / "midi", range(40, 60))
+    task = SymbolicMusicTask()
+    for most, kind in ((0, WindowCollator), (5, TransposingCollator)):
+        of = recipe(dataset=str(tmp_path / "midi"), transposition=most)
+        data = task.data(of)
+        setup = Setup(
+            recipe=of, data=data, model=task.new_model(task.config(of, data), task.processor(of, data))
+        )
+        assert type(task.collator(setup, train=True)) is kind
+        assert type(task.collator(setup, train=False)) is WindowCollator
     with pytest.raises(ValueError, match="transposition is -1"):
         recipe(transposition=-1)
 
