@@ -5,6 +5,7 @@ from perceiver_io.adapters.features import FeaturesAdapter
 from perceiver_io.adapters.image import ImageAdapter
 from perceiver_io.adapters.label import LabelAdapter
 from perceiver_io.adapters.optical_flow import FramePairAdapter
+from perceiver_io.adapters.pixel_sequence import PixelSequenceAdapter
 from perceiver_io.adapters.point_cloud import PointCloudAdapter
 from perceiver_io.adapters.spectrogram import SpectrogramAdapter
 from perceiver_io.adapters.table import TableAdapter
@@ -18,6 +19,7 @@ __all__ = [
     "FramePairAdapter",
     "ImageAdapter",
     "LabelAdapter",
+    "PixelSequenceAdapter",
     "PointCloudAdapter",
     "SpectrogramAdapter",
     "TableAdapter",

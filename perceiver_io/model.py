@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
 from perceiver_io.byte_array import ByteArray, ByteArrayPacker
+from perceiver_io.causal.attention_map import causal_attention_map
 from perceiver_io.causal.encoder import CausalEncoder, CausalEncoderConfig
 from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
@@ -276,7 +277,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
     ) -> list[AttentionMap]:
         """Returns what each cross-attend of the encoder looks at, over the grid of each input.
 
-        Runs without gradients and without dropout.
+        Runs without gradients and without dropout. The latents of a causal encoder are those on the last elements.
 
         Args:
             inputs: As `forward`.
@@ -294,10 +295,10 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         self.eval()
         try:
             with torch.no_grad():
-                if isinstance(self.encoder, CausalEncoder):
-                    raise ValueError("There are no attention maps of a causal encoder yet.")
                 packed, segments = self.packer(self._adapt(inputs, masks))
                 _check_some_real(packed)
+                if isinstance(self.encoder, CausalEncoder):
+                    return [causal_attention_map(self.encoder, packed, segments, latents=latents)]
                 return attention_maps(self.encoder, packed, segments, latents=latents)
         finally:
             self.train(training)

@@ -25,6 +25,7 @@ from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.points import Points
 from perceiver_io.registry import DECODERS
 from perceiver_io.testing import DECODER_CHECKS, DecoderCase
+from perceiver_io.token_decoder import NextTokenDecoder
 
 PARTS = DecoderParts(latent_channels=8)
 
@@ -74,6 +75,17 @@ def dense_case(
     )
 
 
+def next_token_case(*, embedding_size: tuple[int, int] | None = None, **fields: Any) -> DecoderCase:
+    batch = encoded()
+    return DecoderCase(
+        decoder_class=NextTokenDecoder,
+        config=NextTokenDecoder.Config(vocab_size=7, **fields),
+        encoded=batch,
+        output_shape=(batch.latents.shape[1], 7),
+        embedding_size=embedding_size,
+    )
+
+
 # By the decoder's registered name, then by what is special about the case.
 CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
     "classification": {
@@ -90,6 +102,12 @@ CASES: dict[str, dict[str, Callable[[], DecoderCase]]] = {
     "pooled-classification": {
         "defaults": lambda: pooled_case(),
         "published": lambda: pooled_case(use_layer_norm=False),
+    },
+    "next-token": {
+        "defaults": lambda: next_token_case(),
+        "without-norm-and-bias": lambda: next_token_case(use_layer_norm=False, bias=False),
+        "tied": lambda: next_token_case(tied_to="text", embedding_size=(7, 8)),
+        "tied-without-bias": lambda: next_token_case(tied_to="text", embedding_size=(7, 8), bias=False),
     },
     "dense": {
         "fourier": lambda: dense_case(2, 3, 4, grid=(3, 4)),

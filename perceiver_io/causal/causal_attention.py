@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["causal_attention"]
+__all__ = ["causal_attention", "causal_mask"]
 
 # Of the fused kernel that also returns the logarithm; what is not there is computed with a mask instead.
 _KERNEL = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -56,7 +56,7 @@ def causal_attention(
         return attended_BHNE
     if queries_BHNE.device.type == "cuda" and num_queries < num_keys and not torch.compiler.is_compiling():
         return _by_row(*inputs, mask_BM, dropout=dropout)
-    return _with_mask(*inputs, _causal_mask(num_queries, num_keys, mask_BM, like=keys_BHME), dropout=dropout)
+    return _with_mask(*inputs, causal_mask(num_queries, num_keys, mask_BM, like=keys_BHME), dropout=dropout)
 
 
 def _own_seen(mask_BM: Tensor) -> Tensor:
@@ -65,8 +65,15 @@ def _own_seen(mask_BM: Tensor) -> Tensor:
     return (mask_BM | own_M)[:, None, None]
 
 
-def _causal_mask(num_queries: int, num_keys: int, mask_BM: Tensor | None, *, like: Tensor) -> Tensor:
-    """(N, M) or (B, 1, N, M) bool, True where a query sees a key."""
+def causal_mask(num_queries: int, num_keys: int, mask_BM: Tensor | None, *, like: Tensor) -> Tensor:
+    """Returns (N, M), or with a mask (B, 1, N, M), bool: True where one of the last N elements sees one of all M.
+
+    Args:
+        num_queries: N.
+        num_keys: M.
+        mask_BM: True where a key is real; each sees its own in any case.
+        like: On whose device it is made.
+    """
     places_M = torch.arange(num_keys, device=like.device)
     own_N1 = torch.arange(num_keys - num_queries, num_keys, device=like.device)[:, None]
     seen_NM = places_M <= own_N1
@@ -103,7 +110,7 @@ def _by_row(
             keys, values, mask = keys_BHME[part][:, :, mask_M], values_BHME[part][:, :, mask_M], None
             rows.append(_by_row(queries_BHNE[part], keys, values, None, dropout=dropout))
         else:
-            mask = _causal_mask(num_queries, keys_BHME.shape[2], mask_BM[part], like=keys_BHME)
+            mask = causal_mask(num_queries, keys_BHME.shape[2], mask_BM[part], like=keys_BHME)
             rows.append(
                 _with_mask(queries_BHNE[part], keys_BHME[part], values_BHME[part], mask, dropout=dropout)
             )
@@ -178,6 +185,6 @@ def _biases(mask_BM: Tensor | None, num_prefix: int, *, like: Tensor) -> tuple[T
         return prefix_B11P, None
     own_mask = mask_BM[:, num_prefix:]
     own_B1NN = torch.where(
-        _causal_mask(own_mask.shape[1], own_mask.shape[1], own_mask, like=like), zero, -math.inf
+        causal_mask(own_mask.shape[1], own_mask.shape[1], own_mask, like=like), zero, -math.inf
     )
     return prefix_B11P, own_B1NN

@@ -16,6 +16,7 @@ from perceiver_io.attention import Activation
 from perceiver_io.byte_array import ByteArray
 from perceiver_io.causal.alignment import aligned_to_end, all_real
 from perceiver_io.causal.cache import LatentCache
+from perceiver_io.causal.causal_attention import causal_mask
 from perceiver_io.causal.layers import Biases, CausalCrossAttend, CausalSelfAttend, LatentKeys
 from perceiver_io.causal.rotary import RotaryPositions, Wavelengths
 from perceiver_io.causal.sequence import token_positions
@@ -288,12 +289,10 @@ class CausalEncoder(nn.Module):
         if cache is not None:
             cache.key_mask = mask_BM
             cache.num_latents += num_latents
-        rotation = self.rotary(positions_BM, like=elements_BMC)
-        own_BNC = elements_BMC[:, -num_latents:]
         latents_BND = self.cross_attend(
-            own_BNC if self.projection is None else self.projection(own_BNC),
+            self._latents(elements_BMC, num_latents),
             elements_BMC,
-            rotation=rotation,
+            rotation=self.rotary(positions_BM, like=elements_BMC),
             mask_BM=mask_BM,
             cache=layers[0],
         )
@@ -309,6 +308,48 @@ class CausalEncoder(nn.Module):
                 cache=layers[1 + index],
             )
         return latents_BND
+
+    def cross_attention(
+        self, byte_array: ByteArray, *, num_latents: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the latents attend to, computed explicitly.
+
+        Args:
+            byte_array: As `forward`.
+            num_latents: As `forward`.
+
+        Returns:
+            The weights and the logits, (B, H, latents, M) each, over the elements as they came. Weights are 0 where a
+            latent does not see an element.
+        """
+        byte_array = byte_array.in_type_of(self.weight)
+        num_elements = byte_array.values.shape[1]
+        num_latents = min(num_latents or self.config.num_latents, num_elements)
+        elements_BMC, mask_BM = aligned_to_end(byte_array.values, byte_array.mask)
+        rotation = self.rotary(self._positions(elements_BMC, mask_BM), like=elements_BMC)
+        queries_BND, inputs_BMC = self.cross_attend.normed(
+            self._latents(elements_BMC, num_latents), elements_BMC
+        )
+        queries_BHNE, keys_BHME = self.cross_attend.attention.queries_and_keys(
+            queries_BND,
+            inputs_BMC,
+            query_rotation=None if rotation is None else rotation.last(num_latents),
+            key_rotation=rotation,
+        )
+        logits_BHNM = queries_BHNE @ keys_BHME.transpose(2, 3) / queries_BHNE.shape[-1] ** 0.5
+        seen = causal_mask(num_latents, num_elements, mask_BM, like=logits_BHNM)
+        weights_BHNM = logits_BHNM.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+        if byte_array.mask is None:
+            return weights_BHNM, logits_BHNM
+        places_BM = torch.arange(num_elements, device=elements_BMC.device).expand(len(elements_BMC), -1)
+        back_BM = aligned_to_end(places_BM, byte_array.mask)[0].argsort(dim=1)
+        index = back_BM[:, None, None].expand_as(weights_BHNM)
+        return weights_BHNM.gather(3, index), logits_BHNM.gather(3, index)
+
+    def _latents(self, elements_BMC: Tensor, num_latents: int) -> Tensor:
+        """(B, N, D), what stands on the last elements before it attended to anything."""
+        own_BNC = elements_BMC[:, -num_latents:]
+        return own_BNC if self.projection is None else self.projection(own_BNC)
 
     @staticmethod
     def _positions(elements_BMC: Tensor, mask_BM: Tensor | None) -> Tensor:

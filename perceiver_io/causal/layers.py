@@ -86,16 +86,30 @@ class CausalAttention(nn.Module):
         Returns:
             (B, N, output_channels).
         """
-        queries_BHNE = self._split(self.query(queries_BND))
-        keys_BHME, values_BHME = self._split(self.key(inputs_BMC)), self._split(self.value(inputs_BMC))
-        if query_rotation is not None and key_rotation is not None:
-            queries_BHNE, keys_BHME = query_rotation(queries_BHNE), key_rotation(keys_BHME)
+        queries_BHNE, keys_BHME = self.queries_and_keys(
+            queries_BND, inputs_BMC, query_rotation=query_rotation, key_rotation=key_rotation
+        )
+        values_BHME = self._split(self.value(inputs_BMC))
         if cache is not None:
             keys_BHME, values_BHME = cache.update(keys_BHME, values_BHME)
         attended_BHNE = causal_attention(
             queries_BHNE, keys_BHME, values_BHME, mask_BM, dropout=self.dropout if self.training else 0.0
         )
         return self.output(attended_BHNE.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def queries_and_keys(
+        self,
+        queries_BND: Tensor,
+        inputs_BMC: Tensor,
+        *,
+        query_rotation: Rotation | None,
+        key_rotation: Rotation | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the projected and turned queries (B, H, N, E) and keys (B, H, M, E); arguments as `forward`."""
+        queries_BHNE, keys_BHME = self._split(self.query(queries_BND)), self._split(self.key(inputs_BMC))
+        if query_rotation is not None and key_rotation is not None:
+            return query_rotation(queries_BHNE), key_rotation(keys_BHME)
+        return queries_BHNE, keys_BHME
 
     def _split(self, x_BMX: Tensor) -> Tensor:
         return x_BMX.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -174,25 +188,27 @@ class CausalCrossAttend(GradientCheckpointingLayer):
             mask_BM: True where an element, cached ones included, is real.
             cache: Holds keys and values of the elements before.
         """
-        num_latents = latents_BND.shape[1]
-        queries_BND = self.query_norm(latents_BND)
-        if self.latent_keys == "query_norm":
-            before = elements_BMC.shape[1] - num_latents
-            inputs_BMC = queries_BND
-            if before:
-                inputs_BMC = torch.cat([self.input_norm(elements_BMC[:, :before]), queries_BND], dim=1)
-        else:
-            inputs_BMC = self.input_norm(elements_BMC)
+        queries_BND, inputs_BMC = self.normed(latents_BND, elements_BMC)
         attended_BND = self.attention(
             queries_BND,
             inputs_BMC,
-            query_rotation=None if rotation is None else rotation.last(num_latents),
+            query_rotation=None if rotation is None else rotation.last(latents_BND.shape[1]),
             key_rotation=rotation,
             mask_BM=mask_BM,
             cache=cache,
         )
         x_BND = latents_BND + self.dropout(attended_BND)
         return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]
+
+    def normed(self, latents_BND: Tensor, elements_BMC: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what queries (B, N, D), and keys and values (B, M, C), are made of."""
+        queries_BND = self.query_norm(latents_BND)
+        if self.latent_keys == "input_norm":
+            return queries_BND, self.input_norm(elements_BMC)
+        before = elements_BMC.shape[1] - latents_BND.shape[1]
+        if not before:
+            return queries_BND, queries_BND
+        return queries_BND, torch.cat([self.input_norm(elements_BMC[:, :before]), queries_BND], dim=1)
 
 
 class CausalSelfAttend(GradientCheckpointingLayer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_texts, standard_library
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
+from perceiver_io.pictures.seen_text import SeenText, byte_pieces
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
-from perceiver_io.running.task import OURS, Collate, Layout
+from perceiver_io.running.task import OURS, Collate, Drawing, Layout
 from perceiver_io.tasks.autoregressive.model import PerceiverARForCausalLM
 from perceiver_io.tasks.autoregressive.options import GenerateOptions
 from perceiver_io.tasks.autoregressive.presets import TOKENS
@@ -115,6 +118,21 @@ class CausalLanguageModelingTask(AutoregressiveTask):
             for text in inputs
         ]
 
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the latents on the last tokens of a text attend to."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn for one text at a time, got {len(inputs)}.")
+        ids = loaded.processor(inputs[0], add_special_tokens=False, verbose=False)["input_ids"]
+        return _view(loaded.model, loaded.processor, ids[-loaded.model.max_length :], inputs[0])
+
+    def pictures(self, setup: Setup, results: Mapping[str, Any]) -> dict[str, Drawing]:
+        """What the latents attend to in the middle of the test texts."""
+        window = setup.data.test[len(setup.data.test) // 2]
+        view = _view(setup.model, setup.processor, window.tokens.tolist(), "A window of the test texts")
+        return {"attention.png": partial(draw_view, view)}
+
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns the text with each continuation, a line apart."""
         return "\n\n".join(_printable(prediction["input"] + text) for text in prediction["texts"])
@@ -167,6 +185,20 @@ class CausalLanguageModelingTask(AutoregressiveTask):
                 **options.arguments(max_new_tokens=_NEW_TOKENS),
             )
         return [tokenizer.decode(row, skip_special_tokens=True) for row in found[:, ids.shape[1] :]]
+
+
+def _view(
+    model: PerceiverARForCausalLM, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], title: str
+) -> AttentionView:
+    maps = model.perceiver.attention_maps({TOKENS: torch.tensor([list(ids)], device=model.device)})
+    vocabulary = tokenizer.get_vocab()
+    if all(vocabulary.get(token) == index for token, index in byte_tokenizer().get_vocab().items()):
+        pieces = byte_pieces(list(ids))
+    else:
+        pieces = [tokenizer.decode([index]) for index in ids]
+    return AttentionView(
+        maps=maps, seen={TOKENS: SeenText(pieces=pieces)}, title=" ".join(title.split())[:80]
+    )
 
 
 def _printable(text: str) -> str:

@@ -12,6 +12,7 @@ from perceiver_io.adapters import (
     FramePairAdapter,
     ImageAdapter,
     LabelAdapter,
+    PixelSequenceAdapter,
     PointCloudAdapter,
     SpectrogramAdapter,
     TableAdapter,
@@ -51,6 +52,21 @@ def text_case(
     mask[0, 3:] = mask[1, 0] = False
     return AdapterCase(
         adapter_class=TextAdapter, config=config, x=x, mask=mask, bad_values=(-1, 7, 2**31 - 1)
+    )
+
+
+def pixel_sequence_case(
+    *, length: int = 5, size: tuple[int, ...] = (2, 3), dtype: torch.dtype = torch.int64
+) -> AdapterCase:
+    config = PixelSequenceAdapter.Config(vocab_size=7, size=size, num_channels=4)
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[0, 3:] = mask[1, 0] = False
+    return AdapterCase(
+        adapter_class=PixelSequenceAdapter,
+        config=config,
+        x=torch.randint(7, (2, length), dtype=dtype),
+        mask=mask,
+        bad_values=(-1, 7, 2**31 - 1),
     )
 
 
@@ -214,6 +230,10 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "probabilities": lambda: label_case(torch.rand(3, 4)),
         "indices": lambda: label_case(torch.tensor([3, 1, 0]), bad_values=(-1, 4)),
     },
+    "pixel-sequence": {
+        "start-of-an-image": lambda: pixel_sequence_case(),
+        "whole-colour-image": lambda: pixel_sequence_case(length=13, size=(2, 2, 3), dtype=torch.int32),
+    },
     "point-cloud": {
         "3-axes": lambda: point_cloud_case(torch.randn(2, 5, 3)),
         "2-axes-with-features-in-a-range": lambda: point_cloud_case(
@@ -251,6 +271,10 @@ CASES: dict[str, dict[str, Callable[[], AdapterCase]]] = {
         "int32-half-length": lambda: text_case(length=6, dtype=torch.int32),
         "fourier": lambda: text_case(position="fourier", num_bands=2, max_length=6),
         "conv": lambda: text_case(features="conv", kernel_size=3),
+        "sinusoidal": lambda: text_case(position="sinusoidal"),
+        "no-position": lambda: text_case(position="none"),
+        "learned-of-real-tokens": lambda: text_case(counts_real=True),
+        "fourier-of-real-tokens": lambda: text_case(position="fourier", num_bands=2, counts_real=True),
         "conv-narrow-fourier-full-length": lambda: text_case(
             features="conv",
             embedding_channels=3,
