@@ -26,6 +26,7 @@ __all__ = [
     "duration_of",
     "encode_notes",
     "events_until",
+    "sounding_events",
     "struck_keys",
     "transposed",
     "transpositions",
@@ -148,6 +149,27 @@ def events_until(ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:
     """
     # A hair more, for sums of hundredths that are no hundredth.
     return ids[np.cumsum(_steps(ids)) <= seconds / STEP + 1e-6]
+
+
+def sounding_events(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns where each note begins and ends among events, at their end if nothing ends it before.
+
+    Args:
+        ids: (T,) events.
+
+    Returns:
+        The indices of the events in which a key goes down, and of those in which it goes up or down again; (N,) each.
+    """
+    firsts = np.flatnonzero((ids >= 0) & (ids < _OFF))
+    ends: dict[int, int] = {}
+    lasts = []
+    for place in range(len(ids) - 1, -1, -1):
+        pitch = int(ids[place]) % _OFF
+        if 0 <= ids[place] < _OFF:
+            lasts.append(ends.get(pitch, len(ids)))
+        if 0 <= ids[place] < _SHIFT:
+            ends[pitch] = place
+    return firsts, np.array(lasts[::-1], dtype=np.int64)
 
 
 def struck_keys(ids: NDArray[np.int64]) -> set[tuple[int, int]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Roll", "draw_piano_rolls", "piano_roll_figure"]
+__all__ = ["Roll", "draw_notes", "draw_piano_rolls", "piano_roll_figure"]
 
 _GIVEN, _NEW = "#8a94a6", "#2f6db5"
 _BLACK_KEYS = (1, 3, 6, 8, 10)
@@ -83,9 +83,17 @@ def piano_roll_figure(rolls: Sequence[Roll]) -> Figure:
     return figure
 
 
-def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None:
-    shown = roll.start < seconds
-    pitch, start, end = roll.pitch[shown].astype(int), roll.start[shown], np.minimum(roll.end[shown], seconds)
+def draw_notes(axes: Axes, roll: Roll, *, until: float, width: float) -> None:
+    """Draws the notes of a piece into a panel, over the black keys that they are among.
+
+    Args:
+        axes: The panel.
+        roll: The piece.
+        until: Where the panel ends, in the unit of the notes' starts.
+        width: Of the panel, in inches.
+    """
+    shown = roll.start < until
+    pitch, start, end = roll.pitch[shown].astype(int), roll.start[shown], np.minimum(roll.end[shown], until)
     given = np.zeros(len(pitch), dtype=bool) if roll.given is None else roll.given[shown]
     middle = (pitch.min() + pitch.max()) / 2 if len(pitch) else 60
     half = max((np.ptp(pitch) if len(pitch) else 0) / 2 + 2, _LEAST_PITCHES / 2)
@@ -96,7 +104,7 @@ def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None
         if key % 12 == 0:
             axes.axhline(key - 0.5, color=RULE, linewidth=0.6)
     # A gap of a pixel between notes that follow each other.
-    pixel = seconds / ((_WIDTH - 0.8) * DPI)
+    pixel = until / (width * DPI)
     collection = require("matplotlib.collections", extra="train").PolyCollection(
         [
             [(left, key - 0.42), (left, key + 0.42), (right, key + 0.42), (right, key - 0.42)]
@@ -106,10 +114,14 @@ def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None
         linewidths=0,
     )
     axes.add_collection(collection)
-    axes.set_xlim(0, seconds)
+    axes.set_xlim(0, until)
     axes.set_ylim(low - 0.5, high + 0.5)
     octaves = [key for key in range(low, high + 1) if key % 12 == 0]
     axes.set_yticks(octaves, [f"C{key // 12 - 1}" for key in octaves])
+
+
+def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None:
+    draw_notes(axes, roll, until=seconds, width=_WIDTH - 0.8)
     axes.tick_params(labelsize=7, color=RULE, labelcolor=MUTED, labelbottom=is_last)
     for spine in axes.spines.values():
         spine.set(color=RULE, linewidth=0.6)

@@ -17,6 +17,7 @@ from perceiver_io.adapters.music_events import (
     EDGE,
     STEP,
     duration_of,
+    sounding_events,
     struck_keys,
     transposed,
     transpositions,
@@ -27,7 +28,9 @@ from perceiver_io.data import Splits
 from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.midi import Notes, midi_suffixes, synthesized, write_midi
 from perceiver_io.media.sound import write_wav
+from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.piano_roll import Roll, draw_piano_rolls
+from perceiver_io.pictures.seen_music import SeenMusic
 from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
@@ -173,6 +176,7 @@ class SymbolicMusicTask(AutoregressiveTask):
             last = music.decode(self._continued(model, music.prompt(None), options)[0])
             rolls.append(_roll("A piece from its beginning", last))
         return {
+            "attention.png": partial(draw_view, _view(model, prompt, "The beginning of a test piece")),
             "piano_roll.png": partial(draw_piano_rolls, rolls),
             "sample.mid": partial(write_midi, notes=last),
         }
@@ -225,6 +229,15 @@ class SymbolicMusicTask(AutoregressiveTask):
                 result["files"] = _write(one, pieces, prompt, options)
             results.append(result)
         return results
+
+    def attention_view(
+        self, loaded: LoadedModel[Any], inputs: Sequence[str], *, latents: Sequence[int] | None = None
+    ) -> AttentionView:
+        """Returns what the latents on the last events of a file attend to."""
+        if len(inputs) != 1:
+            raise ValueError(f"Attention is drawn for one file at a time, got {len(inputs)}.")
+        prompt = _of(loaded.processor).prompt(Path(inputs[0]) if inputs[0] else None)
+        return _view(loaded.model, prompt, Path(inputs[0]).name)
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns a line for each continuation, and the files that were written."""
@@ -304,6 +317,17 @@ def _ended(ids: NDArray[np.int64], num_given: int) -> NDArray[np.int64]:
     """Events up to the first edge after those that were given; what follows pads the batch."""
     edges = np.flatnonzero(ids[num_given:] == EDGE)
     return ids if not len(edges) else ids[: num_given + int(edges[0]) + 1]
+
+
+def _view(model: PerceiverARForCausalLM, ids: NDArray[np.int64], title: str) -> AttentionView:
+    ids = ids[-model.max_length :]
+    maps = model.perceiver.attention_maps({TOKENS: torch.from_numpy(ids)[None].to(model.device)})
+    first, last = sounding_events(ids)
+    return AttentionView(
+        maps=maps,
+        seen={TOKENS: SeenMusic(num_events=len(ids), pitch=ids[first], first=first, last=last)},
+        title=title,
+    )
 
 
 def _roll(title: str, notes: Notes, prompt: NDArray[np.int64] | None = None) -> Roll:

@@ -19,6 +19,7 @@ from perceiver_io.adapters.music_events import (
     duration_of,
     encode_notes,
     events_until,
+    sounding_events,
     struck_keys,
     transposed,
     transpositions,
@@ -145,6 +146,13 @@ def test_transposition_moves_every_pitch_and_nothing_else() -> None:
         assert np.array_equal(transposed(ids, semitones), encode_notes(moved))
     assert transpositions(np.array([3, 131, 120, 300]), 12) == range(-3, 8)
     assert transpositions(np.array([300, 370]), 12) == range(1)
+
+
+def test_where_notes_begin_and_end_among_events() -> None:
+    first, last = sounding_events(np.array([370, 60, 64, 300, 188, 60, 300, 192, 70]))
+    assert first.tolist() == [1, 2, 5, 8] and last.tolist() == [4, 7, 9, 9]
+    first, last = sounding_events(np.array([EDGE]))
+    assert not len(first) and not len(last)
 
 
 def test_struck_keys() -> None:
