@@ -126,7 +126,7 @@ class PixelSequenceAdapter(SequenceAdapter):
         is_start_BT = positions_BT == 0
         for table, place_BT in zip(self.positions, places, strict=True):
             rows_BT = torch.where(is_start_BT, 0, place_BT + 1)
-            values_BTC = values_BTC + nn.functional.embedding(rows_BT, table())  # type: ignore[operator]
+            values_BTC = values_BTC + nn.functional.embedding(rows_BT, table())
         return values_BTC
 
     def tied_embedding(self) -> LearnedArray:

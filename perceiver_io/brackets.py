@@ -182,7 +182,7 @@ def fold_layers(x_BND: Tensor, hidden_BNW: Tensor, output: nn.Linear, then: Sequ
             return fold_layers(x_BND.float(), hidden_BNW.float(), output, then)
     weight_OD, bias_O = _product(then)
     return (
-        linear(x_BND, weight_OD, bias_O + weight_OD @ output.bias)
+        linear(x_BND, weight_OD, bias_O + weight_OD @ _bias(output))
         + hidden_BNW @ (weight_OD @ output.weight).T
     )
 
@@ -196,8 +196,13 @@ def _size(layer: nn.Module) -> tuple[int, int]:
 def _product(layers: Sequence[Layer]) -> tuple[Tensor, Tensor]:
     """The one linear layer that does what several in a row do."""
     weight: Tensor = layers[-1].weight
-    bias: Tensor = layers[-1].bias
+    bias = _bias(layers[-1])
     for layer in reversed(layers[:-1]):
-        bias = bias + weight @ layer.bias
+        bias = bias + weight @ _bias(layer)
         weight = weight @ layer.weight
     return weight, bias
+
+
+def _bias(layer: Layer) -> Tensor:
+    bias = layer.bias
+    return layer.weight.new_zeros(layer.weight.shape[0]) if bias is None else bias

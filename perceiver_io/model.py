@@ -159,7 +159,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         Raises:
             ValueError: As `forward`; or what is hidden does not fit.
         """
-        byte_arrays = self._adapt(inputs, masks, hidden)
+        byte_arrays = self.adapt(inputs, masks, hidden)
         packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
         if isinstance(self.encoder, CausalEncoder):
@@ -295,7 +295,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         self.eval()
         try:
             with torch.no_grad():
-                packed, segments = self.packer(self._adapt(inputs, masks))
+                packed, segments = self.packer(self.adapt(inputs, masks))
                 _check_some_real(packed)
                 if isinstance(self.encoder, CausalEncoder):
                     return [causal_attention_map(self.encoder, packed, segments, latents=latents)]
@@ -313,12 +313,13 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         if self.shared_attention is not None:
             yield from self.shared_attention.parameters()
 
-    def _adapt(
+    def adapt(
         self,
         inputs: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] | None,
+        masks: Mapping[str, Tensor] | None = None,
         hidden: Mapping[str, Tensor] | None = None,
     ) -> dict[str, ByteArray]:
+        """Returns the byte array of each input that is there, before they are packed; arguments as `encode`."""
         masks, hidden = masks or {}, hidden or {}
         if unknown := sorted(set(inputs) - set(self.adapters)):
             raise ValueError(f"The model has no inputs {unknown}; it has {list(self.adapters)}.")

@@ -84,4 +84,4 @@ class NextTokenDecoder(Decoder):
             encoded: The latents.
             request: The whole output; it has no points.
         """
-        return self.output(self.norm(encoded.latents))  # type: ignore[no-any-return]
+        return self.output(self.norm(encoded.latents))

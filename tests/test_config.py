@@ -150,7 +150,9 @@ def test_classes_that_are_not_registered_are_passed() -> None:
 
 
 def test_encoder_must_be_its_configuration() -> None:
-    with pytest.raises(ValueError, match="encoder must be an EncoderConfig, got dict"):
+    with pytest.raises(
+        ValueError, match="encoder must be an EncoderConfig or a CausalEncoderConfig, got dict"
+    ):
         config(encoder={"num_latents": 3})
 
 

@@ -30,7 +30,7 @@ class _GrowingLayer(DynamicLayer):
         self.room = room
         self._buffers: tuple[Tensor, Tensor] | None = None
 
-    def update(  # type: ignore[override]
+    def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Adds elements; returns the keys and values of all."""
@@ -42,6 +42,7 @@ class _GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         length, added = self.get_seq_length(), key_states.shape[-2]
         buffers = self._buffers
+        assert self.keys is not None and self.values is not None
         if buffers is None or length + added > buffers[0].shape[-2] or not self._in_buffers(buffers):
             shape = (*key_states.shape[:2], length + added + self.room, key_states.shape[-1])
             buffers = key_states.new_empty(shape), value_states.new_empty(shape)
@@ -51,8 +52,9 @@ class _GrowingLayer(DynamicLayer):
         for buffer, new in zip(buffers, (key_states, value_states), strict=True):
             buffer[..., length : length + added, :] = new
         self._buffers = buffers
-        self.keys, self.values = (buffer[..., : length + added, :] for buffer in buffers)
-        return self.keys, self.values
+        keys, values = (buffer[..., : length + added, :] for buffer in buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def _in_buffers(self, buffers: tuple[Tensor, Tensor]) -> bool:
         """Whether what there is lies at the buffers' beginning: others may have replaced it (beams are reordered)."""
@@ -64,6 +66,7 @@ class _GrowingLayer(DynamicLayer):
     def keep(self, start: int, stop: int) -> None:
         """Forgets all elements but these."""
         if self.is_initialized and self.keys is not None and self.keys.numel():
+            assert self.values is not None
             self.keys, self.values = self.keys[..., start:stop, :], self.values[..., start:stop, :]
 
 
@@ -88,6 +91,8 @@ class LatentCache(Cache):
         conditions: What stands before the tokens, packed; None where nothing does.
         owner: Which encoder filled it.
     """
+
+    layers: list[_GrowingLayer]  # type: ignore[assignment]
 
     def __init__(self, num_layers: int, schedule: LatentSchedule) -> None:
         super().__init__(layers=[_GrowingLayer(room=schedule.max_latents) for _ in range(num_layers)])
@@ -155,12 +160,16 @@ class LatentCache(Cache):
                 self.mask = None
         return True
 
-    def positions(self) -> Tensor:
-        """Returns the positions of the window's tokens, (B, T) int64, counted from the origin; 0 for padding."""
+    def positions(self, start: int) -> Tensor:
+        """Returns the positions of the window's tokens from one on, (B, T - start) int64.
+
+        They are counted among the real tokens, from the origin; padding has 0.
+        """
         assert self.ids is not None and self.left_behind is not None
-        mask_BT = torch.ones_like(self.ids, dtype=torch.bool) if self.mask is None else self.mask
         before_B = self.left_behind if self.origin is None else self.left_behind - self.origin
-        return (mask_BT.cumsum(dim=1) - 1 + before_B[:, None]).clamp(min=0)
+        if self.mask is None:
+            return before_B[:, None] + torch.arange(start, self.ids.shape[1], device=self.ids.device)
+        return (self.mask.cumsum(dim=1)[:, start:] - 1 + before_B[:, None]).clamp(min=0)
 
     def keep(self, keys: int, latents: int) -> None:
         """Forgets all keys of the cross-attend but the first ones, and of the self-attends but these latents'."""
@@ -184,7 +193,7 @@ class LatentCache(Cache):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Takes over other sequences of the batch, as beams do."""
-        super().reorder_cache(beam_idx)
+        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
         self._change_batch(lambda x: x.index_select(0, beam_idx.to(x.device)))
 
     def batch_select_indices(self, indices: Tensor) -> None:

@@ -150,10 +150,12 @@ class _InTwoParts(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient_BHNE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_BHNE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         queries_BHNE, keys_BHME, values_BHME, mask_BM, attended_BHNE, log_BHN = ctx.saved_tensors
         num_prefix = keys_BHME.shape[2] - queries_BHNE.shape[2]
-        of_queries, of_keys, of_values = [], [], []
+        of_queries: list[Tensor] = []
+        of_keys: list[Tensor] = []
+        of_values: list[Tensor] = []
         biases = _biases(mask_BM, num_prefix, like=queries_BHNE)
         for part, bias, causal in (
             (slice(0, num_prefix), biases[0], False),
@@ -172,7 +174,7 @@ class _InTwoParts(torch.autograd.Function):
             )
             for gradient, where in zip(gradients, (of_queries, of_keys, of_values), strict=True):
                 where.append(gradient)
-        return sum(of_queries), torch.cat(of_keys, dim=2), torch.cat(of_values, dim=2), None  # type: ignore[return-value]
+        return of_queries[0] + of_queries[1], torch.cat(of_keys, dim=2), torch.cat(of_values, dim=2), None
 
 
 def _biases(mask_BM: Tensor | None, num_prefix: int, *, like: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -95,7 +95,7 @@ class CausalAttention(nn.Module):
         attended_BHNE = causal_attention(
             queries_BHNE, keys_BHME, values_BHME, mask_BM, dropout=self.dropout if self.training else 0.0
         )
-        return self.output(attended_BHNE.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.output(attended_BHNE.transpose(1, 2).flatten(2))
 
     def queries_and_keys(
         self,
@@ -198,7 +198,7 @@ class CausalCrossAttend(GradientCheckpointingLayer):
             cache=cache,
         )
         x_BND = latents_BND + self.dropout(attended_BND)
-        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]
+        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
 
     def normed(self, latents_BND: Tensor, elements_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what queries (B, N, D), and keys and values (B, M, C), are made of."""
@@ -286,4 +286,4 @@ class CausalSelfAttend(GradientCheckpointingLayer):
             cache=cache,
         )
         x_BND = latents_BND + self.dropout(attended_BND)
-        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))  # type: ignore[no-any-return]
+        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))

@@ -41,6 +41,7 @@ class Rotation:
         num_rotated = 2 * self.cos.shape[-1]
         a, b = x_BHME[..., 0:num_rotated:2], x_BHME[..., 1:num_rotated:2]
         turned = torch.stack([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1).flatten(-2)
+        turned = turned.to(x_BHME.dtype)  # under autocast, cosines have more digits than what they turn
         if num_rotated == x_BHME.shape[-1]:
             return turned
         return torch.cat([turned, x_BHME[..., num_rotated:]], dim=-1)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PerceiverConfig
 
 from perceiver_io.attention import Activation
+from perceiver_io.causal.encoder import CausalEncoderConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.encoder import EncoderConfig
 
@@ -128,8 +129,18 @@ def encoder_config(fields: Mapping[str, Any]) -> EncoderConfig:
     )
 
 
-def encoder_fields(encoder: EncoderConfig) -> dict[str, Any]:
-    """Returns the fields that say the same of an encoder, as far as `transformers` can have it; see `check_same`."""
+def encoder_fields(encoder: EncoderConfig | CausalEncoderConfig) -> dict[str, Any]:
+    """Returns the fields that say the same of an encoder, as far as `transformers` can have it; see `check_same`.
+
+    Raises:
+        ValueError: It is a causal one, or has an activation that `transformers` cannot have.
+    """
+    if not isinstance(encoder, EncoderConfig):
+        raise ValueError("The Perceiver of transformers has no causal encoder.")
+    if encoder.activation not in _HIDDEN_ACTS:
+        raise ValueError(
+            f"The Perceiver of transformers has the activations {sorted(_HIDDEN_ACTS)}, got {encoder.activation!r}."
+        )
     return {
         "num_latents": encoder.num_latents,
         "d_latents": encoder.latent_channels,
@@ -188,6 +199,7 @@ def _settings(config: PerceiverIOConfig) -> Iterator[tuple[str, Any]]:
     """All settings that matter, by dotted name."""
     values = config.to_dict()
     encoder = config.encoder
+    assert isinstance(encoder, EncoderConfig)  # checked with the fields
     qk_channels = encoder.self_attention_qk_channels or encoder.latent_channels
     values["encoder"] |= {
         "cross_attention_v_channels": encoder.cross_attention_v_channels

@@ -335,7 +335,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class DatasetRecipe(TrainingRecipe, DataSettings):
     """The recipe of a task that reads a dataset which the user names."""
 
-    sources = ("pretrained", "dataset")
+    sources: ClassVar[tuple[str, ...]] = ("pretrained", "dataset")
     embedded: ClassVar[tuple[str, ...]] = ()
     """Names of datasets that need no folder; a folder of that name is not meant by it."""
 

@@ -44,6 +44,19 @@ class LatentGenerationMixin(GenerationMixin):
     beginning.
     """
 
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generates as `transformers.GenerationMixin.generate` does.
+
+        Args:
+            *args: As there.
+            **kwargs: As there; besides, `prompt_latents` and `refill_latents`, and `conditions` and `condition_masks`
+                as the model takes them.
+
+        Raises:
+            ValueError: A number of latents is not in 1 … N, or a cache is given that is no `LatentCache`.
+        """
+        return super().generate(*args, **kwargs)  # type: ignore[misc]
+
     def latent_schedule(
         self,
         *,
@@ -126,7 +139,7 @@ class LatentGenerationMixin(GenerationMixin):
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
+    ) -> Any:
         options = {name: model_kwargs.pop(name, None) for name in _OF_SCHEDULE}
         if generation_config.cache_implementation not in (None, "dynamic"):
             raise ValueError(
@@ -146,18 +159,19 @@ class LatentGenerationMixin(GenerationMixin):
         num_conditions = self.count_conditions(model_kwargs.get("conditions"))  # type: ignore[attr-defined]
         schedule = self.latent_schedule(**options, num_conditions=num_conditions)
         if generation_config.use_cache:
-            model_kwargs["past_key_values"] = LatentCache(self.perceiver.encoder.num_layers, schedule)  # type: ignore[attr-defined]
+            num_layers = self.perceiver.encoder.num_layers  # type: ignore[attr-defined]
+            model_kwargs["past_key_values"] = LatentCache(num_layers, schedule)
         else:
             model_kwargs["uncached"] = _Uncached(schedule)
 
-    def _expand_inputs_for_generation(  # type: ignore[override]
+    def _expand_inputs_for_generation(
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
-        input_ids: Tensor | None = None,
+        input_ids: Any = None,
         **model_kwargs: Any,
-    ) -> tuple[Tensor | None, dict[str, Any]]:
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+    ) -> Any:
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(  # type: ignore[misc]
             expand_size=expand_size,
             is_encoder_decoder=is_encoder_decoder,
             input_ids=input_ids,

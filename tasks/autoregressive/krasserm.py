@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.causal.encoder import CausalEncoderConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.files import writing_into
+from perceiver_io.published.krasserm import ATTENTION_PARTS, FEED_FORWARD_PARTS, ROOT
+from perceiver_io.published.krasserm import load_krasserm as load_shared
 from perceiver_io.tasks.autoregressive.model import PerceiverARForCausalLM
 from perceiver_io.tasks.autoregressive.presets import TOKENS
 from perceiver_io.token_decoder import NextTokenDecoder
-from perceiver_io.weight_files import HUB_OPTIONS, PICKLE, SAFETENSORS, check_fit, find_weights, read_tensors
+from perceiver_io.weight_files import PICKLE
 
 __all__ = ["MODEL_TYPES", "load_krasserm", "save_krasserm"]
 
@@ -47,18 +48,7 @@ _DEFAULTS = {
 _MUSIC_DEFAULTS = {"vocab_size": 389, "max_seq_len": 6144, "max_latents": 2048, "num_channels": 768}
 _FREQUENCIES = "backend_model.input_adapter.frq_pos_encoding.inv_freq"
 
-_PARTS = {
-    "attention.query": "0.module.attention.q_proj",
-    "attention.key": "0.module.attention.k_proj",
-    "attention.value": "0.module.attention.v_proj",
-    "attention.output": "0.module.attention.o_proj",
-    "norm": "0.module.norm",
-    "query_norm": "0.module.q_norm",
-    "input_norm": "0.module.kv_norm",
-    "feed_forward_norm": "1.module.0",
-    "feed_forward.hidden": "1.module.1",
-    "feed_forward.output": "1.module.3",
-}
+_PARTS = {**{ours: f"0.module.{theirs}" for ours, theirs in ATTENTION_PARTS.items()}, **FEED_FORWARD_PARTS}
 
 
 def load_krasserm(
@@ -77,25 +67,15 @@ def load_krasserm(
             be read.
         OSError: There is no such folder or id, or a file is missing in it.
     """
-    hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
-    if config is None:
-        config_json, _ = PerceiverIOConfig.get_config_dict(source, **hub_options)
-        config = _config_of(config_json, source=source)
-    tensors: dict[str, Tensor] = {}
-    for path in find_weights(source, (SAFETENSORS, PICKLE), hub_options):
-        tensors |= read_tensors(path)
-    tensors.pop(_FREQUENCIES, None)  # it follows from the configuration
-    expected = PerceiverARForCausalLM.tensor_shapes(config)
-    names = _names(expected)
-    check_fit(
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        {theirs: expected[ours] for ours, theirs in names.items()},
-        source=source,
-        model_name=PerceiverARForCausalLM.__name__,
-        may_mismatch=kwargs.get("ignore_mismatched_sizes", False),
+    loaded = load_shared(
+        source,
+        PerceiverARForCausalLM,
+        read=lambda config_json: _config_of(config_json, source=source),
+        names=lambda tensors, _: _names(tensors),
+        config=config,
+        **kwargs,
     )
-    state_dict = {ours: tensors.pop(theirs) for ours, theirs in names.items()}
-    return PerceiverARForCausalLM.from_pretrained(None, config=config, state_dict=state_dict, **kwargs)  # type: ignore[arg-type]
+    return cast(PerceiverARForCausalLM, loaded)
 
 
 def save_krasserm(model: PerceiverARForCausalLM, folder: str | os.PathLike[str]) -> None:
@@ -114,7 +94,8 @@ def save_krasserm(model: PerceiverARForCausalLM, folder: str | os.PathLike[str])
     encoder = cast(CausalEncoderConfig, config.encoder)
     state_dict = model.state_dict()
     tensors = {
-        theirs: state_dict[ours].detach().cpu().contiguous() for ours, theirs in _names(state_dict).items()
+        ROOT + theirs: state_dict[ours].detach().cpu().contiguous()
+        for ours, theirs in _names(state_dict).items()
     }
     rotated = 2 * int(encoder.rotary_fraction * encoder.latent_channels / encoder.num_heads / 2)
     tensors[_FREQUENCIES] = 1.0 / 10_000 ** (torch.arange(0, rotated, 2).float() / rotated)
@@ -131,7 +112,7 @@ def _config_of(config_json: Mapping[str, Any], *, source: str | os.PathLike[str]
             f"{source} must have a config.json with the model_type {' or '.join(MODEL_TYPES)} and its settings under "
             f"model_config, got {kind!r:.80} and {given!r:.80}."
         )
-    values = {**_DEFAULTS, **(_MUSIC_DEFAULTS if kind == _MUSIC else {})}
+    values: dict[str, Any] = {**_DEFAULTS, **(_MUSIC_DEFAULTS if kind == _MUSIC else {})}
     values |= {name: value for name, value in given.items() if name in values}
     widening = values["self_attention_widening_factor"], values["cross_attention_widening_factor"]
     try:
@@ -243,5 +224,5 @@ def _names(tensors: Iterable[str]) -> dict[str, str]:
             theirs = f"self_attention.{match[1]}.{_PARTS[match[2]]}"
         else:
             raise ValueError(f"The tensor {ours} has no counterpart in krasserm's implementation.")
-        table[ours] = f"backend_model.{theirs}.{leaf}"
+        table[ours] = f"{theirs}.{leaf}"
     return table

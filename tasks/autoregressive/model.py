@@ -167,7 +167,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         loss = None
         if labels is not None:
             loss = self._loss(logits_BNV, labels)
-        output = CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)  # type: ignore[arg-type]
+        output = CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)
         return output.to_tuple() if return_dict is False else output  # type: ignore[return-value]
 
     def count_conditions(self, conditions: Mapping[str, Tensor] | None) -> int:
@@ -252,8 +252,10 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """Reads tokens that follow those of a cache; returns the latents that were added, or all of a new reading."""
         encoder, adapter = cast(CausalEncoder, self.perceiver.encoder), self._adapter
         before, added = cache.num_tokens, ids_BT.shape[1]
+        if mask_BT is not None:
+            ids_BT = torch.where(mask_BT, ids_BT, 0)
         check_indices(
-            ids_BT if mask_BT is None else torch.where(mask_BT, ids_BT, 0),
+            ids_BT,
             count=self.vocab_size,
             name="input_ids",
             advice="Use the tokenizer that belongs to the model.",
@@ -281,18 +283,18 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         cache.keep(0, latents=0)
         cache.origin = cache.left_behind
         tokens = ByteArray(
-            values=adapter.embed(cache.ids, cache.positions()),  # type: ignore[arg-type]
+            values=adapter.embed(cache.ids, cache.positions(0)),  # type: ignore[arg-type]
             mask=cache.mask,
             num_content_channels=adapter.num_content_channels,
         )
         tokens = self.perceiver.packer.widened(self.sequence, tokens)
-        return encoder(_joined(cache.conditions, tokens), num_latents=num_latents, cache=cache)  # type: ignore[no-any-return]
+        return encoder(_joined(cache.conditions, tokens), num_latents=num_latents, cache=cache)
 
     def _extended(self, cache: LatentCache, *, start: int, num_latents: int) -> Tensor:
         """Reads the window's tokens from one on, of which the last are latents."""
         encoder = cast(CausalEncoder, self.perceiver.encoder)
         assert cache.ids is not None
-        positions_BT = cache.positions()[:, start:]
+        positions_BT = cache.positions(start)
         tokens = ByteArray(
             values=self._adapter.embed(cache.ids[:, start:], positions_BT),
             num_content_channels=self._adapter.num_content_channels,
@@ -313,7 +315,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """The elements that stand before the tokens."""
         if self.sequence in conditions:
             raise ValueError(f"The tokens {self.sequence!r} go into input_ids, they are no condition.")
-        packed, _ = self.perceiver.packer(self.perceiver._adapt(conditions, masks))
+        packed, _ = self.perceiver.packer(self.perceiver.adapt(conditions, masks))
         return cast(ByteArray, packed)
 
     @property

@@ -28,9 +28,7 @@ class GenerateOptions(PredictOptions):
     num_beams: int = field(default=1, metadata={"help": "Beams that are searched; 1: none."})
     greedy: bool = field(default=False, metadata={"help": "Take the likeliest token each time."})
     num_samples: int = field(default=1, metadata={"help": "How many different ones to make of each prompt."})
-    seed: int | None = field(
-        default=None, metadata={"help": "Of the random choices; another one each time if none."}
-    )
+    seed: int = field(default=0, metadata={"help": "Of the random choices, for each input anew."})
     prompt_latents: int | None = field(
         default=None, metadata={"help": "Latents that read the prompt; half of the model's if none."}
     )
@@ -63,13 +61,12 @@ class GenerateOptions(PredictOptions):
             )
 
     def arguments(self, *, max_new_tokens: int) -> dict[str, Any]:
-        """Returns the arguments of `generate`; sets the seed if there is one.
+        """Returns the arguments of `generate`, and sets the seed.
 
         Args:
             max_new_tokens: Where this says nothing.
         """
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
+        torch.manual_seed(self.seed)
         sampled = not self.greedy and self.num_beams == 1
         choice: dict[str, Any] = {"do_sample": sampled, "num_beams": self.num_beams}
         if sampled:

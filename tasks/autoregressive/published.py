@@ -77,7 +77,7 @@ def _arrays(
     model: PerceiverIOPreTrainedModel, arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Their arrays without what ours need none for: the row of padding's position, and fixed tables of sinusoids."""
-    adapter = model.config.inputs[TOKENS]  # type: ignore[union-attr]
+    adapter = model.config.inputs[TOKENS]
     has_tables = not isinstance(adapter, TextAdapter.Config) or adapter.position == "learned"
     kept = {}
     for name, array in arrays.items():

@@ -21,9 +21,11 @@ class AutoregressiveRecipe(DatasetRecipe):
 
     default_length: ClassVar[int] = 512
     """`max_length`, where nothing is said."""
+    default_variant: ClassVar[str] = "small"
+    """`variant` of a new model, where nothing is said."""
 
     variant: str | None = field(
-        default=None, metadata={"help": f"Model preset, one of {', '.join(VARIANTS)}; by default small."}
+        default=None, metadata={"help": f"Preset of a new model, one of {', '.join(VARIANTS)}."}
     )
     max_length: int | None = field(
         default=None,
@@ -42,6 +44,10 @@ class AutoregressiveRecipe(DatasetRecipe):
             "help": "Part of the batches whose windows are cut short, so that a model knows short contexts."
         },
     )
+    move_windows: bool = field(
+        default=True,
+        metadata={"help": "Cut the training data at other places each time that it is passed over."},
+    )
     max_steps: int | None = 1500
     batch_size: int = 16
     eval_batch_size: int = 32
@@ -58,7 +64,7 @@ class AutoregressiveRecipe(DatasetRecipe):
         if not 0 <= self.short_windows <= 1:
             raise ValueError(f"short_windows is {self.short_windows}, expected a part from 0 to 1.")
         if self.pretrained is None:
-            self.variant = self.variant or "small"
+            self.variant = self.variant or self.default_variant
         elif self.variant is not None:
             raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
         self.max_length = self.default_length if self.max_length is None else self.max_length

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
-from perceiver_io.running import PredictOptions, Setup, TrainableTask
+from perceiver_io.running import PredictOptions, Setup, TrainableTask, TrainingRecipe
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import Batch
 from perceiver_io.tasks.autoregressive.collator import WindowCollator
@@ -31,7 +31,7 @@ class AutoregressiveTask(TrainableTask):
     """
 
     model_class: ClassVar[type[PerceiverIOPreTrainedModel]] = PerceiverARForCausalLM
-    recipe_class = AutoregressiveRecipe
+    recipe_class: ClassVar[type[TrainingRecipe]] = AutoregressiveRecipe
     options_class: ClassVar[type[PredictOptions]] = GenerateOptions
     unit: ClassVar[Literal["bits", "nats"]] = "bits"
 

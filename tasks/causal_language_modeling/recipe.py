@@ -19,6 +19,8 @@ class CausalLanguageModelingRecipe(AutoregressiveRecipe):
     """
 
     embedded = ("stdlib",)
+    default_length: ClassVar[int] = 256
+    default_variant: ClassVar[str] = "compact"
     sources: ClassVar[tuple[str, ...]] = (*AutoregressiveRecipe.sources, "tokenizer")
 
     tokenizer: str | None = field(
@@ -28,6 +30,10 @@ class CausalLanguageModelingRecipe(AutoregressiveRecipe):
             "bytes."
         },
     )
+    max_steps: int | None = 800
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    evaluate_every: int | None = 200
     best_metric: str = field(
         default="bits", metadata={"help": "Validation measure that chooses the checkpoint; none: the last."}
     )

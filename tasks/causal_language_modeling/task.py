@@ -51,14 +51,15 @@ class CausalLanguageModelingTask(AutoregressiveTask):
     def data(self, recipe: CausalLanguageModelingRecipe) -> Splits:
         """Reads texts, and cuts their tokens in windows."""
         encode = encoder_of(self._tokenizer(recipe))
-        assert recipe.max_length is not None and recipe.num_latents is not None
+        max_length, num_latents = recipe.max_length, recipe.num_latents
+        assert max_length is not None and num_latents is not None
 
         def cut(documents: Sequence[bytes], train: bool) -> TokenWindows:
             return TokenWindows(
                 [encode(document) for document in documents],
-                max_length=recipe.max_length,
-                num_latents=recipe.num_latents,
-                movable=train,
+                max_length=max_length,
+                num_latents=num_latents,
+                movable=train and recipe.move_windows,
             )
 
         return read_texts(recipe, cut=cut, seed=recipe.seed, embedded={"stdlib": standard_library})
@@ -184,7 +185,7 @@ class CausalLanguageModelingTask(AutoregressiveTask):
                 eos_token_id=tokenizer.eos_token_id,
                 **options.arguments(max_new_tokens=_NEW_TOKENS),
             )
-        return [tokenizer.decode(row, skip_special_tokens=True) for row in found[:, ids.shape[1] :]]
+        return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in found[:, ids.shape[1] :]]
 
 
 def _view(
@@ -195,7 +196,7 @@ def _view(
     if all(vocabulary.get(token) == index for token, index in byte_tokenizer().get_vocab().items()):
         pieces = byte_pieces(list(ids))
     else:
-        pieces = [tokenizer.decode([index]) for index in ids]
+        pieces = [str(tokenizer.decode([index])) for index in ids]
     return AttentionView(
         maps=maps, seen={TOKENS: SeenText(pieces=pieces)}, title=" ".join(title.split())[:80]
     )

@@ -18,6 +18,13 @@ from perceiver_io.published.fields import (
     label_fields,
     query_qk_channels,
 )
+from perceiver_io.published.krasserm import (
+    CLASSIFIER_NAMES,
+    decoder_fields,
+    krasserm_encoder,
+    krasserm_labels,
+    perceiver_io_loader,
+)
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.image_classification.model import IMAGE, LABEL, PerceiverIOForImageClassification
 from perceiver_io.tasks.image_classification.presets import config
@@ -129,6 +136,36 @@ def _resolved(config: PerceiverIOConfig) -> PerceiverIOConfig:
     return PerceiverIOConfig(inputs={IMAGE: image}, encoder=config.encoder, outputs={LABEL: decoder})
 
 
+def _of_krasserm(config_json: _Fields) -> PerceiverIOConfig:
+    """Returns what his "perceiver-io-image-classifier" computes."""
+    values = config_json["model_config"]
+    decoder = values["decoder"]
+    if decoder["num_output_queries"] != 1:
+        raise ValueError(f"A classifier asks once, got num_output_queries {decoder['num_output_queries']}.")
+    *size, channels = values["encoder"]["image_shape"]
+    image = ImageAdapter.Config(
+        size=tuple(size),
+        image_channels=channels,
+        features="pixels",
+        num_bands=values["encoder"]["num_frequency_bands"],
+        max_resolution=tuple(size),
+    )
+    width = channels + len(size) * (2 * image.num_bands + 1)
+    query_channels = decoder["num_output_query_channels"]
+    return PerceiverIOConfig(
+        inputs={IMAGE: image},
+        encoder=krasserm_encoder(values, qk_channels=width),
+        outputs={
+            LABEL: ClassificationDecoder.Config(
+                num_classes=decoder["num_classes"],
+                query_channels=query_channels,
+                **decoder_fields(values, query_channels=query_channels),
+            )
+        },
+        id2label=krasserm_labels(config_json, num_classes=decoder["num_classes"]),
+    )
+
+
 LAYOUT = PublishedLayout(
     model_class=PerceiverIOForImageClassification,
     inputs=(IMAGE,),
@@ -167,5 +204,10 @@ LAYOUT = PublishedLayout(
         "decoders.label.query": "classification_decoder/~/basic_decoder/~/trainable_position_encoding",
         "decoders.label.cross_attend": "classification_decoder/~/basic_decoder/cross_attention",
         "decoders.label.output": "classification_decoder/~/basic_decoder/output",
+    },
+    loaders={
+        "perceiver-io-image-classifier": perceiver_io_loader(
+            PerceiverIOForImageClassification, read=_of_krasserm, names=lambda _: CLASSIFIER_NAMES
+        )
     },
 )

@@ -183,6 +183,7 @@ class MaskedAutoencodingTask(RowTask):
                 encoder=changes.encoder,
             )
             inputs, encoder = made.inputs, made.encoder
+            assert isinstance(encoder, EncoderConfig)
         else:
             inputs = chosen.adapters(settings, processor, changes)
             preset = variant_parts(ENCODERS, recipe.variant or "tiny", of=self.name)

@@ -10,6 +10,7 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.published.fields import activation, check_same, encoder_config, encoder_fields
+from perceiver_io.published.krasserm import decoder_fields, krasserm_encoder, perceiver_io_loader
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.masked_language_modeling.model import TEXT, PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.presets import config
@@ -51,6 +52,37 @@ def _read(fields: Mapping[str, Any]) -> PerceiverIOConfig:
     )
 
 
+def _of_krasserm(config_json: Mapping[str, Any]) -> PerceiverIOConfig:
+    """Returns what his "perceiver-io-masked-language-model" computes."""
+    values = config_json["model_config"]
+    encoder, decoder = values["encoder"], values["decoder"]
+    own_width = decoder["num_output_query_channels"]
+    width = own_width or encoder["num_input_channels"]
+    return PerceiverIOConfig(
+        inputs={
+            TEXT: TextAdapter.Config(
+                vocab_size=encoder["vocab_size"],
+                max_length=encoder["max_seq_len"],
+                num_channels=encoder["num_input_channels"],
+            )
+        },
+        encoder=krasserm_encoder(values),
+        outputs={
+            TEXT: DenseDecoder.Config(
+                output_channels=decoder["vocab_size"],
+                grid=(decoder["max_seq_len"],),
+                grid_input=TEXT,
+                position="learned",
+                position_channels=width,
+                position_resize="truncate",
+                channel_axis=-1,
+                tied_to=TEXT if own_width is None else None,
+                **decoder_fields(values, query_channels=width),
+            )
+        },
+    )
+
+
 def _to_transformers(config: PerceiverIOConfig) -> dict[str, Any]:
     text = config.inputs[TEXT]
     if not isinstance(text, TextAdapter.Config) or not isinstance(config.outputs[TEXT], DenseDecoder.Config):
@@ -79,6 +111,18 @@ def _resolved(config: PerceiverIOConfig) -> PerceiverIOConfig:
     return PerceiverIOConfig(inputs=config.inputs, encoder=config.encoder, outputs={TEXT: decoder})
 
 
+def _krasserm_names(config: PerceiverIOConfig) -> dict[str, str]:
+    decoder = config.outputs[TEXT]
+    assert isinstance(decoder, DenseDecoder.Config)
+    return {
+        "adapters.text.embedding": "0.input_adapter.txt_embedding",
+        "adapters.text.position.table": "0.input_adapter.pos_embedding",
+        "decoders.text.position.table.weight": "1.output_query_provider._query",
+        "decoders.text.cross_attend": "1.cross_attn",
+        "decoders.text.output": f"1.output_adapter{'' if decoder.tied_to else '.linear'}",
+    }
+
+
 LAYOUT = PublishedLayout(
     model_class=PerceiverIOForMaskedLM,
     inputs=(TEXT,),
@@ -102,5 +146,10 @@ LAYOUT = PublishedLayout(
         "decoders.text.position.table": "basic_decoder/~/trainable_position_encoding",
         "decoders.text.cross_attend": "basic_decoder/cross_attention",
         "decoders.text.output.bias": "embedding_decoder/bias",
+    },
+    loaders={
+        "perceiver-io-masked-language-model": perceiver_io_loader(
+            PerceiverIOForMaskedLM, read=_of_krasserm, names=_krasserm_names
+        )
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from perceiver_io.published.fields import (
     encoder_fields,
     query_qk_channels,
 )
+from perceiver_io.published.krasserm import decoder_fields, krasserm_encoder, perceiver_io_loader
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.optical_flow.model import FLOW, FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.presets import config
@@ -95,6 +97,46 @@ def _resolved(config: PerceiverIOConfig) -> PerceiverIOConfig:
     )
 
 
+def _of_krasserm(config_json: Mapping[str, Any]) -> PerceiverIOConfig:
+    """Returns what his "perceiver-io-optical-flow" computes, in pixels: his processor multiplies the flow by 20."""
+    values = config_json["model_config"]
+    encoder, decoder = values["encoder"], values["decoder"]
+    height, width = encoder["image_shape"]
+    features, bands = encoder["num_patch_hidden_channels"], encoder["num_frequency_bands"]
+    channels = features + 2 * (2 * bands + 1)
+    side = math.isqrt(encoder["num_patch_input_channels"] // 3)
+    if side * side * 3 != encoder["num_patch_input_channels"] or side % 2 == 0:
+        raise ValueError(
+            f"num_patch_input_channels is {encoder['num_patch_input_channels']}, expected 3 times the square of an odd "
+            "number."
+        )
+    return PerceiverIOConfig(
+        inputs={
+            FRAMES: FramePairAdapter.Config(
+                size=(height, width), neighbourhood=side, feature_channels=features, num_bands=bands
+            )
+        },
+        encoder=krasserm_encoder(values, qk_channels=channels, v_channels=channels),
+        outputs={
+            FLOW: DenseDecoder.Config(
+                output_channels=2,
+                query_input=FRAMES,
+                query_input_channels=features,
+                num_bands=bands,
+                max_resolution=(height, width),
+                scale=20 / decoder["rescale_factor"],
+                **decoder_fields(values, query_channels=channels),
+            )
+        },
+    )
+
+
+_KRASSERM_NAMES = {
+    "adapters.frames.projection": "0.input_adapter.linear",
+    "decoders.flow.cross_attend": "1.cross_attn",
+    "decoders.flow.output": "1.output_adapter.linear",
+}
+
 LAYOUT = PublishedLayout(
     model_class=PerceiverIOForOpticalFlow,
     inputs=(FRAMES,),
@@ -112,5 +154,10 @@ LAYOUT = PublishedLayout(
         "encoder": "perceiver_encoder/~",
         "decoders.flow.cross_attend": "flow_decoder/~/basic_decoder/cross_attention",
         "decoders.flow.output": "flow_decoder/~/basic_decoder/output",
+    },
+    loaders={
+        "perceiver-io-optical-flow": perceiver_io_loader(
+            PerceiverIOForOpticalFlow, read=_of_krasserm, names=lambda _: _KRASSERM_NAMES
+        )
     },
 )

@@ -107,6 +107,16 @@ def test_several_tokens_at_once_go_on_too() -> None:
     torch.testing.assert_close(out.logits[:, -1], whole.logits[:, -1], rtol=0, atol=1e-10)
 
 
+def test_ids_of_padding_do_not_matter_with_a_cache() -> None:
+    model = small_model("learned")
+    ids, mask = tokens(2, 8), torch.ones(2, 8, dtype=torch.bool)
+    mask[0, :3] = False
+    expected = model(ids, mask, use_cache=True).logits
+    torch.testing.assert_close(model(ids.masked_fill(~mask, -100), mask, use_cache=True).logits, expected)
+    with pytest.raises(ValueError, match="input_ids"):
+        model.generate(torch.zeros(1, 0, dtype=torch.int64), max_new_tokens=3, pad_token_id=0)
+
+
 def test_a_cache_with_gradients() -> None:
     model = small_model("rotary").train()
     ids = tokens(2, 8)

@@ -125,7 +125,7 @@ def causal_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
     kept = {
         name: settings[name] for name in ("dataset", "variant", "max_length", "batch_size", "eval_batch_size")
     }
-    return {**kept, "short_windows": 0.0}, ["4 times 4 is "]
+    return {**kept, "short_windows": 0.0, "move_windows": False}, ["4 times 4 is "]
 
 
 def optical_flow(folder: Path) -> tuple[Mapping[str, Any], list[str]]:

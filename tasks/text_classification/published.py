@@ -1,0 +1,76 @@
+"""Classifiers of texts that others published: what krasserm's implementation calls and computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from perceiver_io.adapters.text import TextAdapter
+from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.published.krasserm import (
+    CLASSIFIER_NAMES,
+    decoder_fields,
+    krasserm_encoder,
+    krasserm_labels,
+    perceiver_io_loader,
+)
+from perceiver_io.published.layout import PublishedLayout
+from perceiver_io.tasks.text_classification.model import TEXT, PerceiverIOForSequenceClassification
+from perceiver_io.vector_decoders import ClassificationDecoder
+
+__all__ = ["LAYOUT"]
+
+_LABEL = "label"
+_NAMES = {
+    **CLASSIFIER_NAMES,
+    "adapters.text.embedding": "0.input_adapter.txt_embedding",
+    "adapters.text.position.table": "0.input_adapter.pos_embedding",
+}
+
+
+def _of_krasserm(config_json: Mapping[str, Any]) -> PerceiverIOConfig:
+    """Returns what his "perceiver-io-text-classifier" computes."""
+    values = config_json["model_config"]
+    encoder, decoder = values["encoder"], values["decoder"]
+    if decoder["num_output_queries"] != 1:
+        raise ValueError(f"A classifier asks once, got num_output_queries {decoder['num_output_queries']}.")
+    query_channels = decoder["num_output_query_channels"]
+    return PerceiverIOConfig(
+        inputs={
+            TEXT: TextAdapter.Config(
+                vocab_size=encoder["vocab_size"],
+                max_length=encoder["max_seq_len"],
+                num_channels=encoder["num_input_channels"],
+            )
+        },
+        encoder=krasserm_encoder(values),
+        outputs={
+            _LABEL: ClassificationDecoder.Config(
+                num_classes=decoder["num_classes"],
+                query_channels=query_channels,
+                **decoder_fields(values, query_channels=query_channels),
+            )
+        },
+        id2label=krasserm_labels(config_json, num_classes=decoder["num_classes"]),
+    )
+
+
+def _to_transformers(_: PerceiverIOConfig) -> NoReturn:
+    raise ValueError("Classifiers of texts cannot be written in the layout of transformers.")
+
+
+LAYOUT = PublishedLayout(
+    model_class=PerceiverIOForSequenceClassification,
+    inputs=(TEXT,),
+    outputs=(_LABEL,),
+    models={},
+    architectures={},
+    to_transformers=_to_transformers,
+    transformers_names={},
+    deepmind_names={},
+    loaders={
+        "perceiver-io-text-classifier": perceiver_io_loader(
+            PerceiverIOForSequenceClassification, read=_of_krasserm, names=lambda _: _NAMES
+        )
+    },
+)
