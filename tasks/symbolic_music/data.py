@@ -22,7 +22,13 @@ EMBEDDED = {"made-up-tunes": made_up_tunes}
 
 
 def read_music(
-    settings: DataSettings, processor: MusicProcessor, *, seed: int, max_length: int, num_latents: int
+    settings: DataSettings,
+    processor: MusicProcessor,
+    *,
+    seed: int,
+    max_length: int,
+    num_latents: int,
+    move_windows: bool = True,
 ) -> Splits:
     """Reads the music that the settings name, splits it by piece, and cuts its events in windows.
 
@@ -33,6 +39,7 @@ def read_music(
         seed: Decides which pieces are validated on.
         max_length: Events of a window.
         num_latents: One more than the events that a window predicts.
+        move_windows: Whether those of the training are cut at other places each time.
 
     Raises:
         ValueError: There is no such data, or a file is no music.
@@ -53,7 +60,7 @@ def read_music(
         return TokenWindows(documents, max_length=max_length, num_latents=num_latents, movable=movable)
 
     return Splits(
-        train=cut(pieces.train, movable=True),
+        train=cut(pieces.train, movable=move_windows),
         validation=None if pieces.validation is None else cut(pieces.validation),
         test=cut(pieces.test),
     )

@@ -127,6 +127,7 @@ class SymbolicMusicTask(AutoregressiveTask):
             seed=recipe.seed,
             max_length=recipe.max_length,
             num_latents=recipe.num_latents,
+            move_windows=recipe.move_windows,
         )
 
     def config(self, recipe: SymbolicMusicRecipe, data: Splits) -> PerceiverIOConfig:
