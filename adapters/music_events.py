@@ -12,6 +12,7 @@ Shape legend: N notes, T events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,7 +183,7 @@ def struck_keys(ids: NDArray[np.int64]) -> set[tuple[int, int]]:
     return set(zip(ids[is_down].tolist(), np.cumsum(_steps(ids))[is_down].tolist(), strict=True))
 
 
-def transpositions(ids: NDArray[np.int64], most: int) -> range:
+def transpositions(ids: NDArray[np.integer[Any]], most: int) -> range:
     """Returns by how many semitones events can be moved so that all pitches are still 0 to 127.
 
     Args:
@@ -195,7 +196,7 @@ def transpositions(ids: NDArray[np.int64], most: int) -> range:
     return range(max(-most, -int(pitches.min())), min(most, _OFF - 1 - int(pitches.max())) + 1)
 
 
-def transposed(ids: NDArray[np.int64], semitones: int) -> NDArray[np.int64]:
+def transposed(ids: NDArray[np.integer[Any]], semitones: int) -> NDArray[np.integer[Any]]:
     """Returns events whose keys are so many semitones higher.
 
     Args:
@@ -219,8 +220,8 @@ def _krasserm_events(notes: Notes) -> NDArray[np.int64]:
     # As Python sorts: what is at one time stays in the order of the notes, each going down before it goes up.
     moments: list[tuple[float, int, int | None]] = []
     order: Sequence[tuple[int, int, float, float]] = notes[np.argsort(notes["start"], kind="stable")].tolist()
-    for pitch, velocity, start, end in order:
-        moments += [(start, pitch, velocity), (end, _OFF + pitch, None)]
+    for pitch, loudness, start, end in order:
+        moments += [(start, pitch, loudness), (end, _OFF + pitch, None)]
     events: list[int] = []
     now, before = 0.0, 0
     for time, key, velocity in sorted(moments, key=lambda moment: moment[0]):

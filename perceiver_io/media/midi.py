@@ -208,9 +208,10 @@ def _check(notes: Notes) -> None:
 
 def _tone(phase: NDArray[np.float64]) -> NDArray[np.float64]:
     """A wave with some partials: a sine alone sounds dull, and low ones are not heard."""
-    return sum(weight * np.sin(number * phase) for number, weight in enumerate(_PARTIALS, start=1)) / sum(
-        _PARTIALS
-    )  # type: ignore[no-any-return]
+    wave = np.zeros_like(phase)
+    for number, weight in enumerate(_PARTIALS, start=1):
+        wave += weight / sum(_PARTIALS) * np.sin(number * phase)
+    return wave
 
 
 def _sounding(instrument: Any, total: float) -> list[tuple[int, int, float, float]]:
@@ -253,7 +254,8 @@ def _bring_tempos_together(midi: Any, mido: Any) -> None:
     tempos: list[tuple[int, Any]] = []
     tracks = []
     for number, track in enumerate(midi.tracks):
-        tick, kept = 0, []
+        tick = 0
+        kept: list[tuple[int, Any]] = []
         for message in track:
             tick += message.time
             if message.type in ("key_signature", "time_signature"):

@@ -64,7 +64,6 @@ class MusicOptions(GenerateOptions):
     )
     temperature: float = _CHOICE["temperature"]
     top_p: float | None = _CHOICE["top_p"]
-    seed: int | None = field(default=0, metadata={"help": "Of the random choices."})
     seconds: float | None = field(
         default=None,
         metadata={"help": "How much of a file is continued, from its beginning; by default all."},
