@@ -61,7 +61,7 @@ class SeenMusic(Seen):
         notes = Roll(title="", pitch=self.pitch, start=self.first, end=self.last)
         draw_notes(axes, notes, until=float(self.num_events), width=sheet.width)
         show_ticks(axes, "x", 10)
-        sheet.row(_HEIGHT, label="notes", note=f"{len(self.pitch)} notes")
+        sheet.row(_HEIGHT, note=f"{len(self.pitch)} notes")
         sheet.skip(_HEIGHT)
         sheet.unit("event")
         draw_strips(sheet, attention.looks, np.arange(self.num_events + 1.0), (0, self.num_events))
