@@ -37,11 +37,7 @@ class WindowCollator:
         """Returns `input_ids`, `attention_mask` where there is padding, and `labels`, (B, T) each."""
         rows = []
         for window in windows:
-            tokens = window.tokens
-            if self.train:
-                start = int(torch.randint(window.spare + 1, ()))
-                tokens = tokens[start : start + len(tokens) - window.spare]
-            rows.append(tokens)
+            rows.append(window.ending(int(torch.randint(window.spare + 1, ())) if self.train else 0))
         longest = max(map(len, rows))
         if self.train and torch.rand(()) < self.short_share and longest > self.num_latents:
             longest = int(torch.randint(self.num_latents, longest + 1, ()))

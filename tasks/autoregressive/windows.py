@@ -24,12 +24,19 @@ class Window:
     Attributes:
         tokens: Its tokens.
         num_predicted: How many of them, the last ones, are predicted; each has one before it.
-        spare: How many tokens at the end may be exchanged for as many at the beginning: a window may be moved so far.
+        spare: How many of the last tokens may be left out: a window may end so much earlier.
+        max_length: How many tokens a window has at most, the last ones that are not left out; all of them if None.
     """
 
     tokens: Tokens
     num_predicted: int
     spare: int = 0
+    max_length: int | None = None
+
+    def ending(self, num_left_out: int) -> Tokens:
+        """Returns the tokens of the window if it ends so much earlier."""
+        end = len(self.tokens) - num_left_out
+        return self.tokens[0 if self.max_length is None else max(0, end - self.max_length) : end]
 
 
 class TokenWindows(Sequence[Window]):
@@ -43,7 +50,7 @@ class TokenWindows(Sequence[Window]):
         max_length: T.
         num_latents: N, one more than the tokens that a window predicts.
         movable: Whether windows come with tokens to be moved over, for training. Then they are cut at random places,
-            and what is predicted is about each token once.
+            but for the first and the last of a document, so that what stands there is predicted as often as the rest.
     """
 
     def __init__(
@@ -71,9 +78,7 @@ class TokenWindows(Sequence[Window]):
         end = min(start + self.step, len(document))
         if not self.movable:
             return Window(document[max(0, end - self.max_length) : end], end - start)
-        # As long as there is text, moved by less than a step.
-        first = max(0, min(end, len(document)) - self.max_length)
-        last = min(len(document), max(end, self.max_length) + self.step - 1)
-        tokens = document[first:last]
-        length = min(self.max_length, len(tokens))
-        return Window(tokens, min(self.step, length - 1), spare=len(tokens) - length)
+        spare = 0 if start == 1 or end == len(document) else self.step - 1
+        end = min(end + spare // 2, len(document))
+        tokens = document[max(0, end - spare - self.max_length) : end]
+        return Window(tokens, self.step, spare=spare, max_length=self.max_length)

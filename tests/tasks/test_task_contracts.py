@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from perceiver_io.media.midi import new_notes, write_midi
 from perceiver_io.media.sound import write_wav
 from perceiver_io.media.video_writer import write_video
 from perceiver_io.registry import TASKS
@@ -95,6 +96,29 @@ def masked_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]
         "masking_probability": 0.15,
     }
     return settings, ["4 times 4 is [MASK][MASK], or so."]
+
+
+def symbolic_music(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    rng = np.random.default_rng(0)
+    (folder / "midi").mkdir()
+    for index in range(22):
+        number = int(rng.integers(6, 13))
+        starts = 0.2 * np.arange(number)
+        notes = new_notes(rng.integers(40, 80, number), 80, starts, starts + 0.2)
+        write_midi(folder / "midi" / f"{index}.mid", notes)
+    settings = {
+        "dataset": str(folder / "midi"),
+        "variant": "tiny",
+        "max_length": 24,
+        "num_latents": 16,
+        # Nothing is drawn at random.
+        "short_windows": 0.0,
+        "move_windows": False,
+        "transposition": 0,
+        "batch_size": 8,
+        "eval_batch_size": 4,
+    }
+    return settings, [str(folder / "midi" / f"{index}.mid") for index in (3, 4)]
 
 
 def causal_language_modeling(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
@@ -327,6 +351,7 @@ MAKE = {
     "point-cloud-classification": point_cloud_classification,
     "point-cloud-segmentation": point_cloud_segmentation,
     "semantic-segmentation": semantic_segmentation,
+    "symbolic-music": symbolic_music,
     "tabular-classification": tabular_classification,
     "tabular-regression": tabular_regression,
     "text-classification": text_classification,
