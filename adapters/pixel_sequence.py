@@ -40,17 +40,24 @@ class PixelSequenceAdapter(SequenceAdapter):
             vocab_size: How many ids there are: values, the start token, and what else a vocabulary has.
             size: Length of each axis: height, width and image channels.
             num_channels: C.
+            num_special_tokens: How many of the first ids are no values; the last of them is the start token.
         """
 
         vocab_size: int
         size: tuple[int, ...]
         num_channels: int
+        num_special_tokens: int = 1
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            check_positive(self, "vocab_size", "size", "num_channels")
+            check_positive(self, "vocab_size", "size", "num_channels", "num_special_tokens")
             if not self.size:
                 raise ValueError("PixelSequenceAdapter.Config.size must have one axis or more, got none.")
+            if self.vocab_size < self.num_special_tokens + 1:
+                raise ValueError(
+                    f"PixelSequenceAdapter.Config.vocab_size is {self.vocab_size}, but {self.num_special_tokens} ids "
+                    "are no values (num_special_tokens): expected more."
+                )
 
         @property
         def max_length(self) -> int:

@@ -163,7 +163,12 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         packed, segments = self.packer(byte_arrays)
         _check_some_real(packed)
         if isinstance(self.encoder, CausalEncoder):
-            latents_BND = self.encoder(packed, num_latents=num_latents)
+            sequence = self.encoder.config.sequence
+            if sequence not in segments:
+                raise ValueError(
+                    f"The input {sequence!r}, which is continued, is missing: got {list(segments)}."
+                )
+            latents_BND = self.encoder(packed, num_latents=num_latents, num_before=segments[sequence].start)
         elif num_latents is None:
             latents_BND = self.encoder(packed)
         else:

@@ -86,6 +86,7 @@ class LatentCache(Cache):
         num_tokens: How many tokens were given in all, T and those that the window has left behind.
         key_mask: (B, M) bool of the cross-attend's keys; None where all are real.
         num_latents: How many there are.
+        latent_mask: (B, N) bool, False where a latent stands on no token; None where all do.
         origin: (B,) int64, the position that counts as 0: how many real tokens had left the window when it was last
             read as a whole.
         conditions: What stands before the tokens, packed; None where nothing does.
@@ -102,6 +103,7 @@ class LatentCache(Cache):
         self.num_tokens = 0
         self.key_mask: Tensor | None = None
         self.num_latents = 0
+        self.latent_mask: Tensor | None = None
         self.left_behind: Tensor | None = None
         self.origin: Tensor | None = None
         self.conditions: ByteArray | None = None
@@ -179,6 +181,8 @@ class LatentCache(Cache):
             layer.keep(0, latents)
         if self.key_mask is not None:
             self.key_mask = self.key_mask[:, :keys]
+        if self.latent_mask is not None:
+            self.latent_mask = self.latent_mask[:, :latents]
         self.num_latents = latents
 
     def drop_first(self, count: int) -> None:
@@ -211,7 +215,7 @@ class LatentCache(Cache):
         raise ValueError("A LatentCache cannot be cropped: start with an empty one.")
 
     def _change_batch(self, change: Any) -> None:
-        for name in ("ids", "mask", "key_mask", "left_behind", "origin"):
+        for name in ("ids", "mask", "key_mask", "latent_mask", "left_behind", "origin"):
             if (value := getattr(self, name)) is not None:
                 setattr(self, name, change(value))
         if (part := self.conditions) is not None:

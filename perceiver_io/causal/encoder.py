@@ -198,13 +198,19 @@ class CausalEncoder(nn.Module):
         return 1 + len(self.self_attends)
 
     def forward(
-        self, byte_array: ByteArray, *, num_latents: int | None = None, cache: LatentCache | None = None
+        self,
+        byte_array: ByteArray,
+        *,
+        num_latents: int | None = None,
+        num_before: int = 0,
+        cache: LatentCache | None = None,
     ) -> Tensor:
         """Encodes a byte array.
 
         Args:
             byte_array: M elements of C channels; masked elements change nothing.
-            num_latents: How many of the last elements are latents; N, or M if that is less, if None.
+            num_latents: How many of the last elements are latents; N if None. No more than follow those before.
+            num_before: How many of the first elements no latent stands on: conditions of a sequence.
             cache: An empty one that is filled, to go on with `extend`.
 
         Returns:
@@ -222,12 +228,17 @@ class CausalEncoder(nn.Module):
                 "ones."
             )
         if num_latents is None:
-            num_latents = min(config.num_latents, num_elements)
+            num_latents = config.num_latents
         elif not 1 <= num_latents <= config.num_latents:
             raise ValueError(f"num_latents must be from 1 to {config.num_latents}, got {num_latents}.")
-        num_latents = min(num_latents, num_elements)
+        num_latents = min(num_latents, num_elements - num_before)
         elements_BMC, mask_BM = aligned_to_end(byte_array.values, byte_array.mask)
-        latent_mask_BN = None if mask_BM is None else mask_BM[:, -num_latents:]
+        latent_mask_BN = None
+        if byte_array.mask is not None and mask_BM is not None:
+            # Where padding goes before them, conditions come to stand where a longer sample has latents.
+            follows_M = torch.arange(num_elements, device=mask_BM.device) >= num_before
+            own_BM, _ = aligned_to_end(byte_array.mask & follows_M, byte_array.mask)
+            latent_mask_BN = own_BM[:, -num_latents:]
         positions_BM = self._positions(elements_BMC, mask_BM)
         is_exact = config.prefix_dropout_form == "exact"
         if (
@@ -271,7 +282,15 @@ class CausalEncoder(nn.Module):
                 for mask, count in ((cache.key_mask, held), (mask_BM, elements_BMC.shape[1]))
             ]
             mask_BM = torch.cat(parts, dim=1)
-        latent_mask_BN = None if mask_BM is None else mask_BM[:, -(cache.num_latents + num_latents) :]
+        latent_mask_BN = cache.latent_mask
+        if latent_mask_BN is not None or mask_BM is not None:
+            shape, device = (len(elements_BMC), num_latents), elements_BMC.device
+            added_BN = torch.ones(shape, dtype=torch.bool, device=device)
+            if mask_BM is not None:
+                added_BN = mask_BM[:, -num_latents:]
+            if latent_mask_BN is None:
+                latent_mask_BN = added_BN.new_ones(len(added_BN), cache.num_latents)
+            latent_mask_BN = torch.cat([latent_mask_BN, added_BN], dim=1)
         return self._attend(
             elements_BMC.to(self.weight.dtype),
             positions_BM,
@@ -293,7 +312,7 @@ class CausalEncoder(nn.Module):
     ) -> Tensor:
         layers = [None] * self.num_layers if cache is None else cache.layers
         if cache is not None:
-            cache.key_mask = mask_BM
+            cache.key_mask, cache.latent_mask = mask_BM, latent_mask_BN
             cache.num_latents += num_latents
         rotation = self.rotary(positions_BM, like=elements_BMC)
         latents_BND = self.cross_attend(

@@ -1,4 +1,4 @@
-"""The reader of data whose labels nobody needs: any files, or data with labels, which are passed over."""
+"""The readers of data whose labels nobody needs: any files, or data with labels, which are passed over or kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from perceiver_io.extras import require
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["read_unlabelled"]
+__all__ = ["read_labelled_or_not", "read_unlabelled"]
 
 _LEAST = 3  # files of a class, of which one is held out twice
 
@@ -58,6 +58,29 @@ def read_unlabelled(
     Raises:
         ValueError: There is no such data, it is empty, or has a missing or corrupt file.
     """
+    return replace(read_labelled_or_not(settings, *contents, embedded=embedded, seed=seed), class_names=())
+
+
+def read_labelled_or_not(
+    settings: DataSettings,
+    *contents: Content,
+    embedded: Mapping[str, Callable[[], Dataset | LabelledRows]],
+    seed: int = 0,
+) -> Splits:
+    """Reads what the settings name, and splits it; where there are labels, it is what `read_labelled` returns.
+
+    Args:
+        settings: As `read_unlabelled`.
+        *contents: As `read_unlabelled`.
+        embedded: As `read_unlabelled`.
+        seed: As `read_unlabelled`.
+
+    Returns:
+        The three sets, with the columns of the contents; with ``label`` and with `class_names` where there are labels.
+
+    Raises:
+        ValueError: As `read_unlabelled`.
+    """
     names, noun = ", ".join(sorted(embedded)), nouns(contents)
     forms = (
         f"Choose {f'an embedded one ({names}), ' if names else ''}an existing folder of {noun}, or the id of a dataset "
@@ -70,18 +93,18 @@ def read_unlabelled(
     if is_folder and not holds_tables(path):
         folders = split_folders(path) or {"train": path}
         if _has_classes(folders, contents):
-            return _without_classes(read_labelled(settings, *contents, embedded=embedded, seed=seed))
+            return read_labelled(settings, *contents, embedded=embedded, seed=seed)
         splits = {split: _samples(folder, contents) for split, folder in folders.items()}
         if "train" not in splits:
             raise ValueError(
                 f"{path} has the splits {sorted(splits)}, expected a folder 'train' beside them."
             )
     elif name in embedded:
-        return _without_classes(read_labelled(settings, *contents, embedded=embedded, seed=seed))
+        return read_labelled(settings, *contents, embedded=embedded, seed=seed)
     else:
         splits = named_splits(load_dataset(name, forms=forms))
         if settings.label_column in splits["train"].column_names:
-            return _without_classes(read_labelled(settings, *contents, embedded=embedded, seed=seed))
+            return read_labelled(settings, *contents, embedded=embedded, seed=seed)
         splits = select_contents(splits, contents, input_column=settings.input_column)
     if is_folder:
         splits = drop_bad_files(splits, contents, skip=settings.skip_bad_files)
@@ -112,7 +135,3 @@ def _samples(folder: Path, contents: Sequence[Content]) -> Dataset:
     features = datasets.Features({one.column: one.feature() for one in contents})
     rows: Dataset = datasets.Dataset.from_dict(columns, features=features)
     return rows
-
-
-def _without_classes(splits: Splits) -> Splits:
-    return replace(splits, class_names=())

@@ -153,7 +153,9 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             before = self._conditions(conditions, condition_masks) if conditions else None
             tokens = self._adapter(input_ids, mask_BT, position_ids)
             latents_BND = encoder(
-                _joined(before, self.perceiver.packer.widened(self.sequence, tokens)), num_latents=num_latents
+                _joined(before, self.perceiver.packer.widened(self.sequence, tokens)),
+                num_latents=num_latents,
+                num_before=_count(before),
             )
         else:
             cache = None
@@ -288,7 +290,12 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             num_content_channels=adapter.num_content_channels,
         )
         tokens = self.perceiver.packer.widened(self.sequence, tokens)
-        return encoder(_joined(cache.conditions, tokens), num_latents=num_latents, cache=cache)
+        return encoder(
+            _joined(cache.conditions, tokens),
+            num_latents=num_latents,
+            num_before=_count(cache.conditions),
+            cache=cache,
+        )
 
     def _extended(self, cache: LatentCache, *, start: int, num_latents: int) -> Tensor:
         """Reads the window's tokens from one on, of which the last are latents."""
@@ -321,6 +328,11 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
     @property
     def _adapter(self) -> SequenceAdapter:
         return cast(SequenceAdapter, self.perceiver.adapters[self.sequence])
+
+
+def _count(conditions: ByteArray | None) -> int:
+    """How many elements conditions are."""
+    return 0 if conditions is None else conditions.values.shape[1]
 
 
 def _joined(conditions: ByteArray | None, tokens: ByteArray) -> ByteArray:

@@ -9,14 +9,13 @@ import torch
 
 from perceiver_io.running import PredictOptions
 
-__all__ = ["GenerateOptions"]
+__all__ = ["GenerateOptions", "SamplingOptions"]
 
 
 @dataclass(kw_only=True)
-class GenerateOptions(PredictOptions):
-    """How tokens are chosen. Tasks set their own defaults."""
+class SamplingOptions(PredictOptions):
+    """How tokens are drawn. Tasks set their own defaults."""
 
-    max_new_tokens: int | None = field(default=None, metadata={"help": "How many tokens to add at most."})
     temperature: float = field(default=1.0, metadata={"help": "Below 1 what is likely becomes likelier."})
     top_k: int | None = field(
         default=None, metadata={"help": "Choose among so many of the likeliest tokens."}
@@ -25,13 +24,9 @@ class GenerateOptions(PredictOptions):
         default=None,
         metadata={"help": "Choose among the likeliest tokens that have this probability together."},
     )
-    num_beams: int = field(default=1, metadata={"help": "Beams that are searched; 1: none."})
     greedy: bool = field(default=False, metadata={"help": "Take the likeliest token each time."})
     num_samples: int = field(default=1, metadata={"help": "How many different ones to make of each prompt."})
     seed: int = field(default=0, metadata={"help": "Of the random choices, for each input anew."})
-    prompt_latents: int | None = field(
-        default=None, metadata={"help": "Latents that read the prompt; half of the model's if none."}
-    )
     refill_latents: int | None = field(
         default=None,
         metadata={
@@ -40,20 +35,34 @@ class GenerateOptions(PredictOptions):
     )
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("max_new_tokens", 1),
-            ("top_k", 1),
-            ("num_beams", 1),
-            ("num_samples", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"{name} is {value}, expected {lowest} or more.")
+        for name, lowest in (("top_k", 1), ("num_samples", 1), ("seed", 0)):
+            self.check_least(name, lowest)
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0. See greedy.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}, expected a number from 0 to 1.")
+
+    def check_least(self, name: str, lowest: int) -> None:
+        """Raises a ValueError if an option is lower than it may be."""
+        value = getattr(self, name)
+        if value is not None and value < lowest:
+            raise ValueError(f"{name} is {value}, expected {lowest} or more.")
+
+
+@dataclass(kw_only=True)
+class GenerateOptions(SamplingOptions):
+    """How sequences of any length are continued."""
+
+    max_new_tokens: int | None = field(default=None, metadata={"help": "How many tokens to add at most."})
+    num_beams: int = field(default=1, metadata={"help": "Beams that are searched; 1: none."})
+    prompt_latents: int | None = field(
+        default=None, metadata={"help": "Latents that read the prompt; half of the model's if none."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_new_tokens", "num_beams"):
+            self.check_least(name, 1)
         if self.greedy and self.num_samples > max(self.num_beams, 1):
             raise ValueError(
                 f"num_samples is {self.num_samples}, but there is one likeliest continuation. Leave greedy out, or "

@@ -21,30 +21,32 @@ TOKENS = "tokens"
 def causal_config(
     adapter: ComponentConfig,
     *,
-    variant: str,
+    variant: str | None = None,
     max_length: int,
     num_latents: int | None = None,
     vocab_size: int,
     conditions: Mapping[str, ComponentConfig] | None = None,
     encoder: dict[str, Any] | None = None,
     decoder: dict[str, Any] | None = None,
+    packing: Mapping[str, Any] | None = None,
 ) -> PerceiverIOConfig:
     """Returns the configuration of a Perceiver AR.
 
     Args:
         adapter: Of the tokens.
-        variant: One of `VARIANTS`.
+        variant: One of `VARIANTS`; if None, `encoder` has all that the others have.
         max_length: The most elements that the model reads.
         num_latents: The most latents; half of `max_length` if None.
         vocab_size: How many tokens there are.
         conditions: Adapters of what stands before the tokens, by name.
         encoder: Fields of `CausalEncoderConfig` that differ from the variant's.
         decoder: Fields of `NextTokenDecoder.Config` that differ.
+        packing: Fields of `PackingConfig` that differ.
 
     Raises:
         ValueError: The variant or a field is unknown, or the fields do not fit together.
     """
-    of_encoder = variant_parts(VARIANTS, variant, of="Perceiver AR")
+    of_encoder = {} if variant is None else variant_parts(VARIANTS, variant, of="Perceiver AR")
     sizes = {
         "sequence": TOKENS,
         "max_length": max_length,
@@ -55,7 +57,7 @@ def causal_config(
         encoder=laid_over(CausalEncoderConfig, of_encoder, sizes, encoder),
         outputs={TOKENS: laid_over(NextTokenDecoder.Config, {"vocab_size": vocab_size}, decoder)},
         # The tokens' own width is that of the latents: nothing is put beside them.
-        packing=PackingConfig(min_padding=0),
+        packing=laid_over(PackingConfig, {"min_padding": 0}, packing),
     )
 
 

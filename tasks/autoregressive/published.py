@@ -127,7 +127,9 @@ def _imagenet() -> PerceiverIOConfig:
 
     A byte is its value and 3; 2 is the start, 1 the end, 0 padding.
     """
-    adapter = PixelSequenceAdapter.Config(vocab_size=259, size=(64, 64, 3), num_channels=1024)
+    adapter = PixelSequenceAdapter.Config(
+        vocab_size=259, size=(64, 64, 3), num_channels=1024, num_special_tokens=3
+    )
     return _released(adapter, max_length=12_416, num_self_attends=60)
 
 

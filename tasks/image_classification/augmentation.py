@@ -203,6 +203,13 @@ class ImageVariation:
 
     def __call__(self, batch: Sequence[Any]) -> torch.Tensor:
         """Returns (B, C, H, W) normalised pixels of images of any size."""
+        pixels_BCHW = self.processor.normalize_pixels(self.pixels(batch))
+        if self.augmentation.random_erasing:
+            pixels_BCHW = torch.stack([self.erase(pixels_CHW) for pixels_CHW in pixels_BCHW])
+        return pixels_BCHW
+
+    def pixels(self, batch: Sequence[Any]) -> torch.Tensor:
+        """Returns (B, C, H, W) 8-bit values, uint8 or in float32 between them, of which nothing is erased."""
         augmentation = self.augmentation
         # Torchvision draws one set of numbers a call, so its transforms run image by image. What tiny images
         # need is done by the batch, because there torchvision's time a call would exceed that of the training.
@@ -217,9 +224,6 @@ class ImageVariation:
             pixels_BCHW = _shift(pixels_BCHW, augmentation.crop_padding)
         if augmentation.rotation or augmentation.translation or augmentation.scaling:
             pixels_BCHW = _random_affine(pixels_BCHW, augmentation)
-        pixels_BCHW = self.processor.normalize_pixels(pixels_BCHW)
-        if augmentation.random_erasing:
-            pixels_BCHW = torch.stack([self.erase(pixels_CHW) for pixels_CHW in pixels_BCHW])
         return pixels_BCHW
 
 

@@ -22,7 +22,7 @@ from perceiver_io.tasks.image_classification.augmentation import Augmentation, I
 from perceiver_io.tasks.image_classification.data import IMAGES
 from perceiver_io.tasks.modalities.modality import Modality
 
-__all__ = ["IMAGE", "ImageModality", "ImageSettings"]
+__all__ = ["IMAGE", "ImageModality", "ImageSettings", "picture_layout"]
 
 # Where the settings leave the size open, sides are no longer, and each is a multiple of a patch.
 _LONGEST = 64
@@ -101,7 +101,7 @@ class ImageModality(Modality):
         """Returns an image processor of the first training picture's size and channels, if these are left open."""
         size, num_channels = settings.size, settings.num_channels
         if size is None or num_channels is None:
-            height, width, found = _layout(next(iter(values), None))
+            height, width, found = picture_layout(next(iter(values), None))
             shrunk = min(1.0, _LONGEST / max(height, width))
             patch = settings.patch((height, width))
             rows, columns = (max(1, round(side * shrunk / patch)) for side in (height, width))
@@ -135,7 +135,7 @@ class ImageModality(Modality):
 IMAGE = ImageModality()
 
 
-def _layout(picture: Any) -> tuple[int, int, int]:
+def picture_layout(picture: Any) -> tuple[int, int, int]:
     """Height, width and channels of a picture; of colours and 64 pixels a side where there is none."""
     if picture is None:
         return _LONGEST, _LONGEST, 3

@@ -12,7 +12,7 @@ from PIL import Image
 
 from perceiver_io.data import LabelledRows, read_labelled
 from perceiver_io.data.settings import DataSettings
-from perceiver_io.data.unlabelled import read_unlabelled
+from perceiver_io.data.unlabelled import read_labelled_or_not, read_unlabelled
 from perceiver_io.tasks.image_classification.data import IMAGES
 
 
@@ -34,6 +34,9 @@ def test_files_anywhere_below_a_folder(tmp_path: Path) -> None:
     parts = [levels(one) for one in (found.train, found.validation, found.test)]
     assert sorted(one for part in parts for one in part) == list(range(21)) and len(parts[2]) == 5
     assert found.class_names == ()
+    settings = DataSettings(dataset=str(tmp_path / "trip"))
+    either = read_labelled_or_not(settings, IMAGES, embedded={})
+    assert either.class_names == () and levels(either.test) == parts[2]
 
 
 @pytest.mark.parametrize("kind", ["classes", "embedded", "tables"])
@@ -58,6 +61,10 @@ def test_the_sets_of_data_with_labels_are_those_of_a_classifier(tmp_path: Path, 
     for split in ("train", "validation", "test"):
         assert levels(found.named(split)) == levels(expected.named(split))
     assert found.class_names == ()
+    kept = read_labelled_or_not(settings, IMAGES, embedded=embedded, seed=3)
+    assert kept.class_names == expected.class_names and len(kept.class_names) == 2
+    for index in range(len(kept.test)):
+        assert kept.test[index]["label"] == expected.test[index]["label"]
 
 
 def test_tables_without_labels_and_folders_of_sets(tmp_path: Path) -> None:

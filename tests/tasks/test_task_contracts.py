@@ -44,6 +44,19 @@ def image_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     return settings, [str(folder / "images" / "dark" / "3.png")]
 
 
+def image_generation(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    settings, files = image_classification(folder)
+    kept = {name: settings[name] for name in ("dataset", "image_channels", "batch_size", "eval_batch_size")}
+    settings = {
+        **kept,
+        "image_size": [4],
+        "num_levels": 5,
+        "label_dropout": 0.0,
+        "model": {"encoder": {"latent_channels": 16, "num_self_attends": 1, "dropout": 0.0}},
+    }
+    return settings, files
+
+
 def audio_classification(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     write_recordings(folder / "sounds", ("high", "low"))
     settings = {**SMALL_MODAL, "dataset": str(folder / "sounds"), "audio": STILL_AUDIO}
@@ -343,6 +356,7 @@ MAKE = {
     "depth-estimation": depth_estimation,
     "image-autoencoding": image_autoencoding,
     "image-classification": image_classification,
+    "image-generation": image_generation,
     "masked-autoencoding": masked_autoencoding,
     "masked-language-modeling": masked_language_modeling,
     "multimodal-autoencoding": multimodal_autoencoding,
