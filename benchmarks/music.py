@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from token_ngrams import NGrams
 
 from perceiver_io.adapters.music_events import VOCAB_SIZE, decode_events
 from perceiver_io.media.midi import Notes, read_midi
@@ -35,42 +33,6 @@ from perceiver_io.tasks.symbolic_music.task import MusicOptions, SymbolicMusicTa
 
 ORDERS = (1, 2, 3, 4, 6, 8)
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "harmonic minor": (0, 2, 3, 5, 7, 8, 11)}
-
-
-class NGrams:
-    """Counts of events after up to `order` - 1 others."""
-
-    def __init__(self, pieces: Sequence[NDArray[Any]], order: int) -> None:
-        self.counts: list[defaultdict[tuple[int, ...], Counter[int]]] = [
-            defaultdict(Counter) for _ in range(order)
-        ]
-        for piece in pieces:
-            ids = piece.tolist()
-            for place in range(1, len(ids)):
-                for length in range(min(order, place + 1)):
-                    self.counts[length][tuple(ids[place - length : place])][ids[place]] += 1
-        self.totals = [
-            {context: (sum(after.values()), len(after)) for context, after in of_length.items()}
-            for of_length in self.counts
-        ]
-
-    def nats(self, pieces: Sequence[NDArray[Any]], order: int) -> float:
-        """Mean surprise of all events but the first, seen with so many, the event itself among them."""
-        surprise, number = 0.0, 0
-        for piece in pieces:
-            ids = piece.tolist()
-            for place in range(1, len(ids)):
-                probability = 1 / VOCAB_SIZE
-                for length in range(min(order, place + 1)):
-                    context = tuple(ids[place - length : place])
-                    if context not in self.totals[length]:
-                        break
-                    total, kinds = self.totals[length][context]
-                    seen = self.counts[length][context][ids[place]]
-                    probability = (seen + kinds * probability) / (total + kinds)
-                surprise -= math.log(probability)
-                number += 1
-        return surprise / number
 
 
 def in_key(notes: Notes) -> float:
@@ -133,7 +95,7 @@ def main() -> None:
         f"{len(learned)} pieces of {sum(map(len, learned)):,} events to learn from, {len(tested)} of "
         f"{sum(len(one) - 1 for one in tested):,} to predict"
     )
-    grams = NGrams(learned, max(ORDERS))
+    grams = NGrams(learned, max(ORDERS), vocab_size=VOCAB_SIZE)
     for order in ORDERS:
         print(f"{order}-gram: {grams.nats(tested, order):.3f} nats an event", flush=True)
     with tempfile.TemporaryDirectory() as scratch:

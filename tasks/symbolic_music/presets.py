@@ -10,13 +10,10 @@ from perceiver_io.tasks.causal_language_modeling.presets import config as config
 
 __all__ = ["config"]
 
-# Events are few and regular: of the same time, a smaller model that sees more of them makes more.
-_SMALL = {"latent_channels": 128, "num_self_attends": 4, "num_heads": 4}
-
 
 def config(
     *,
-    variant: str = "small",
+    variant: str = "compact",
     max_length: int = 512,
     num_latents: int | None = None,
     tokens: dict[str, Any] | None = None,
@@ -26,7 +23,7 @@ def config(
     """Returns the configuration of a model that continues music: a language model of 389 events.
 
     Args:
-        variant: One of `tasks.autoregressive.presets.VARIANTS`; `small` is smaller than it is for texts.
+        variant: One of `tasks.autoregressive.presets.VARIANTS`.
         max_length: The most events that the model reads.
         num_latents: Of how many of the last it says what follows; half of them if None.
         tokens: Fields of `TextAdapter.Config` that differ.
@@ -42,6 +39,6 @@ def config(
         max_length=max_length,
         num_latents=num_latents,
         tokens=tokens,
-        encoder={**(_SMALL if variant == "small" else {}), **(encoder or {})},
+        encoder=encoder,
         decoder=decoder,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from perceiver_io.tasks.autoregressive.recipe import AutoregressiveRecipe
 from perceiver_io.tasks.symbolic_music.data import EMBEDDED
@@ -19,6 +20,7 @@ class SymbolicMusicRecipe(AutoregressiveRecipe):
     """
 
     embedded = tuple(EMBEDDED)
+    default_variant: ClassVar[str] = "compact"
 
     transposition: int = field(
         default=3,
