@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perceiver_io.pictures.image_rows import draw_image_rows
+from perceiver_io.tasks.modalities.image_rows import draw_image_rows
 
 __all__ = ["as_uint8", "draw_pairs"]
 

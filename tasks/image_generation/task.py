@@ -22,7 +22,6 @@ from perceiver_io.data.unlabelled import read_labelled_or_not
 from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import image_suffixes, open_image, write_image
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
-from perceiver_io.pictures.image_rows import draw_image_rows
 from perceiver_io.pictures.seen_pixel_sequence import SeenPixelSequence
 from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
 from perceiver_io.registry import register_task
@@ -45,6 +44,7 @@ from perceiver_io.tasks.image_generation.requests import (
     read_requests,
 )
 from perceiver_io.tasks.modalities.image import picture_layout
+from perceiver_io.tasks.modalities.image_rows import draw_image_rows
 
 __all__ = ["ImageGenerationTask"]
 

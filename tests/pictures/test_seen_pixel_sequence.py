@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from perceiver_io.pictures.attention_view import AttentionView, view_figure
-from perceiver_io.pictures.image_rows import draw_image_rows
 from perceiver_io.pictures.seen_pixel_sequence import SeenPixelSequence
+from perceiver_io.tasks.modalities.image_rows import draw_image_rows
 from tests.pictures.random_maps import make_maps
 
 RNG = np.random.default_rng(0)
