@@ -84,7 +84,8 @@ def _started_from(task: TrainableTask, recipe: TrainingRecipe, data: Splits) -> 
     is_ours = isinstance(loaded.model, task.model_class)
     if is_ours:
         model = type(loaded.model)(config)
-        model.generation_config = loaded.model.generation_config
+        if model.can_generate():
+            model.generation_config = loaded.model.generation_config
     else:
         model = task.new_model(config, processor)
     changed = tuple(

@@ -16,13 +16,20 @@ import torch
 from torch import Tensor
 
 import perceiver_io as pio
-from perceiver_io import ClassificationDecoder, DenseDecoder, PooledClassificationDecoder, RegressionDecoder
+from perceiver_io import (
+    ClassificationDecoder,
+    DenseDecoder,
+    NextTokenDecoder,
+    PooledClassificationDecoder,
+    RegressionDecoder,
+)
 from perceiver_io.adapters import (
     AudioAdapter,
     FeaturesAdapter,
     FramePairAdapter,
     ImageAdapter,
     LabelAdapter,
+    PixelSequenceAdapter,
     PointCloudAdapter,
     SpectrogramAdapter,
     TableAdapter,
@@ -85,6 +92,10 @@ MODALITIES: dict[str, Callable[[], Modality]] = {
         samples=[torch.tensor(index) for index in (3, 0, 2)],
         axes=(),
     ),
+    "pixel-sequence": lambda: Modality(
+        config=PixelSequenceAdapter.Config(vocab_size=9, size=(2, 3), num_channels=4),
+        samples=[torch.randint(9, (length,)) for length in (4, 7, 2)],
+    ),
     "point-cloud": lambda: Modality(
         config=PointCloudAdapter.Config(num_features=1, num_bands=2), samples=randn((3, 4), (6, 4), (1, 4))
     ),
@@ -136,6 +147,7 @@ MODALITIES: dict[str, Callable[[], Modality]] = {
 OUTPUTS: dict[str, Any] = {
     "classification": ClassificationDecoder.Config(num_classes=3),
     "dense": DenseDecoder.Config(grid=(2, 3), output_channels=2, num_bands=2),
+    "next-token": NextTokenDecoder.Config(vocab_size=5),
     "pooled-classification": PooledClassificationDecoder.Config(num_classes=3),
     "regression": RegressionDecoder.Config(num_outputs=2, offset=(0.0, 1.0), scale=(1.0, 2.0)),
 }
