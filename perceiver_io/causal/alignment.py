@@ -5,10 +5,12 @@ Shape legend: B batch, M elements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["aligned_to_end", "all_real"]
+__all__ = ["aligned_to_end", "all_real", "joined_masks"]
 
 
 def aligned_to_end(values: Tensor, mask_BM: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -33,3 +35,21 @@ def aligned_to_end(values: Tensor, mask_BM: Tensor | None) -> tuple[Tensor, Tens
 def all_real(mask: Tensor) -> bool:
     """Returns whether a mask hides nothing; False while a graph is compiled, which is for any values."""
     return not torch.compiler.is_compiling() and bool(mask.all())
+
+
+def joined_masks(parts: Sequence[tuple[Tensor | None, int]], *, like: Tensor) -> Tensor | None:
+    """Returns the mask of several sequences, one after the other; None where all of them are real.
+
+    Args:
+        parts: Of each its mask (B, M), None where all is real, and M.
+        like: A tensor with the batch's size first, on its device.
+    """
+    if all(mask is None for mask, _ in parts):
+        return None
+    return torch.cat(
+        [
+            torch.ones(len(like), count, dtype=torch.bool, device=like.device) if mask is None else mask
+            for mask, count in parts
+        ],
+        dim=1,
+    )

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from perceiver_io.byte_array import ByteArray
+from perceiver_io.causal.alignment import joined_masks
 from perceiver_io.causal.schedule import LatentSchedule
 
 __all__ = ["LatentCache"]
@@ -138,12 +139,8 @@ class LatentCache(Cache):
                     f"The cache holds {len(self.ids)} sequences, got tokens of {len(ids_BT)}. Start with an empty "
                     "cache."
                 )
-            if mask_BT is not None or self.mask is not None:
-                parts = [(self.ids, self.mask), (ids_BT, mask_BT)]
-                self.mask = torch.cat(
-                    [torch.ones_like(ids, dtype=torch.bool) if mask is None else mask for ids, mask in parts],
-                    dim=1,
-                )
+            parts = [(self.mask, self.ids.shape[1]), (mask_BT, ids_BT.shape[1])]
+            self.mask = joined_masks(parts, like=ids_BT)
             self.ids = torch.cat([self.ids, ids_BT], dim=1)
         self.num_tokens += ids_BT.shape[1]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from perceiver_io.attention import Activation
 from perceiver_io.byte_array import ByteArray
-from perceiver_io.causal.alignment import aligned_to_end, all_real
+from perceiver_io.causal.alignment import aligned_to_end, all_real, joined_masks
 from perceiver_io.causal.cache import LatentCache
 from perceiver_io.causal.causal_attention import causal_mask
 from perceiver_io.causal.layers import (
@@ -274,23 +274,11 @@ class CausalEncoder(nn.Module):
         Returns:
             (B, latents, D), the latents of these elements alone.
         """
-        if cache.key_mask is not None or mask_BM is not None:
-            held, batch = cache.num_keys, len(elements_BMC)
-            device = elements_BMC.device
-            parts = [
-                torch.ones(batch, count, dtype=torch.bool, device=device) if mask is None else mask
-                for mask, count in ((cache.key_mask, held), (mask_BM, elements_BMC.shape[1]))
-            ]
-            mask_BM = torch.cat(parts, dim=1)
-        latent_mask_BN = cache.latent_mask
-        if latent_mask_BN is not None or mask_BM is not None:
-            shape, device = (len(elements_BMC), num_latents), elements_BMC.device
-            added_BN = torch.ones(shape, dtype=torch.bool, device=device)
-            if mask_BM is not None:
-                added_BN = mask_BM[:, -num_latents:]
-            if latent_mask_BN is None:
-                latent_mask_BN = added_BN.new_ones(len(added_BN), cache.num_latents)
-            latent_mask_BN = torch.cat([latent_mask_BN, added_BN], dim=1)
+        own_mask_BN = None if mask_BM is None else mask_BM[:, -num_latents:]
+        latent_parts = [(cache.latent_mask, cache.num_latents), (own_mask_BN, num_latents)]
+        latent_mask_BN = joined_masks(latent_parts, like=elements_BMC)
+        parts = [(cache.key_mask, cache.num_keys), (mask_BM, elements_BMC.shape[1])]
+        mask_BM = joined_masks(parts, like=elements_BMC)
         return self._attend(
             elements_BMC.to(self.weight.dtype),
             positions_BM,

@@ -17,6 +17,7 @@ from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.encoder import EncoderConfig
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.published.layout import renamed
+from perceiver_io.vector_decoders import ClassificationDecoder
 from perceiver_io.weight_files import HUB_OPTIONS, PICKLE, SAFETENSORS, check_fit, find_weights, read_tensors
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FEED_FORWARD_PARTS",
     "ROOT",
     "decoder_fields",
+    "krasserm_classifier",
     "krasserm_encoder",
     "krasserm_labels",
     "load_krasserm",
@@ -214,6 +216,26 @@ def decoder_fields(model_config: Mapping[str, Any], *, query_channels: int) -> d
         "use_query_residual": decoder["cross_attention_residual"],
         "attention_dropout": decoder["dropout"],
     }
+
+
+def krasserm_classifier(model_config: Mapping[str, Any]) -> ClassificationDecoder.Config:
+    """Returns the decoder of a classifier that his settings describe.
+
+    Args:
+        model_config: His settings of the model.
+
+    Raises:
+        ValueError: It asks more than once.
+    """
+    decoder = model_config["decoder"]
+    if decoder["num_output_queries"] != 1:
+        raise ValueError(f"A classifier asks once, got num_output_queries {decoder['num_output_queries']}.")
+    query_channels = decoder["num_output_query_channels"]
+    return ClassificationDecoder.Config(
+        num_classes=decoder["num_classes"],
+        query_channels=query_channels,
+        **decoder_fields(model_config, query_channels=query_channels),
+    )
 
 
 def krasserm_labels(config_json: Mapping[str, Any], *, num_classes: int) -> dict[int, str] | None:

@@ -115,46 +115,43 @@ def _config_of(config_json: Mapping[str, Any], *, source: str | os.PathLike[str]
     values: dict[str, Any] = {**_DEFAULTS, **(_MUSIC_DEFAULTS if kind == _MUSIC else {})}
     values |= {name: value for name, value in given.items() if name in values}
     widening = values["self_attention_widening_factor"], values["cross_attention_widening_factor"]
-    try:
-        rotated = values["num_self_attention_rotary_layers"]
-        return PerceiverIOConfig(
-            inputs={
-                TOKENS: TextAdapter.Config(
-                    vocab_size=values["vocab_size"],
-                    max_length=values["max_seq_len"],
-                    num_channels=values["num_channels"],
-                    position="learned" if values["abs_pos_emb"] else "none",
-                    counts_real=True,
-                )
-            },
-            encoder=CausalEncoderConfig(
-                sequence=TOKENS,
+    rotated = values["num_self_attention_rotary_layers"]
+    return PerceiverIOConfig(
+        inputs={
+            TOKENS: TextAdapter.Config(
+                vocab_size=values["vocab_size"],
                 max_length=values["max_seq_len"],
-                num_latents=values["max_latents"],
-                latent_channels=values["num_channels"],
-                num_self_attends=values["num_self_attention_layers"],
-                num_heads=values["num_heads"],
-                rotary_fraction=0.5 if values["abs_pos_emb"] else 1.0,
-                num_rotary_self_attends=None if rotated == -1 else rotated,
-                latent_keys="query_norm",
-                biases="cross_attend_output",
-                widening_factor=widening[0],
-                cross_widening_factor=None if widening[1] == widening[0] else widening[1],
-                dropout=values["residual_dropout"],
-                attention_dropout=values["post_attention_dropout"],
-                prefix_dropout=values["cross_attention_dropout"],
-            ),
-            outputs={
-                TOKENS: NextTokenDecoder.Config(
-                    vocab_size=values["vocab_size"],
-                    use_layer_norm=values["output_norm"],
-                    bias=values["output_bias"],
-                    tied_to=TOKENS,
-                )
-            },
-        )
-    except TypeError as error:
-        raise ValueError(f"The config.json of {source} holds a value of a wrong type: {error}") from error
+                num_channels=values["num_channels"],
+                position="learned" if values["abs_pos_emb"] else "none",
+                counts_real=True,
+            )
+        },
+        encoder=CausalEncoderConfig(
+            sequence=TOKENS,
+            max_length=values["max_seq_len"],
+            num_latents=values["max_latents"],
+            latent_channels=values["num_channels"],
+            num_self_attends=values["num_self_attention_layers"],
+            num_heads=values["num_heads"],
+            rotary_fraction=0.5 if values["abs_pos_emb"] else 1.0,
+            num_rotary_self_attends=None if rotated == -1 else rotated,
+            latent_keys="query_norm",
+            biases="cross_attend_output",
+            widening_factor=widening[0],
+            cross_widening_factor=None if widening[1] == widening[0] else widening[1],
+            dropout=values["residual_dropout"],
+            attention_dropout=values["post_attention_dropout"],
+            prefix_dropout=values["cross_attention_dropout"],
+        ),
+        outputs={
+            TOKENS: NextTokenDecoder.Config(
+                vocab_size=values["vocab_size"],
+                use_layer_norm=values["output_norm"],
+                bias=values["output_bias"],
+                tied_to=TOKENS,
+            )
+        },
+    )
 
 
 def _json_of(config: PerceiverIOConfig) -> dict[str, Any]:

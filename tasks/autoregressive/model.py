@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from perceiver_io.byte_array import ByteArray
-from perceiver_io.causal.alignment import aligned_to_end
+from perceiver_io.causal.alignment import aligned_to_end, joined_masks
 from perceiver_io.causal.cache import LatentCache
 from perceiver_io.causal.encoder import CausalEncoder, CausalEncoderConfig
 from perceiver_io.causal.sequence import SequenceAdapter
@@ -339,18 +339,10 @@ def _joined(conditions: ByteArray | None, tokens: ByteArray) -> ByteArray:
     """Conditions, then tokens."""
     if conditions is None:
         return tokens
-    mask_BM = None
-    if conditions.mask is not None or tokens.mask is not None:
-        parts = [
-            torch.ones(part.values.shape[:2], dtype=torch.bool, device=part.values.device)
-            if part.mask is None
-            else part.mask
-            for part in (conditions, tokens)
-        ]
-        mask_BM = torch.cat(parts, dim=1)
+    parts = [(part.mask, part.values.shape[1]) for part in (conditions, tokens)]
     return ByteArray(
         values=torch.cat([conditions.values.to(tokens.values.dtype), tokens.values], dim=1),
-        mask=mask_BM,
+        mask=joined_masks(parts, like=tokens.values),
         num_content_channels=tokens.num_content_channels,
     )
 

@@ -20,7 +20,7 @@ from perceiver_io.published.fields import (
 )
 from perceiver_io.published.krasserm import (
     CLASSIFIER_NAMES,
-    decoder_fields,
+    krasserm_classifier,
     krasserm_encoder,
     krasserm_labels,
     perceiver_io_loader,
@@ -139,9 +139,7 @@ def _resolved(config: PerceiverIOConfig) -> PerceiverIOConfig:
 def _of_krasserm(config_json: _Fields) -> PerceiverIOConfig:
     """Returns what his "perceiver-io-image-classifier" computes."""
     values = config_json["model_config"]
-    decoder = values["decoder"]
-    if decoder["num_output_queries"] != 1:
-        raise ValueError(f"A classifier asks once, got num_output_queries {decoder['num_output_queries']}.")
+    classifier = krasserm_classifier(values)
     *size, channels = values["encoder"]["image_shape"]
     image = ImageAdapter.Config(
         size=tuple(size),
@@ -151,18 +149,11 @@ def _of_krasserm(config_json: _Fields) -> PerceiverIOConfig:
         max_resolution=tuple(size),
     )
     width = channels + len(size) * (2 * image.num_bands + 1)
-    query_channels = decoder["num_output_query_channels"]
     return PerceiverIOConfig(
         inputs={IMAGE: image},
         encoder=krasserm_encoder(values, qk_channels=width),
-        outputs={
-            LABEL: ClassificationDecoder.Config(
-                num_classes=decoder["num_classes"],
-                query_channels=query_channels,
-                **decoder_fields(values, query_channels=query_channels),
-            )
-        },
-        id2label=krasserm_labels(config_json, num_classes=decoder["num_classes"]),
+        outputs={LABEL: classifier},
+        id2label=krasserm_labels(config_json, num_classes=classifier.num_classes),
     )
 
 

@@ -9,14 +9,13 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.published.krasserm import (
     CLASSIFIER_NAMES,
-    decoder_fields,
+    krasserm_classifier,
     krasserm_encoder,
     krasserm_labels,
     perceiver_io_loader,
 )
 from perceiver_io.published.layout import PublishedLayout
 from perceiver_io.tasks.text_classification.model import TEXT, PerceiverIOForSequenceClassification
-from perceiver_io.vector_decoders import ClassificationDecoder
 
 __all__ = ["LAYOUT"]
 
@@ -31,10 +30,7 @@ _NAMES = {
 def _of_krasserm(config_json: Mapping[str, Any]) -> PerceiverIOConfig:
     """Returns what his "perceiver-io-text-classifier" computes."""
     values = config_json["model_config"]
-    encoder, decoder = values["encoder"], values["decoder"]
-    if decoder["num_output_queries"] != 1:
-        raise ValueError(f"A classifier asks once, got num_output_queries {decoder['num_output_queries']}.")
-    query_channels = decoder["num_output_query_channels"]
+    encoder, classifier = values["encoder"], krasserm_classifier(values)
     return PerceiverIOConfig(
         inputs={
             TEXT: TextAdapter.Config(
@@ -44,14 +40,8 @@ def _of_krasserm(config_json: Mapping[str, Any]) -> PerceiverIOConfig:
             )
         },
         encoder=krasserm_encoder(values),
-        outputs={
-            _LABEL: ClassificationDecoder.Config(
-                num_classes=decoder["num_classes"],
-                query_channels=query_channels,
-                **decoder_fields(values, query_channels=query_channels),
-            )
-        },
-        id2label=krasserm_labels(config_json, num_classes=decoder["num_classes"]),
+        outputs={_LABEL: classifier},
+        id2label=krasserm_labels(config_json, num_classes=classifier.num_classes),
     )
 
 
