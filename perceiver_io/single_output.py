@@ -10,6 +10,7 @@ from torch import Tensor
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.input_tools import bool_mask
+from perceiver_io.layer_outputs import PLAIN_OUTPUT
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
@@ -52,7 +53,7 @@ class SingleOutputModel(PerceiverIOPreTrainedModel):
 
     def _output(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor | None] | None) -> Tensor:
         """The output of a batch."""
-        return self.perceiver(inputs, self._masks(masks))[self.output_name]
+        return self.perceiver(inputs, self._masks(masks), **PLAIN_OUTPUT)[self.output_name]
 
     def _attention_maps(
         self,

@@ -51,6 +51,7 @@ def causal_attention(
     if num_queries == num_keys and mask_BM is None:
         return scaled_dot_product_attention(*inputs, is_causal=True, dropout_p=dropout)
     fused = _KERNEL is not None and _GRADIENT is not None and queries_BHNE.device.type == "cpu"
+    fused = fused and torch.backends.cuda.flash_sdp_enabled()  # for a CPU, too
     if num_queries < num_keys and fused and not dropout and not torch.compiler.is_compiling():
         attended_BHNE: Tensor = _InTwoParts.apply(*inputs, mask_BM)
         return attended_BHNE

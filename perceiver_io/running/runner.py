@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 
 from perceiver_io.data.sources import files_of
 from perceiver_io.extras import require
+from perceiver_io.model_card import CARD_FILE, model_card
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
 from perceiver_io.running.building import build
@@ -245,4 +246,15 @@ def _write(task: TrainableTask, run: RunFolder, setup: Setup, metrics: dict[str,
     for name, draw in drawings.items():
         with run.writing(name) as path:
             draw(path)
+    dataset = getattr(setup.recipe, "dataset", None)
+    card = model_card(
+        setup.model,
+        name=str(run.path),
+        task=task.name,
+        pipeline_tag=task.pipeline_tag,
+        dataset=None if dataset is None else Path(dataset).name,
+        metrics={name: value for name, value in metrics.items() if name.startswith("test_")},
+        has_processor=setup.processor is not None,
+    )
+    run.write_text(CARD_FILE, str(card))
     run.write_metrics(metrics)

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import PLAIN_OUTPUT, with_layer_outputs
 from perceiver_io.tasks.dense.losses import Difference
 from perceiver_io.tasks.dense.multiple_outputs import PerceiverIOForMultipleOutputs
 
@@ -82,6 +83,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
         super().__init__(config)
         self.loss_weights = {name: LOSS_WEIGHTS.get(name, 1.0) for name in config.outputs}
 
+    @with_layer_outputs
     def forward(  # type: ignore[override]  # the field calls its inputs by names
         self,
         image: Tensor | None = None,
@@ -121,7 +123,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
             ValueError: An input, a mask, a target or a point does not fit.
         """
         inputs = _gathered(image, audio, label, others)
-        result = self.perceiver(inputs, masks, outputs=outputs, points=points)
+        result = self.perceiver(inputs, masks, outputs=outputs, points=points, **PLAIN_OUTPUT)
         loss, losses = None, None
         if return_loss:
             if unknown := sorted(set(targets or {}) - set(self.config.outputs)):
