@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -50,6 +50,15 @@ class SingleOutputModel(PerceiverIOPreTrainedModel):
         self.perceiver = PerceiverIO(config)
         (self.output_name,) = config.outputs
         self.post_init()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As `torch.nn.Module`; also takes `inputs` and `masks` by name, as a `PerceiverIOProcessor` makes them."""
+        for place, kind in enumerate(("inputs", "masks") if self.arguments else ()):
+            for name, value in (kwargs.pop(kind, None) or {}).items():
+                if name not in self.arguments:
+                    raise ValueError(f"The model has no input {name!r}; it has {list(self.arguments)}.")
+                kwargs[self.arguments[name][place]] = value
+        return super().__call__(*args, **kwargs)
 
     def _output(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor | None] | None) -> Tensor:
         """The output of a batch."""
