@@ -102,7 +102,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         self._adapters = ADAPTERS.extended(adapters or {})
         self._decoders = DECODERS.extended(decoders or {})
         self.inputs = {name: inputs[name] for name in sorted(inputs)}
-        self.encoder = encoder
+        self.encoder: EncoderConfig | CausalEncoderConfig = encoder  # type: ignore[assignment]  # None if it is empty
         self.outputs = {name: outputs[name] for name in sorted(outputs)}
         self.packing = PackingConfig() if packing is None else packing
         self.shared_attention = shared_attention

@@ -106,7 +106,10 @@ def upload(
     commit.setdefault("commit_message", "Upload model")
     return str(
         api.upload_folder(
-            repo_id=repo_id, folder_path=folder, ignore_patterns=[CARD_FILE] if has_card else None, **commit
+            repo_id=repo_id,
+            folder_path=os.fspath(folder),
+            ignore_patterns=[CARD_FILE] if has_card else None,
+            **commit,
         )
     )
 
@@ -151,7 +154,7 @@ def _code(value: Any) -> str:
     return text if len(text) <= _LONGEST_SETTING else f"{text[: _LONGEST_SETTING - 1]}…"
 
 
-def _classes(id2label: Mapping[int, str] | None) -> str:
+def _classes(id2label: Mapping[Any, str] | None) -> str:
     if not id2label:
         return ""
     names = [f"`{_code(str(name))}`" for name in list(id2label.values())[:_MOST_NAMES]]

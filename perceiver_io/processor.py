@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from transformers import (
     FeatureExtractionMixin,
     ProcessorMixin,
 )
-from transformers.utils import PushToHubMixin
 from transformers.utils.hub import cached_file
 
 from perceiver_io.files import writing
 from perceiver_io.input_processor import InputProcessor, SavedAlone
+from perceiver_io.model_card import upload
 from perceiver_io.registry import PROCESSORS
 
 __all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor", "save_whole"]
@@ -43,7 +44,7 @@ PROCESSOR_FILES = (PROCESSOR_FILE, *_OTHERS)
 """The files beside a model that may hold its processor."""
 
 
-class PerceiverIOProcessor(PushToHubMixin):
+class PerceiverIOProcessor:
     """Makes batches of samples that are given by input name: pads them, masks the padding and what a sample lacks.
 
     Args:
@@ -168,6 +169,20 @@ class PerceiverIOProcessor(PushToHubMixin):
             first.save_pretrained(folder)
             return
         _write(self.to_dict(), folder)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Uploads the processor to a model's repository of the Hugging Face hub.
+
+        Args:
+            repo_id: The repository, such as "me/flowers"; made if need be.
+            **kwargs: `private`, `token`, and what `huggingface_hub.HfApi.upload_folder` takes.
+
+        Returns:
+            Where the commit is found.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload(folder, repo_id, **{"commit_message": "Upload processor", **kwargs})
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], **kwargs: Any) -> Any:

@@ -129,7 +129,8 @@ class CausalAttention(nn.Module):
             queries_BND, inputs_BMC, query_rotation=query_rotation, key_rotation=key_rotation
         )
         logits_BHNM = queries_BHNE @ keys_BHME.transpose(2, 3) / queries_BHNE.shape[-1] ** 0.5
-        seen = causal_mask(*logits_BHNM.shape[2:], mask_BM, like=logits_BHNM)
+        num_queries, num_keys = logits_BHNM.shape[2:]
+        seen = causal_mask(num_queries, num_keys, mask_BM, like=logits_BHNM)
         return logits_BHNM.masked_fill(~seen, -torch.inf).softmax(dim=-1)
 
     def queries_and_keys(

@@ -169,7 +169,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         loss = None
         if labels is not None:
             loss = self._loss(logits_BNV, labels)
-        return CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)  # type: ignore[arg-type]
+        return CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)
 
     def count_conditions(self, conditions: Mapping[str, Tensor] | None) -> int:
         """Returns how many elements conditions are."""
