@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from perceiver_io.running import Setup
 from perceiver_io.running.checkpoints import checkpoint_state, newest_checkpoint, whole_checkpoints
 from perceiver_io.running.evaluator import evaluate_rows
+from perceiver_io.running.interrupt import Terminated
 from perceiver_io.running.trainer import Trainer
 
 from . import toy
@@ -45,6 +46,10 @@ def crash() -> None:
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -81,17 +86,19 @@ VARIANTS = [
 
 @pytest.mark.parametrize("settings", VARIANTS)
 @pytest.mark.parametrize("step", [5, 8])
-def test_ctrl_c_saves_a_checkpoint_and_resuming_gives_the_same_bits(
+def test_ctrl_c_and_sigterm_save_a_checkpoint_and_resuming_gives_the_same_bits(
     tmp_path: Path, settings: dict[str, Any], step: int
 ) -> None:
     recipe = toy.recipe(tmp_path / "run", **settings)
     step = step - 4 if "gradient_accumulation_steps" in settings else step
-    interrupted = toy.trainer(recipe, callbacks=[At(step, press_ctrl_c)])
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    stop = press_ctrl_c if step != 8 else terminate
+    interrupted = toy.trainer(recipe, callbacks=[At(step, stop)])
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt) as caught:
         interrupted.fit()
+    assert caught.type is (Terminated if stop is terminate else KeyboardInterrupt)
     assert checkpoint_steps(tmp_path / "run")[-1] == step
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     resumed = toy.trainer(toy.again(recipe))
     resumed.fit(resume=True)
     assert_same_run(uninterrupted(tmp_path, **settings), resumed)
