@@ -12,8 +12,14 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from perceiver_io.running import Setup
-from perceiver_io.running.checkpoints import checkpoint_state, newest_checkpoint, whole_checkpoints
+from perceiver_io.files import PARTIAL
+from perceiver_io.running import RunFolder, Setup
+from perceiver_io.running.checkpoints import (
+    checkpoint_state,
+    newest_checkpoint,
+    remove_old_checkpoints,
+    whole_checkpoints,
+)
 from perceiver_io.running.evaluator import evaluate_rows
 from perceiver_io.running.interrupt import Terminated
 from perceiver_io.running.trainer import Trainer
@@ -22,6 +28,8 @@ from . import toy
 
 STEPS_PER_EPOCH = 5
 NUM_STEPS = 15
+STEP_AS_TEXT = '{"global_step": "5", "max_steps": 20}'
+STEP_BEYOND = '{"global_step": 30, "max_steps": 20}'
 
 
 class Crash(RuntimeError):
@@ -252,6 +260,47 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -
     (checkpoint / name).write_bytes(changed)
     with pytest.raises(ValueError, match=f"checkpoint {checkpoint} is damaged"):
         toy.trainer(toy.again(recipe)).fit(resume=True)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"global_step": "5", "max_steps": 20}', '{"global_step": 30, "max_steps": 20}']
+)
+def test_a_state_that_says_nothing_is_damaged_and_not_the_end(tmp_path: Path, content: str) -> None:
+    (tmp_path / "trainer_state.json").write_text(content)
+    with pytest.raises(ValueError, match=r"damaged.*says step"):
+        checkpoint_state(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", forbid)  # whoever runs the tests may be allowed to read all
+    with pytest.raises(PermissionError, match="may not be read: Permission denied"):
+        checkpoint_state(tmp_path)
+
+
+def test_half_of_an_old_checkpoint_goes_when_the_next_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = toy.recipe(tmp_path / "run")
+    with pytest.raises(Crash):
+        toy.trainer(recipe, callbacks=[At(12, crash)]).fit()
+    folder = tmp_path / "run" / "checkpoints"
+    steps = checkpoint_steps(tmp_path / "run")
+
+    def killed(path: Path) -> None:
+        if path.exists():
+            (path / "config.json").unlink()
+            raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr("perceiver_io.running.checkpoints.remove", killed)
+        remove_old_checkpoints(folder, keep=1, best=None)
+    assert checkpoint_steps(tmp_path / "run") == steps[1:]
+    assert [path.name for path in folder.glob(f"{PARTIAL}*")] == [f"{PARTIAL}checkpoint-{steps[0]}"]
+    RunFolder(tmp_path / "run").manifest.remove_leftovers()
+    assert not list(folder.glob(f"{PARTIAL}*"))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
