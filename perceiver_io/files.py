@@ -163,7 +163,11 @@ def _sync(path: Path) -> None:
 
 
 def check_outputs(
-    folder: str | os.PathLike[str], names: Iterable[str], inputs: Iterable[str | os.PathLike[str]]
+    folder: str | os.PathLike[str],
+    names: Iterable[str],
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Refuses early what would fail, or do harm, after minutes of work.
 
@@ -171,9 +175,11 @@ def check_outputs(
         folder: The folder that will be written to; it need not exist.
         names: The files that will be written there.
         inputs: Files that must not be replaced.
+        overwrite: Whether other files may be.
 
     Raises:
-        ValueError: The folder is a file, two files have one name, or one would replace an input.
+        ValueError: The folder is a file, two files have one name, or one would replace an input, or another file that
+            it may not replace.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -186,8 +192,10 @@ def check_outputs(
         )
     kept = {Path(file).resolve() for file in inputs}
     if replaced := [folder / name for name in names if (folder / name).resolve() in kept]:
+        raise ValueError(f"{replaced[0]} is an input, and would be overwritten. Choose another output.")
+    if not overwrite and (there := [folder / name for name in names if (folder / name).exists()]):
         raise ValueError(
-            f"{replaced[0]} is an input, and would be overwritten. Choose another output folder."
+            f"{there[0]} exists, and is not replaced. Choose another output, or pass --overwrite."
         )
 
 
