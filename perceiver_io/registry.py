@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _OURS = __name__.partition(".")[0]
-_PROVIDER_PARTS = ("distribution", "version")
 
 ClassT = TypeVar("ClassT", bound=type)
 RegistryT = TypeVar("RegistryT", bound="Registry[Any]")
@@ -125,12 +124,10 @@ class Registry(Generic[ClassT]):
             except ValueError as error:
                 row["error"] = " ".join(str(error).split())
             provider = provider_of(entry_point)
-            rows.append(
-                row
-                if provider is None
-                else {**row, **dict(zip(_PROVIDER_PARTS, provider.split(), strict=True))}
-            )
-        announced = {row["name"] for row in rows}
+            if provider is not None:
+                row["distribution"], row["version"] = provider.split()
+            rows.append(row)
+        announced = {row["name"] for row in rows if "class" in row}
         rows += [
             {"name": name, "class": f"{cls.__module__}.{cls.__qualname__}"}
             for name, cls in self._classes.items()
@@ -320,7 +317,7 @@ class ProcessorRegistry(Registry[ClassT]):
             ValueError: Nobody registered or announced it.
         """
         for entry_point in entry_points(group=self.group):
-            if entry_point.value == f"{cls.__module__}:{cls.__qualname__}":
+            if entry_point.value == f"{cls.__module__}:{cls.__qualname__}" or announces(entry_point, cls):
                 self.get(entry_point.name)
         for name, known in self.classes().items():
             if known is cls:

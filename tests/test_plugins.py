@@ -352,7 +352,9 @@ def test_saved_processors_and_recipes_say_what_brought_them(
         site, "fake-smells", modules, "[perceiver_io.processors]\nsmell = fake_smells.front:SmellProcessor\n"
     )
     install_lidar(site)
-    smell = PROCESSORS.get("smell")()
+    from fake_smells.front import SmellProcessor  # type: ignore[import-not-found]
+
+    smell = SmellProcessor()
     settings = PerceiverIOProcessor({"nose": smell}).to_dict()
     assert settings["inputs"]["nose"] == {"type": "smell", "provided_by": "fake-smells 1.0", "strength": 3}
     assert PerceiverIOProcessor.from_dict(settings).to_dict() == settings
@@ -447,6 +449,17 @@ def test_info_lists_what_a_module_of_the_users_registers(
     assert main(["info", "--adapters", "--import", str(script)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["own", "no", "distribution", "fake_script.LidarAdapter"] in lines
+
+    # Under a name that a package announces too, it comes first; neither is passed over.
+    install(
+        site,
+        "fake-late",
+        {"fake_late": "class Own:\n    pass\n"},
+        "[perceiver_io.adapters]\nown = fake_late:Own\n",
+    )
+    by_origin = {row.get("distribution"): row for row in ADAPTERS.listing() if row["name"] == "own"}
+    assert by_origin[None]["class"] == "fake_script.LidarAdapter"
+    assert "is taken by fake_script.LidarAdapter" in by_origin["fake-late"]["error"]
 
 
 def test_info_is_of_the_installation_or_of_a_model(
