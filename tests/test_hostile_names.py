@@ -278,6 +278,14 @@ def test_the_command(command: str, folder: Path, check: Check, capsys: pytest.Ca
         check(run)
 
 
+def test_messages_that_quote_anything_else(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        assert main(["info", f"no {NAMES['terminal']} folder"]) == 2
+        raise ValueError(capsys.readouterr().err)
+
+    check(run)
+
+
 ODD_PROVIDERS = (
     "evil==1.0 --index-url x",
     "-e 1.0",

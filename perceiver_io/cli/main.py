@@ -393,11 +393,12 @@ def _as_text(value: Any) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """Returns what an error says, on one line."""
+    """Returns what an error says, on one line, without what could steer a terminal."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
         text = f"{text}: {error.filename}"
-    return " ".join(text.split()) or type(error).__name__
+    line = " ".join(text.split()) or type(error).__name__
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
