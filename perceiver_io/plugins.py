@@ -54,7 +54,7 @@ def provider_of(entry_point: EntryPoint) -> str | None:
     if entry_point.dist is None:
         return None
     told = entry_point.dist.metadata
-    provider = f"{told.get('Name', '')} {told.get('Version', '')}"
+    provider = " ".join(told[key] for key in ("Name", "Version") if key in told)
     return provider if _PROVIDER.fullmatch(provider) else None
 
 
