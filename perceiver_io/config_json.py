@@ -117,7 +117,7 @@ def check_keys(values: Mapping[str, Any], *, model_type: str) -> None:
         )
     if unknown := sorted(set(values) - _KNOWN_KEYS):
         raise ValueError(
-            f"The configuration has the unknown keys {unknown!r:.200}. Known keys: "
+            f"The configuration has the unknown keys {unknown!a:.200}. Known keys: "
             f"{sorted(PARTS | _OPTIONAL_PARTS)}, 'format_version' and the fields of transformers.PreTrainedConfig."
         )
     _check_base_fields(values)

@@ -15,7 +15,7 @@ import torch
 
 import perceiver_io
 from perceiver_io.cli import conversion
-from perceiver_io.cli.description import installation, saved_model
+from perceiver_io.cli.description import REGISTRIES, installation, listing_text, saved_model
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
@@ -204,6 +204,14 @@ def _parser() -> argparse.ArgumentParser:
 
     info = add("info", _info, "describe this installation, or a model in a folder")
     info.add_argument("folder", metavar="FOLDER", nargs="?", help="run folder, or folder with a saved model")
+    for kind in REGISTRIES:
+        info.add_argument(
+            f"--{kind}",
+            dest="kinds",
+            action="append_const",
+            const=kind,
+            help=f"list the {kind} that are installed, each with its class and where it comes from",
+        )
     return parser
 
 
@@ -347,6 +355,16 @@ def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
 
 
 def _info(options: argparse.Namespace) -> str:
+    if options.kinds:
+        if options.folder is not None:
+            raise ValueError(
+                f"--{options.kinds[0]} lists what is installed, which is the same for every model: leave it or "
+                f"{options.folder} out."
+            )
+        listings = {kind: REGISTRIES[kind].listing() for kind in options.kinds}
+        if options.json:
+            return json_text(listings)
+        return "\n\n".join(listing_text(kind, rows) for kind, rows in listings.items())
     content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
         return json_text(content)
@@ -383,11 +401,12 @@ def _as_text(value: Any) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """Returns what an error says, on one line."""
+    """Returns what an error says, on one line, without what could steer a terminal."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
         text = f"{text}: {error.filename}"
-    return " ".join(text.split()) or type(error).__name__
+    line = " ".join(text.split()) or type(error).__name__
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:

@@ -215,12 +215,13 @@ class RunFolder:
                 if is_held() and self._is_empty():
                     self._remove()
 
-    def create(self, recipe: TrainingRecipe, *, task: str) -> None:
+    def create(self, recipe: TrainingRecipe, *, task: str, provided_by: str | None = None) -> None:
         """Makes the folder ready for a run that `check` allows; removes an earlier run if it is to be overwritten.
 
         Args:
             recipe: The resolved recipe.
             task: Name of the task.
+            provided_by: Which plug-in brought it, if one did.
 
         Raises:
             ValueError: As `check`.
@@ -239,17 +240,30 @@ class RunFolder:
             self.manifest.remove_leftovers()
             self.checkpoints.mkdir(exist_ok=True)
             if starts:
-                self.write_text(self.recipe_file.name, recipe.to_yaml(task=task))
+                self.write_text(self.recipe_file.name, recipe.to_yaml(task=task, provided_by=provided_by))
         except OSError as error:
             if starts:
                 self._discard()
             raise write_error(self.path, error) from error
 
     @contextmanager
-    def created(self, recipe: TrainingRecipe, *, task: str, is_main_process: bool = True) -> Iterator[None]:
+    def created(
+        self,
+        recipe: TrainingRecipe,
+        *,
+        task: str,
+        provided_by: str | None = None,
+        is_main_process: bool = True,
+    ) -> Iterator[None]:
         """Makes the folder ready for the block, which trains; only the main process writes.
 
         If the block fails before there is a checkpoint, the new folder is removed again.
+
+        Args:
+            recipe: As `create`.
+            task: As `create`.
+            provided_by: As `create`.
+            is_main_process: Whether this one writes.
 
         Raises:
             ValueError: As `check`.
@@ -260,7 +274,7 @@ class RunFolder:
         processes.wait_for_everyone()
         if is_main_process:
             starts = recipe.overwrite or not self.is_started
-            self.create(recipe, task=task)
+            self.create(recipe, task=task, provided_by=provided_by)
         processes.wait_for_everyone()
         try:
             yield

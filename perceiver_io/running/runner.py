@@ -25,6 +25,7 @@ from perceiver_io.files import check_outputs
 from perceiver_io.model_card import CARD_FILE, model_card
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
+from perceiver_io.registry import TASKS
 from perceiver_io.running.building import build
 from perceiver_io.running.evaluator import evaluate_rows
 from perceiver_io.running.fitting import fitted
@@ -102,7 +103,8 @@ def _train(
     setup = build(task, recipe, data)
     if args.metric_for_best_model is not None:
         args.greater_is_better = whether_higher_is_better(args.metric_for_best_model, task.measures(setup))
-    with run.created(recipe, task=task.name, is_main_process=args.should_save):
+    brought_by = TASKS.provider(type(task))
+    with run.created(recipe, task=task.name, provided_by=brought_by, is_main_process=args.should_save):
         trainer = Trainer(
             model=setup.model,
             recipe=recipe,
