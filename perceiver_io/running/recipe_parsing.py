@@ -30,7 +30,7 @@ def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, 
         task: Task that the file must be for, if it names one.
 
     Returns:
-        The settings by name; a line `task: …` is left out where `task` is given.
+        The settings by name, without the line of the task where `task` is given.
 
     Raises:
         ValueError: The file cannot be read, is no mapping in YAML, or is for another task.
