@@ -63,7 +63,7 @@ NOT_RUN = {
 NOT_RUN_PYTHON = {
     "pio.from_deepmind(": "a published file; tests/published has small ones",
     'published_config("vision-perceiver-conv")': "a published model, as large as it is",
-    "push_to_hub(": "needs the internet; tests of the model card have it",
+    "push_to_hub(": "needs the internet; tests/clients/test_model_card.py has what it sends",
 }
 """What is in blocks of Python that are marked as `text`, and why they do not run here."""
 

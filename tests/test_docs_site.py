@@ -8,6 +8,7 @@ import pkgutil
 import re
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 import perceiver_io
 import perceiver_io.tasks
-from perceiver_io.registry import TASKS
+from perceiver_io.registry import ADAPTERS, DECODERS, PROCESSORS, TASKS, Registry
 from perceiver_io.running import TrainableTask
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +64,18 @@ def test_every_public_name_is_in_the_reference_once() -> None:
         for name in getattr(module, "__all__", ())
     }
     assert [path for path, one in public.items() if one not in listed] == []
+
+
+@pytest.mark.parametrize("registry", [ADAPTERS, DECODERS, PROCESSORS], ids=lambda registry: registry.kind)
+def test_everything_registered_is_in_the_reference(registry: Registry[Any]) -> None:
+    """The project's own; a plug-in, or a class of another test, is documented elsewhere."""
+    listed = {identity(name, found(name)) for name in named()}
+    ours = [
+        registry.get(one.name)
+        for one in entry_points(group=registry.group)
+        if one.value.startswith("perceiver_io.")
+    ]
+    assert ours and [cls for cls in ours if identity(cls.__name__, cls) not in listed] == []
 
 
 def test_what_the_reference_names_is_public() -> None:
