@@ -45,7 +45,7 @@ def convert(
         overwrite: Whether to replace a model that is in the folder.
 
     Returns:
-        What was written: `folder`, `layout`, `model` (the class), `parameters` (their number).
+        What was written, by `folder`, `layout`, `model` (the class), `parameters` (their number).
 
     Raises:
         ValueError: The source is no model or does not fit the configuration, the layout cannot hold the model, or

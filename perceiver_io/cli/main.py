@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process if None.
 
     Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any more.
+        The exit status, which is 0, or 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any
+        more.
     """
     try:
         status = _main(argv)

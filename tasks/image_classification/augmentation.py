@@ -159,7 +159,7 @@ class ImageCollator:
             rows: Each with ``image`` and ``label``, an int.
 
         Returns:
-            ``pixel_values`` (B, C, H, W) and ``labels``: (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
+            `pixel_values` (B, C, H, W) and `labels`, (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
         """
         pixel_values = self.vary([row["image"] for row in rows])
         labels = torch.tensor([int(row["label"]) for row in rows])

@@ -262,8 +262,8 @@ class MaskedAutoencodingTask(RowTask):
                 `NAME-INPUT.png`.
 
         Returns:
-            For each file its name, `inputs`: for each how many `values` it has, how many were `hidden`, and the mean
-            `squared_error` of these; and the `files` that were written.
+            For each file its name, and in `inputs` for each how many `values` it has, how many were `hidden`, and
+            the mean `squared_error` of these; and the `files` that were written.
 
         Raises:
             ValueError: A file cannot be read or would be overwritten, or the weights are damaged.
