@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -30,6 +31,7 @@ from perceiver_io.running import (
     recipe_parser,
 )
 from perceiver_io.running.find_task import find_task, get_task
+from perceiver_io.running.interrupt import Terminated, terminating
 from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
@@ -38,6 +40,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_TERMINATED = 143
 _NO_READER = 141  # that of a process that SIGPIPE ended
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
@@ -57,23 +60,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process if None.
 
     Returns:
-        The exit status, which is 0, or 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any
-        more.
+        The exit status, which is 0, or 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads what
+        is printed any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be text, and terminals need not know all of it.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = _main(argv)
+        with terminating():
+            status = _main(argv)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # As in `perceiver-io info | head -1`. Python would flush once more at its end, and complain.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except BrokenPipeError:
-                os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except BrokenPipeError:  # as in `perceiver-io info | head -1`
+        _give_up_streams()
         return _NO_READER
+    except OSError as error:  # all others are caught, where they are about the work and not about saying it
+        _give_up_streams()
+        with contextlib.suppress(OSError):
+            print(f"perceiver-io: error: The results cannot be printed: {_message(error)}", file=sys.stderr)
+        return _BAD_INPUT
+
+
+def _give_up_streams() -> None:
+    """Sends what cannot be printed to nowhere: Python would flush once more at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -110,9 +127,11 @@ def _main(argv: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return _BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"perceiver-io: interrupted.{_how_to_go_on(options)}", file=sys.stderr)
-        return _INTERRUPTED
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"perceiver-io: {what}.{_how_to_go_on(options)}", file=sys.stderr)
+        return _TERMINATED if terminated else _INTERRUPTED
     if output:
         print(output)
     return 0
