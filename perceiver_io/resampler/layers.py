@@ -21,12 +21,14 @@ __all__ = [
     "FeedForwardKind",
     "GatedFeedForward",
     "Norm",
+    "NormPosition",
     "ResamplerAttention",
     "ResamplerLayer",
     "norm_layer",
 ]
 
 Norm = Literal["layer", "rms"]
+NormPosition = Literal["before", "after", "none"]
 FeedForwardKind = Literal[Activation, "geglu", "swiglu"]
 """Two linear layers with an activation between them, or three, of which one gates another (Shazeer, 2020)."""
 
@@ -48,6 +50,7 @@ class GatedFeedForward(nn.Module):
         hidden_channels: Of the two.
         output_channels: Of the third.
         kind: "geglu" or "swiglu": the activation is GELU, or SiLU.
+        bias: Whether the layers have one.
     """
 
     def __init__(
@@ -57,25 +60,28 @@ class GatedFeedForward(nn.Module):
         hidden_channels: int,
         output_channels: int,
         kind: Literal["geglu", "swiglu"],
+        bias: bool = False,
     ) -> None:
         super().__init__()
-        self.gate = linear(num_channels, hidden_channels, bias=False)
-        self.hidden = linear(num_channels, hidden_channels, bias=False)
+        self.gate = linear(num_channels, hidden_channels, bias=bias)
+        self.hidden = linear(num_channels, hidden_channels, bias=bias)
         self.activation = _GATES[kind]()
-        self.output = linear(hidden_channels, output_channels, bias=False)
+        self.output = linear(hidden_channels, output_channels, bias=bias)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, output_channels)."""
         return self.output(self.activation(self.gate(x_BNC)) * self.hidden(x_BNC))
 
 
-def _feed_forward(kind: FeedForwardKind, num_channels: int, widening_factor: float) -> nn.Module:
+def _feed_forward(
+    kind: FeedForwardKind, num_channels: int, *, widening_factor: float, bias: bool
+) -> nn.Module:
     if kind == "geglu" or kind == "swiglu":
         hidden_channels = round(widening_factor * num_channels)
         return GatedFeedForward(
-            num_channels, hidden_channels=hidden_channels, output_channels=num_channels, kind=kind
+            num_channels, hidden_channels=hidden_channels, output_channels=num_channels, kind=kind, bias=bias
         )
-    return FeedForward(num_channels, widening_factor=widening_factor, activation=kind, bias=False)
+    return FeedForward(num_channels, widening_factor=widening_factor, activation=kind, bias=bias)
 
 
 class ResamplerAttention(nn.Module):
@@ -159,11 +165,12 @@ class ResamplerLayer(GradientCheckpointingLayer):
         head_channels: Channels of each head.
         qk_norm: Whether queries and keys of each head go through a norm.
         feed_forward: Its kind.
+        feed_forward_bias: Whether its layers have biases.
         widening_factor: How many times as wide as the latents its hidden layer is.
         norm: Its kind.
         norm_eps: Of all norms.
-        norm_first: Whether norms stand before the attention and the feed-forward, of the inputs too; or after each
-            sum, of the latents alone.
+        norm_position: Norms stand "before" the attention and the feed-forward, of the inputs too; "after" each sum, of
+            the latents alone; or there are "none".
         dropout: Probability that a channel of either residual branch is dropped in training.
         attention_dropout: Probability that an attention weight is dropped in training.
     """
@@ -179,18 +186,23 @@ class ResamplerLayer(GradientCheckpointingLayer):
         head_channels: int,
         qk_norm: bool,
         feed_forward: FeedForwardKind,
+        feed_forward_bias: bool,
         widening_factor: float,
         norm: Norm,
         norm_eps: float | None,
-        norm_first: bool,
+        norm_position: NormPosition,
         dropout: float,
         attention_dropout: float,
     ) -> None:
         super().__init__()
         self.latents_among_keys = latents_among_keys
-        self.norm_first = norm_first
-        self.input_norm = norm_layer(norm, input_channels, norm_eps) if norm_first else nn.Identity()
-        self.latent_norm = norm_layer(norm, num_channels, norm_eps)
+        self.norm_position = norm_position
+
+        def norm_of(channels: int, *, there: bool) -> nn.Module:
+            return norm_layer(norm, channels, norm_eps) if there else nn.Identity()
+
+        self.input_norm = norm_of(input_channels, there=norm_position == "before")
+        self.latent_norm = norm_of(num_channels, there=norm_position != "none")
         self.attention = ResamplerAttention(
             query_channels=num_channels,
             input_channels=input_channels,
@@ -201,8 +213,10 @@ class ResamplerLayer(GradientCheckpointingLayer):
             norm_eps=norm_eps,
             dropout=attention_dropout,
         )
-        self.feed_forward_norm = norm_layer(norm, num_channels, norm_eps)
-        self.feed_forward = _feed_forward(feed_forward, num_channels, widening_factor)
+        self.feed_forward_norm = norm_of(num_channels, there=norm_position != "none")
+        self.feed_forward = _feed_forward(
+            feed_forward, num_channels, widening_factor=widening_factor, bias=feed_forward_bias
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, latents_BND: Tensor, inputs_BMC: Tensor, mask_BK: Tensor | None = None) -> Tensor:
@@ -216,11 +230,11 @@ class ResamplerLayer(GradientCheckpointingLayer):
         Returns:
             (B, N, D).
         """
-        if self.norm_first:
-            x_BND = latents_BND + self._attended(self.latent_norm(latents_BND), inputs_BMC, mask_BK)
-            return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
-        x_BND = self.latent_norm(latents_BND + self._attended(latents_BND, inputs_BMC, mask_BK))
-        return self.feed_forward_norm(x_BND + self.dropout(self.feed_forward(x_BND)))
+        if self.norm_position == "after":
+            x_BND = self.latent_norm(latents_BND + self._attended(latents_BND, inputs_BMC, mask_BK))
+            return self.feed_forward_norm(x_BND + self.dropout(self.feed_forward(x_BND)))
+        x_BND = latents_BND + self._attended(self.latent_norm(latents_BND), inputs_BMC, mask_BK)
+        return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
 
     def _attended(self, latents_BND: Tensor, inputs_BMC: Tensor, mask_BK: Tensor | None) -> Tensor:
         keys_BKC = self.input_norm(inputs_BMC)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 __all__ = ["LAYOUTS", "ReadTensors", "ResamplerLayout", "read_layout", "write_layout"]
 
+Names = Mapping[str, str | tuple[str, str]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResamplerLayout:
@@ -27,7 +29,7 @@ class ResamplerLayout:
         head_channels: Of each head, unless its configuration says other.
     """
 
-    names: Mapping[str, str | tuple[str, str]]
+    names: Names
     bare: Mapping[str, int | None]
     mark: str
     always: tuple[str, ...] = ()
@@ -40,24 +42,25 @@ class ResamplerLayout:
         Raises:
             ValueError: There is no name for some; all are listed.
         """
-        stems = {
-            ours: stem
+        places = {
+            ours: (stem, place)
             for stem, both in self.names.items()
-            for ours in ((both,) if isinstance(both, str) else both)
+            for place, ours in enumerate((both,) if isinstance(both, str) else both)
         }
-        found: dict[str, list[str]] = {}
+        found: dict[str, dict[int, str]] = {}
         unknown = []
         for name in names:
-            numbers = re.findall(r"\.(\d+)\.", name)[:1]
-            stem, suffix = re.sub(r"\.\d+\.", ".{}.", name, count=1).rsplit(".", 1)
-            if stem not in stems:
+            number = re.findall(r"\.(\d+)\.", name)[:1]
+            module, suffix = re.sub(r"\.\d+\.", ".{}.", name, count=1).rsplit(".", 1)
+            if module not in places:
                 unknown.append(name)
                 continue
-            theirs = stems[stem] if stems[stem] in self.bare else f"{stems[stem]}.{suffix}"
-            found.setdefault(theirs.format(*numbers), []).append(name)
+            stem, place = places[module]
+            theirs = stem if stem in self.bare else f"{stem}.{suffix}"
+            found.setdefault(theirs.format(*number), {})[place] = name
         if unknown:
             raise ValueError(f"This layout has no name for {_listed(unknown)}.")
-        return found
+        return {theirs: [parts[place] for place in sorted(parts)] for theirs, parts in found.items()}
 
     def ours(self, theirs: str) -> tuple[str, ...] | None:
         """Returns which of ours one of theirs is, or None."""
@@ -71,7 +74,7 @@ class ResamplerLayout:
         return None
 
 
-_FLAMINGO_LAYERS = {
+_FLAMINGO_LAYERS: Names = {
     "layers.{}.0.to_q": "layers.{}.attention.query",
     "layers.{}.0.to_kv": ("layers.{}.attention.key", "layers.{}.attention.value"),
     "layers.{}.0.to_out": "layers.{}.attention.output",
@@ -79,14 +82,14 @@ _FLAMINGO_LAYERS = {
     "layers.{}.1.1": "layers.{}.feed_forward.hidden",
     "layers.{}.1.3": "layers.{}.feed_forward.output",
 }
-_FLAMINGO = {
+_FLAMINGO: Names = {
     "latents": "latents",
     "layers.{}.0.norm_media": "layers.{}.input_norm",
     "layers.{}.0.norm_latents": "layers.{}.latent_norm",
     **_FLAMINGO_LAYERS,
     "norm": "norm",
 }
-_IDEFICS2 = {
+_IDEFICS2: Names = {
     "latents": "latents",
     "layers.{}.input_context_norm": "layers.{}.input_norm",
     "layers.{}.input_latents_norm": "layers.{}.latent_norm",
@@ -102,7 +105,13 @@ _IDEFICS2 = {
 }
 _IDEFICS2_OPTIONS = {"norm": "rms", "feed_forward": "swiglu"}
 # What tensors do not say of a resampler, and names only in part.
-_DEFAULT_KINDS = {"latents_among_keys": True, "feed_forward": "gelu", "norm": "layer", "norm_first": True}
+_DEFAULT_KINDS = {
+    "latents_among_keys": True,
+    "feed_forward": "gelu",
+    "feed_forward_bias": False,
+    "norm": "layer",
+    "norm_position": "before",
+}
 
 LAYOUTS = {
     "flamingo-pytorch": ResamplerLayout(
@@ -172,6 +181,27 @@ LAYOUTS = {
         mark="perceiver_resampler.layers.0.self_attn.q_proj.weight",
         options={**_IDEFICS2_OPTIONS, "input_projection": "swiglu"},
         head_channels=96,
+    ),
+    "xtts": ResamplerLayout(
+        names={
+            "latents": "latents",
+            "proj_context": "input_projection",
+            "layers.{}.0.to_q": "layers.{}.attention.query",
+            "layers.{}.0.to_kv": ("layers.{}.attention.key", "layers.{}.attention.value"),
+            "layers.{}.0.to_out": "layers.{}.attention.output",
+            "layers.{}.1.0": ("layers.{}.feed_forward.hidden", "layers.{}.feed_forward.gate"),
+            "layers.{}.1.2": "layers.{}.feed_forward.output",
+            "norm.gamma": "norm",
+        },
+        bare={"latents": None, "norm.gamma": None},
+        mark="norm.gamma",
+        options={
+            "feed_forward": "geglu",
+            "feed_forward_bias": True,
+            "norm": "rms",
+            "norm_position": "none",
+            "norm_eps": 1e-12,
+        },
     ),
 }
 

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from perceiver_io.input_tools import check_finite, check_floating, check_mask, check_shape
 from perceiver_io.layers import LearnedArray, linear, under_autocast
-from perceiver_io.resampler.layers import FeedForwardKind, GatedFeedForward, Norm, ResamplerLayer, norm_layer
+from perceiver_io.resampler.layers import (
+    FeedForwardKind,
+    GatedFeedForward,
+    Norm,
+    NormPosition,
+    ResamplerLayer,
+    norm_layer,
+)
 from perceiver_io.resampler.layouts import read_layout, write_layout
 from perceiver_io.value_checks import looks_at
 
@@ -43,10 +50,12 @@ class PerceiverResampler(nn.Module):
         latents_among_keys: Whether the latents stand beside the inputs among the keys, so that they see each other.
         qk_norm: Whether queries and keys of each head go through a norm.
         feed_forward: "gelu", "gelu_tanh", "relu", "squared_relu"; or gated: "geglu", "swiglu".
+        feed_forward_bias: Whether its layers have biases.
         widening_factor: How many times as wide as the latents the hidden layer of the feed-forwards is.
         norm: "layer", or "rms": root mean square.
         norm_eps: Of all norms; 1e-5 by default, 1e-6 of root mean squares.
-        norm_first: Whether norms stand before each attention and feed-forward, and after the last; or after each sum.
+        norm_position: Norms stand "before" each attention and feed-forward, and after the last; "after" each sum; or
+            "none" but that after the last.
         input_projection: What takes the features to the latents' width: a "linear" layer, a "swiglu" feed-forward, or
             "none", which is possible where both are as wide or the latents are not among the keys. By default, "linear"
             where the widths differ, else "none".
@@ -78,10 +87,11 @@ class PerceiverResampler(nn.Module):
         latents_among_keys: bool = True,
         qk_norm: bool = False,
         feed_forward: FeedForwardKind = "gelu",
+        feed_forward_bias: bool = False,
         widening_factor: float = 4,
         norm: Norm = "layer",
         norm_eps: float | None = None,
-        norm_first: bool = True,
+        norm_position: NormPosition = "before",
         input_projection: Projection | None = None,
         projection_channels: int | None = None,
         num_positions: int | None = None,
@@ -110,6 +120,7 @@ class PerceiverResampler(nn.Module):
         )
         _check_at_least(0, num_latents=num_latents, num_pooled_latents=num_pooled_latents)
         _check_one_of(Norm, norm=norm)
+        _check_one_of(NormPosition, norm_position=norm_position)
         _check_one_of(FeedForwardKind, feed_forward=feed_forward)
         if input_projection is None:
             input_projection = "none" if channels == latent_channels else "linear"
@@ -147,8 +158,9 @@ class PerceiverResampler(nn.Module):
         self.kinds = {
             "latents_among_keys": latents_among_keys,
             "feed_forward": feed_forward,
+            "feed_forward_bias": feed_forward_bias,
             "norm": norm,
-            "norm_first": norm_first,
+            "norm_position": norm_position,
         }
         self.latents = LearnedArray(num_latents, latent_channels) if num_latents else None
         self.positions = _positions(num_positions, channels)
@@ -179,10 +191,11 @@ class PerceiverResampler(nn.Module):
                 head_channels=head_channels,
                 qk_norm=qk_norm,
                 feed_forward=feed_forward,
+                feed_forward_bias=feed_forward_bias,
                 widening_factor=widening_factor,
                 norm=norm,
                 norm_eps=norm_eps,
-                norm_first=norm_first,
+                norm_position=norm_position,
                 dropout=dropout,
                 attention_dropout=attention_dropout,
             )
@@ -192,7 +205,7 @@ class PerceiverResampler(nn.Module):
         if output_channels is not None:
             self.output_projection = linear(latent_channels, output_channels)
         self.norm: nn.Module = nn.Identity()
-        if norm_first:
+        if norm_position != "after":
             self.norm = norm_layer(norm, self.output_channels, norm_eps)
 
     def forward(
@@ -221,15 +234,7 @@ class PerceiverResampler(nn.Module):
         check_finite(features, name="The features")
         if latents is not None:
             check_finite(latents, name="The latents", advice="Look at what made them.")
-        features = self._in_our_type(features)
-        for positions, missing_axes in (
-            (self.positions, 0),
-            (self.frames, 1),
-            (self.media, self._media_axes),
-        ):
-            if positions is not None:
-                rows = positions()[: features.shape[-2 - missing_axes]]
-                features = features + rows.to(features.dtype).unflatten(0, (-1, *(1,) * missing_axes))
+        features = self._placed(self._in_our_type(features))
         media = features.shape[:2] if self.media is not None else None
         x_SRC = features.flatten(0, 1) if media else features
         x_SRC = self.input_projection(x_SRC.flatten(1, -2))
@@ -251,13 +256,24 @@ class PerceiverResampler(nn.Module):
             y_SNO = torch.where(there_S[:, None, None], y_SNO, 0)
         return y_SNO.unflatten(0, media) if media else y_SNO
 
-    @property
-    def _media_axes(self) -> int:
-        """Axes between that of the media and the channels', but one."""
-        return 1 if self.frames is None else 2
-
     def _in_our_type(self, x: Tensor) -> Tensor:
-        return x if under_autocast(x) else x.to(next(self.layers.parameters()).dtype)
+        if under_autocast(x):
+            return x
+        # Of latents or norms, if there are any: weights may be quantised.
+        return x.to(
+            next((weight.dtype for weight in self.parameters() if weight.is_floating_point()), x.dtype)
+        )
+
+    def _placed(self, features: Tensor) -> Tensor:
+        """Adds the learned positions, each along an axis of its own."""
+        axis = -2
+        for positions, has_axis in ((self.positions, True), (self.frames, False), (self.media, False)):
+            if positions is not None:
+                rows = positions()[: features.shape[axis]].to(features.dtype)
+                features = features + rows.unflatten(0, (-1, *(1,) * (-2 - axis)))
+            if positions is not None or has_axis:
+                axis -= 1
+        return features
 
     def _first_latents(self, x_SRC: Tensor, mask_SR: Tensor | None, given_SND: Tensor | None) -> Tensor:
         parts = [] if given_SND is None else [given_SND]
@@ -269,7 +285,7 @@ class PerceiverResampler(nn.Module):
 
     def _check(self, features: Tensor, mask: Tensor | None, latents: Tensor | None) -> None:
         axes: list[int | str] = ["samples"]
-        limits: dict[int, tuple[str, nn.Module]] = {}
+        limits: dict[int, tuple[str, LearnedArray]] = {}
         for name, positions in (("media", self.media), ("frames", self.frames), ("features", self.positions)):
             if positions is not None:
                 limits[len(axes)] = (name, positions)
@@ -283,8 +299,8 @@ class PerceiverResampler(nn.Module):
             advice="An axis of media is there with num_media, one of frames with num_frames.",
         )
         check_floating(features, name="Features", advice="Convert them, say with .float().")
-        for axis, (name, positions) in limits.items():
-            most = positions.weight.shape[0]
+        for axis, (name, table) in limits.items():
+            most = table.weight.shape[0]
             if features.shape[axis] > most:
                 raise ValueError(
                     f"There are learned positions for {most} {name}, got {features.shape[axis]}: "
@@ -326,12 +342,12 @@ class PerceiverResampler(nn.Module):
         Args:
             state: Tensors by name, as `safetensors.torch.load_file` reads them.
             layout: Whose names they are: "flamingo-pytorch", "open-flamingo", "idefics", "idefics2",
-                "idefics2-connector" (with the projection before the resampler), "ip-adapter". If None, it is told by
-                the names.
+                "idefics2-connector" (with the projection before the resampler), "ip-adapter", "xtts". If None, it is
+                told by the names.
             prefix: What the names of the resampler's tensors begin with; tensors with other names are left alone.
             head_channels: Channels of a head, which tensors do not say; by default what the published code has: 64, of
                 the two Idefics 96.
-            norm_eps: Of the norms, likewise; by default 1e-5, of Idefics2 1e-6.
+            norm_eps: Of the norms, likewise; by default as the published code has it.
 
         Returns:
             The resampler, in the type and on the device of the tensors, which it holds copies of.
@@ -341,7 +357,9 @@ class PerceiverResampler(nn.Module):
                 shape; all of them are named.
         """
         read = read_layout(state, layout=layout, prefix=prefix, head_channels=head_channels)
-        options: dict[str, Any] = {**read.options, "norm_eps": norm_eps}
+        options: dict[str, Any] = dict(read.options)
+        if norm_eps is not None:
+            options["norm_eps"] = norm_eps
         with torch.device("meta"):
             resampler = cls(**options)
         read.check_fit(resampler.state_dict())

@@ -187,7 +187,8 @@ def test_tensors_that_do_not_fit(changes: dict[str, Any], arguments: dict[str, A
     ("options", "layout", "message"),
     [
         ({"feed_forward": "geglu"}, "idefics2", "have feed_forward='swiglu', norm='rms', got "),
-        ({"feed_forward": "relu", "norm_first": False}, "idefics", "have norm_first=True, got"),
+        ({"feed_forward": "relu", "norm_position": "after"}, "idefics", "have norm_position='before', got"),
+        ({"feed_forward_bias": True}, "open-flamingo", "have feed_forward_bias=False"),
         ({"latents_among_keys": False}, "open-flamingo", "have latents_among_keys=True"),
         ({}, "flamingo-pytorch", "have media.weight; this one has not"),
         ({"input_projection": "linear"}, "ip-adapter", "have output_projection.weight; this one has not"),

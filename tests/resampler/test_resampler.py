@@ -25,7 +25,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "projected": {"latent_channels": 8, "output_channels": 10, "feed_forward": "geglu"},
     "gated projection": {"latent_channels": 8, "input_projection": "swiglu", "projection_channels": 7},
     "inputs alone": {"latent_channels": 8, "latents_among_keys": False, "input_projection": "none"},
-    "norms last": {"norm_first": False, "feed_forward": "relu"},
+    "norms last": {"norm_position": "after", "feed_forward": "relu"},
+    "one norm": {"norm_position": "none", "feed_forward": "geglu", "feed_forward_bias": True},
     "normed queries and keys": {"qk_norm": True, "norm_eps": 1e-3},
     "pooled": {"num_pooled_latents": 2, "num_positions": 9},
 }
@@ -57,8 +58,10 @@ def normed(state: dict[str, Tensor], name: str, x: Tensor, options: dict[str, An
 
 
 def gated(state: dict[str, Tensor], name: str, x: Tensor, activation: Any) -> Tensor:
-    w = {part: state[f"{name}.{part}.weight"].T for part in ("gate", "hidden", "output")}
-    return (activation(x @ w["gate"]) * (x @ w["hidden"])) @ w["output"]
+    def layer(part: str, x: Tensor) -> Tensor:
+        return x @ state[f"{name}.{part}.weight"].T + state.get(f"{name}.{part}.bias", 0)
+
+    return layer("output", activation(layer("gate", x)) * layer("hidden", x))
 
 
 def by_formula(state: dict[str, Tensor], x: Tensor, mask: Tensor, options: dict[str, Any]) -> Tensor:
@@ -76,7 +79,8 @@ def by_formula(state: dict[str, Tensor], x: Tensor, mask: Tensor, options: dict[
         pooled = pooled @ state["pooled_latents.output.weight"].T + state["pooled_latents.output.bias"]
         z = torch.cat([pooled.reshape(-1, z.shape[1]), z])
     heads, groups = options["num_heads"], options.get("num_kv_heads", options["num_heads"])
-    first = options.get("norm_first", True)
+    place = options.get("norm_position", "before")
+    first, last = place == "before", place == "after"
     for i in range(options["depth"]):
         of = f"layers.{i}."
         asking = normed(state, of + "latent_norm", z, options) if first else z
@@ -99,7 +103,7 @@ def by_formula(state: dict[str, Tensor], x: Tensor, mask: Tensor, options: dict[
             shares = (q_h @ k_h.T / math.sqrt(size)).exp()
             found.append(shares / shares.sum(1, keepdim=True) @ v_h)
         z = z + torch.cat(found, dim=1) @ state[of + "attention.output.weight"].T
-        z = z if first else normed(state, of + "latent_norm", z, options)
+        z = normed(state, of + "latent_norm", z, options) if last else z
         inner = normed(state, of + "feed_forward_norm", z, options) if first else z
         kind = options.get("feed_forward", "gelu")
         if kind in ("swiglu", "geglu"):
@@ -109,10 +113,10 @@ def by_formula(state: dict[str, Tensor], x: Tensor, mask: Tensor, options: dict[
                 inner @ state[of + "feed_forward.hidden.weight"].T
             )
             inner = hidden @ state[of + "feed_forward.output.weight"].T
-        z = z + inner if first else normed(state, of + "feed_forward_norm", z + inner, options)
+        z = normed(state, of + "feed_forward_norm", z + inner, options) if last else z + inner
     if "output_projection.weight" in state:
         z = z @ state["output_projection.weight"].T + state["output_projection.bias"]
-    return normed(state, "norm", z, options) if first else z
+    return z if last else normed(state, "norm", z, options)
 
 
 def test_three_lines() -> None:
@@ -319,6 +323,7 @@ def test_one_exported_graph_for_all_sizes(kind: str) -> None:
         ({"num_heads": 5}, "12 latent channels cannot be divided among 5 heads: .* head_channels"),
         ({"num_kv_heads": 3}, "num_heads must be a multiple of num_kv_heads, got 4 and 3"),
         ({"feed_forward": "tanh"}, "feed_forward must be one of gelu, .*swiglu, got 'tanh'"),
+        ({"norm_position": "first"}, "norm_position must be one of before, after, none, got 'first'"),
         ({"norm": "batch"}, "norm must be one of layer, rms, got 'batch'"),
         ({"norm_eps": 0.0}, "norm_eps must be above zero"),
         ({"widening_factor": 0}, "widening_factor must be above zero"),
@@ -356,3 +361,36 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
 def test_inputs_that_do_not_fit(options: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resampler(**options)(**{"features": torch.ones(2, 6, 12)} | arguments)
+
+
+@kinds
+def test_every_layer_is_called_once(kind: str) -> None:
+    """So that hooks, adapters and quantised layers are heard."""
+    ours = resampler(kind)
+    calls: dict[str, int] = {}
+    for name, module in ours.named_modules():
+        if isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm):
+            calls[name] = 0
+            module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+    ours(torch.randn(2, 6, 12), mask_of(6, 3))
+    assert set(calls.values()) == {1}, calls
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:.*quantize_dynamic")
+def test_lora_and_int8_change_what_it_computes() -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    ours, features = resampler("grouped"), torch.randn(2, 6, 12)
+    with torch.no_grad():
+        expected = ours(features)
+        quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(ours), {nn.Linear})
+        rounded = quantised(features)
+    assert not torch.equal(rounded, expected)
+    torch.testing.assert_close(rounded, expected, rtol=0.1, atol=0.1)
+    adapted = inject_adapter_in_model(
+        LoraConfig(target_modules="all-linear", r=2, init_lora_weights=False), ours
+    )
+    assert not torch.allclose(adapted(features), expected, atol=1e-3)
+    adapted(features).sum().backward()
+    learned = {name for name, weight in adapted.named_parameters() if weight.grad is not None}
+    assert learned and all("lora_" in name for name in learned)

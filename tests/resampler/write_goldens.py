@@ -1,7 +1,10 @@
 """Writes tests/data/resamplers.json: what the published resamplers themselves compute with weights of `formula.py`.
 
-pip install --no-deps --target peers flamingo-pytorch==0.1.2 open-flamingo==2.0.1 ip-adapter==0.1.0 einops-exts
-python -m tests.resampler.write_goldens peers
+Their packages ask for much that these files do not need, so they are put in a folder without it:
+
+    pip install --no-deps --target peers flamingo-pytorch==0.1.2 open-flamingo==2.0.1 ip-adapter==0.1.0 \
+        coqui-tts==0.28.0 einops-exts==0.0.4
+    python -m tests.resampler.write_goldens peers
 """
 
 from __future__ import annotations
@@ -63,7 +66,16 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any], tuple[int, ...]]] = {
         },
         (2, 5, 12),
     ),
+    "xtts": (
+        "xtts",
+        "TTS/tts/layers/xtts/perceiver_encoder.py",
+        "PerceiverResampler",
+        {"num_latents": 3, "dim_context": 12, "ff_mult": 3},
+        (2, 5, 12),
+    ),
 }
+# Files that one of these imports; for their packages, which import much else, empty ones stand in.
+BESIDE = ("TTS/utils/generic_utils.py", "TTS/tts/layers/tortoise/transformer.py")
 
 
 def module(path: Path) -> ModuleType:
@@ -78,9 +90,15 @@ def module(path: Path) -> ModuleType:
 def main() -> None:
     peers = Path(sys.argv[1])
     sys.path.append(str(peers))
+    for file in BESIDE:
+        parts = file.removesuffix(".py").split("/")
+        for depth in range(1, len(parts)):
+            package = ".".join(parts[:depth])
+            sys.modules.setdefault(package, ModuleType(package))
+        sys.modules[".".join(parts)] = module(peers / file)
     goldens = {}
     for name, (layout, file, kind, options, shape) in CASES.items():
-        peer = getattr(module(peers / file), kind)(**SMALL, **options).eval()
+        peer = getattr(module(peers / file), kind)(**SMALL | options).eval()
         shapes = {key: list(tensor.shape) for key, tensor in peer.state_dict().items()}
         peer.load_state_dict(weights(shapes))
         with torch.no_grad():
