@@ -46,6 +46,8 @@ class AudioAdapter(InputAdapter):
         config: The settings.
     """
 
+    argument_names = ("input_values", "attention_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

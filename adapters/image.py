@@ -48,6 +48,8 @@ class ImageAdapter(InputAdapter):
         config: The settings.
     """
 
+    argument_names = ("pixel_values", "pixel_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

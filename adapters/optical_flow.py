@@ -48,6 +48,8 @@ class FramePairAdapter(InputAdapter):
         config: The settings.
     """
 
+    argument_names = ("frames", "pixel_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

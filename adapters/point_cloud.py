@@ -38,6 +38,8 @@ class PointCloudAdapter(InputAdapter):
         config: The settings.
     """
 
+    argument_names = ("points", "points_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

@@ -38,6 +38,8 @@ class TextAdapter(SequenceAdapter):
         config: The settings.
     """
 
+    argument_names = ("input_ids", "attention_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

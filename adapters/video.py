@@ -46,6 +46,8 @@ class VideoAdapter(InputAdapter):
         config: The settings.
     """
 
+    argument_names = ("pixel_values", "pixel_mask")
+
     @dataclass(frozen=True, kw_only=True)
     class Config(ComponentConfig):
         """Settings of the adapter.

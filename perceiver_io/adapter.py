@@ -30,6 +30,8 @@ class InputAdapter(nn.Module, ABC):
         depends_on_extent: Whether positions follow the size of each input, as published: then a padded input is
             another one, mask or not.
         takes_nan: Whether NaN is a value like others, that says: not measured. Else it is refused.
+        argument_names: What models of `transformers` call this input and its mask, such as "pixel_values" and
+            "pixel_mask"; None if they have no name for it.
         num_target_channels: V, how many numbers `targets` gives for an element; None where an adapter has no targets.
     """
 
@@ -39,6 +41,7 @@ class InputAdapter(nn.Module, ABC):
     num_elements: int | None = None
     depends_on_extent: bool = False
     takes_nan: ClassVar[bool] = False
+    argument_names: ClassVar[tuple[str, str] | None] = None
     num_target_channels: int | None = None
 
     @abstractmethod

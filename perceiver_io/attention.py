@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.brackets import Brackets, choose_brackets
-from perceiver_io.fused_attention import fused_attention
+from perceiver_io.fused_attention import attention_map, fused_attention
 from perceiver_io.layers import linear
 from perceiver_io.plain import is_plain
 
@@ -336,6 +336,11 @@ class SelfAttention(GradientCheckpointingLayer):
         normed_BND = self.norm(latents_BND)
         x_BND = latents_BND + self.dropout(self.attention(normed_BND, normed_BND))
         return x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
+
+    def attention_weights(self, latents_BND: Tensor) -> Tensor:
+        """Returns the weights that `forward` attends with, without dropout, (B, H, N, N)."""
+        normed_BND = self.norm(latents_BND)
+        return attention_map(self.attention.logits(normed_BND, self.attention.key(normed_BND)))
 
 
 class SelfAttentionBlock(nn.Module):

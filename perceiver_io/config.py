@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedConfig
@@ -47,6 +47,8 @@ _MOST_CLASSES = 10_000_000
 class PerceiverIOConfig(PreTrainedConfig):
     """Configuration of a `PerceiverIO` model, for every task.
 
+    Without any argument it is empty, as `transformers` makes some to compare with; no model can be built of it.
+
     Args:
         inputs: Adapter configuration of each input, by the input's name.
         encoder: Settings of the encoder: with learned latents, or causal.
@@ -68,9 +70,9 @@ class PerceiverIOConfig(PreTrainedConfig):
     def __init__(
         self,
         *,
-        inputs: Mapping[str, ComponentConfig],
-        encoder: EncoderConfig | CausalEncoderConfig,
-        outputs: Mapping[str, DecoderConfig],
+        inputs: Mapping[str, ComponentConfig] | None = None,
+        encoder: EncoderConfig | CausalEncoderConfig | None = None,
+        outputs: Mapping[str, DecoderConfig] | None = None,
         packing: PackingConfig | None = None,
         shared_attention: SharedAttentionConfig | None = None,
         id2label: Mapping[int, str] | None = None,
@@ -78,7 +80,9 @@ class PerceiverIOConfig(PreTrainedConfig):
         adapters: Mapping[str, type] | None = None,
         decoders: Mapping[str, type] | None = None,
     ) -> None:
-        if not inputs or not outputs:
+        is_empty = inputs is None and encoder is None and outputs is None
+        inputs, outputs = inputs or {}, outputs or {}
+        if not is_empty and not (inputs and outputs):
             raise ValueError(
                 f"A model needs at least one input and one output, got the inputs {sorted(inputs)} and the outputs "
                 f"{sorted(outputs)}."
@@ -88,16 +92,17 @@ class PerceiverIOConfig(PreTrainedConfig):
                 raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!r}.")
             if hasattr(nn.ModuleDict, name):
                 raise ValueError(f"The name {name!r} is taken by torch.nn.ModuleDict: choose another.")
-        if not isinstance(encoder, (EncoderConfig, CausalEncoderConfig)):
+        if isinstance(encoder, (EncoderConfig, CausalEncoderConfig)):
+            _check_depth(encoder)
+        elif not is_empty:
             raise ValueError(
                 f"encoder must be an EncoderConfig or a CausalEncoderConfig, got {type(encoder).__name__}."
             )
-        _check_depth(encoder)
         self.format_version = FORMAT_VERSION
         self._adapters = ADAPTERS.extended(adapters or {})
         self._decoders = DECODERS.extended(decoders or {})
         self.inputs = {name: inputs[name] for name in sorted(inputs)}
-        self.encoder = encoder
+        self.encoder: EncoderConfig | CausalEncoderConfig = encoder  # type: ignore[assignment]  # None if it is empty
         self.outputs = {name: outputs[name] for name in sorted(outputs)}
         self.packing = PackingConfig() if packing is None else packing
         self.shared_attention = shared_attention
@@ -115,6 +120,11 @@ class PerceiverIOConfig(PreTrainedConfig):
         self.__post_init__()
         if id2label is None:  # the base class makes up two labels
             self.id2label = self.label2id = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it was made of nothing."""
+        return not self.inputs
 
     def _check_names(self) -> None:
         named: dict[str, tuple[set[str], Mapping[str, ComponentConfig]]] = {
@@ -225,6 +235,8 @@ class PerceiverIOConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values; each component's dictionary names its class as `type`."""
+        if self.is_empty:
+            return {"model_type": self.model_type, "format_version": self.format_version}
         components = ("inputs", "encoder", "outputs", "packing", "shared_attention", "_adapters", "_decoders")
         kept = {name: self.__dict__.pop(name) for name in components}
         try:
@@ -269,6 +281,19 @@ class PerceiverIOConfig(PreTrainedConfig):
             raise ValueError(
                 f"The config.json of {pretrained_model_name_or_path} cannot be used. {error}"
             ) from error
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> PerceiverIOConfig:
+        """Reads a config.json, strictly.
+
+        Args:
+            json_file: The file.
+
+        Raises:
+            ValueError: As `from_dict`, or it is no JSON object.
+            OSError: It cannot be read.
+        """
+        return cast(PerceiverIOConfig, cls.from_dict(cls._dict_from_json_file(json_file)))
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.attention import Activation, FeedForward, MultiHeadAttention, PreparedInputs
 from perceiver_io.brackets import NO_LAYERS, Layers, apply_layers, fold_layers, folding_pays
+from perceiver_io.fused_attention import attention_map
 from perceiver_io.plain import has_hooks, is_plain
 from perceiver_io.shared_channels import fold_into_keys, own_channels
 
@@ -181,6 +182,13 @@ class CrossAttention(GradientCheckpointingLayer):
             return self._attend(queries_BNQ, prepared, query_mask_BN, then.layers)
 
         return attend(queries, query_mask_BN) if isinstance(queries, Tensor) else queries.run(attend)
+
+    def attention_weights(
+        self, queries_BND: Tensor, inputs_BMC: Tensor, mask_BM: Tensor | None = None
+    ) -> Tensor:
+        """Returns the weights that `forward` attends with, without dropout, (B, H, N, M); arguments as there."""
+        keys_BMX = self.attention.key(self.input_norm(inputs_BMC))
+        return attention_map(self.attention.logits(self.query_norm(queries_BND), keys_BMX), mask_BM)
 
     def floats_per_query(self, *, num_queries: int, num_inputs: int) -> int:
         """Returns how many numbers a query of one sample takes at most, so that chunks can be bounded.

@@ -6,10 +6,12 @@ Shape legend: B batch, M elements, C channels, N latents, D latent channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers.utils.generic import ModelOutput
 
 from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap, attention_maps
@@ -20,7 +22,8 @@ from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
-from perceiver_io.input_tools import listed
+from perceiver_io.input_tools import bool_mask, listed
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
@@ -33,26 +36,31 @@ __all__ = ["PerceiverIO", "PerceiverIOOutput"]
 _MOST_CHANNELS = 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class PerceiverIOOutput:
+@dataclass
+class PerceiverIOOutput(ModelOutput):
     """What a forward pass gives: ``out["label"]`` is the output of that name.
 
     Attributes:
+        last_hidden_state: (B, N, D) latents; `latents` is another name for them.
         outputs: Each output by its name.
-        latents: (B, N, D).
         hidden: As `Encoded.hidden`: by input name, (B, M) bool, True where a mask token stood for the element.
     """
 
-    outputs: Mapping[str, Tensor]
-    latents: Tensor
-    hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    last_hidden_state: Tensor = None  # type: ignore[assignment]  # fields of a ModelOutput have defaults
+    outputs: dict[str, Tensor] = None  # type: ignore[assignment]
+    hidden: dict[str, Tensor] = None  # type: ignore[assignment]
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self.outputs[name]
+    @property
+    def latents(self) -> Tensor:
+        """(B, N, D)."""
+        return self.last_hidden_state
 
+    def __getitem__(self, key: Any) -> Any:
+        return self.outputs[key] if key in self.outputs else super().__getitem__(key)
 
-# What a graph gives back must be something that PyTorch knows how to take apart.
-torch.export.register_dataclass(PerceiverIOOutput, serialized_type_name="perceiver_io.PerceiverIOOutput")
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Returns what there is, in the order of the fields, whatever outputs are called."""
+        return tuple(self.values())
 
 
 class PerceiverIO(PerceiverIOPreTrainedModel):
@@ -64,6 +72,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
 
     def __init__(self, config: PerceiverIOConfig) -> None:
         super().__init__(config)
+        if config.is_empty:
+            raise ValueError("The configuration is empty: give it inputs, an encoder and outputs.")
         adapters: dict[str, InputAdapter] = {
             name: config.adapter_class(name)(part) for name, part in config.inputs.items()
         }
@@ -108,13 +118,15 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             )
         self.post_init()
 
+    @with_layer_outputs
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor] | None = None,
         masks: Mapping[str, Tensor] | None = None,
         *,
         outputs: Iterable[str] | None = None,
         points: Mapping[str, Tensor | None] | None = None,
+        **arguments: Tensor | None,
     ) -> PerceiverIOOutput:
         """Encodes a batch and decodes outputs.
 
@@ -123,6 +135,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             masks: Masks by input name, True = real, in the shapes that the adapters document.
             outputs: As `decode`.
             points: As `decode`.
+            **arguments: Inputs and masks as `transformers` calls them (`pixel_values`, `input_ids`, `attention_mask`)
+                in place of `inputs` and `masks`: each goes to the one adapter whose `argument_names` it is among.
 
         Returns:
             The outputs by name, the latents, and which elements mask tokens stood for.
@@ -131,9 +145,17 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             ValueError: An input or mask is unknown or does not fit its adapter, a sample is wholly masked, or what
                 is asked for is not there.
         """
+        if arguments:
+            inputs, masks = self._by_name(inputs, masks, arguments)
+        if inputs is None:
+            raise ValueError(
+                f"There are no inputs. The model has {list(self.adapters)}: give it a mapping by name."
+            )
         encoded = self.encode(inputs, masks)
         decoded = self.decode(encoded, outputs, points=points)
-        return PerceiverIOOutput(outputs=decoded, latents=encoded.latents, hidden=encoded.hidden)
+        return PerceiverIOOutput(
+            last_hidden_state=encoded.latents, outputs=decoded, hidden=dict(encoded.hidden)
+        )
 
     def encode(
         self,
@@ -307,6 +329,31 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 return attention_maps(self.encoder, packed, segments, latents=latents)
         finally:
             self.train(training)
+
+    def _by_name(
+        self,
+        inputs: Mapping[str, Tensor] | None,
+        masks: Mapping[str, Tensor] | None,
+        arguments: Mapping[str, Tensor | None],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs and masks by the names of the configuration, with those that came by the names of a field."""
+        found = (dict(inputs or {}), dict(masks or {}))
+        for argument, value in arguments.items():
+            owners = [
+                (name, place)
+                for name, adapter in self.adapters.items()
+                for place, known in enumerate(cast(InputAdapter, adapter).argument_names or ())
+                if known == argument
+            ]
+            if len(owners) != 1:
+                raise ValueError(
+                    f"The argument {argument!r} belongs to {len(owners)} of the inputs {list(self.adapters)}, expected "
+                    "one: give inputs and masks by name."
+                )
+            ((name, place),) = owners
+            if value is not None:
+                found[place][name] = bool_mask(value, name=argument) if place else value
+        return found
 
     def _perhaps_left_out(self, inputs: Mapping[str, Tensor]) -> Iterator[nn.Parameter]:
         """Parameters that this batch leaves out, or that a loss may leave out that is not about all outputs."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
+import tempfile
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
+from perceiver_io.files import writing
 from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
+from perceiver_io.model_card import CARD_FILE, model_card, upload
 from perceiver_io.weight_files import (
     HUB_OPTIONS,
     PICKLE,
@@ -26,6 +30,8 @@ __all__ = ["PerceiverIOPreTrainedModel", "resolved_config"]
 
 ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
 
+# What says how a model is uploaded.
+_OF_PUSH = ("commit_message", "commit_description", "private", "token", "revision", "create_pr")
 # What is about the weights alone, though a configuration would take it for a field of its own.
 _OF_WEIGHTS = ("dtype", "torch_dtype")
 
@@ -37,6 +43,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
     base_model_prefix = "perceiver"
     # Inputs are given by name: there is no one tensor whose size the Trainer of transformers could count.
     main_input_name = ""
+    pipeline_tag: ClassVar[str | None] = None  # what the Hugging Face hub calls the task
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["CrossAttention", "SelfAttention"]  # noqa: RUF012  # as the base class declares it
@@ -80,12 +87,26 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             )
         table.weight = weight
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *args: Any,
+        card: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Saves the model as `transformers.PreTrainedModel.save_pretrained` does, with the same arguments.
+
+        Args:
+            save_directory: The folder; made if need be.
+            *args: As `transformers.PreTrainedModel.save_pretrained`.
+            card: Fields of the model card, such as `{"license": "apache-2.0"}`; see `perceiver_io.model_card`. A card
+                (README.md) is written where the folder has none; with fields, an older one is replaced.
+            **kwargs: As `transformers.PreTrainedModel.save_pretrained`. With `push_to_hub=True` also those of
+                `push_to_hub`; the repository is called as the folder unless there is a `repo_id`.
 
         Raises:
             ValueError: An output is tied to an embedding that is no part of the model any more: what would be loaded
-                again is another model.
+                again is another model. Or a field of the card is none.
         """
         parts = set(self.modules())
         untied = [
@@ -99,7 +120,47 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 "to the new ones after loading. Build the model with an output that is not tied, or train the "
                 "embeddings themselves: set requires_grad instead of replacing the module."
             )
-        super().save_pretrained(save_directory, *args, **kwargs)
+        push, folder = kwargs.pop("push_to_hub", False), Path(save_directory)
+        of_push = (
+            {name: kwargs.pop(name) for name in (*_OF_PUSH, "repo_id") if name in kwargs} if push else {}
+        )
+        super().save_pretrained(folder, *args, **kwargs)
+        if kwargs.get("is_main_process", True) and (card is not None or not (folder / CARD_FILE).exists()):
+            with writing(folder / CARD_FILE) as partial:
+                partial.write_text(
+                    str(model_card(self, name=of_push.get("repo_id"), fields=card)), encoding="utf-8"
+                )
+        if push:
+            upload(folder, of_push.pop("repo_id", folder.absolute().name), **of_push)
+
+    def push_to_hub(  # type: ignore[override]  # transformers would replace the card by one that says nothing
+        self, repo_id: str, *, card: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> str:
+        """Uploads the model and its card to the Hugging Face hub.
+
+        A card that is there already stays, unless `card` has fields. A run folder, with its own card, recipe and
+        pictures, is uploaded by `huggingface_hub.upload_folder`.
+
+        Args:
+            repo_id: The repository, such as "me/flowers"; made if need be.
+            card: As `save_pretrained`.
+            **kwargs: As `transformers.PreTrainedModel.push_to_hub`.
+
+        Returns:
+            Where the commit is found.
+
+        Raises:
+            ValueError: As `save_pretrained`.
+        """
+        tags = kwargs.pop("tags", None)
+        if tags is not None:
+            card = {**(card or {}), "tags": [*(card or {}).get("tags", []), *tags]}
+        of_push = {name: kwargs.pop(name) for name in _OF_PUSH if name in kwargs}
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **kwargs)
+            with writing(Path(folder) / CARD_FILE) as partial:
+                partial.write_text(str(model_card(self, name=repo_id, fields=card)), encoding="utf-8")
+            return upload(folder, repo_id, keep_card=card is None, **of_push)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs
@@ -120,6 +181,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             OSError: There is no such folder or id, or a file is missing in it, or config.json is not valid JSON.
         """
         source = pretrained_model_name_or_path
+        _check_attention(kwargs.get("attn_implementation"))
         config, kwargs = resolved_config(source, kwargs)
         kwargs.setdefault("use_safetensors", True)
         if (state_dict := kwargs.get("state_dict")) is not None:
@@ -156,6 +218,14 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 f"A {cls.__name__} of these settings cannot be built ({error!s:.300}). Are all sizes right?"
             ) from error
         return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_attention(implementation: Any) -> None:
+    if implementation not in (None, "sdpa", "eager"):
+        raise ValueError(
+            f"attn_implementation must be 'sdpa', PyTorch's fused attention, which picks the fastest kernel there is "
+            f"(flash attention among them), or 'eager', its plain formula; got {implementation!r:.80}."
+        )
 
 
 def _align(model: nn.Module) -> None:

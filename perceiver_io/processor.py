@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ from transformers.utils.hub import cached_file
 
 from perceiver_io.files import writing
 from perceiver_io.input_processor import InputProcessor, SavedAlone
+from perceiver_io.model_card import upload
 from perceiver_io.registry import PROCESSORS
 
-__all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor"]
+__all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor", "save_whole"]
 
 PROCESSOR_FILE = "processor_config.json"
+# What is not a setting of a processor of all inputs.
+_OF_WHOLE = ("processor_class", "type")
 
 # What a folder without one may have instead: processors that `transformers` has a kind for. Two kinds share a file.
 _OTHERS: dict[str, Any] = {
@@ -164,8 +168,21 @@ class PerceiverIOProcessor:
         if not others and isinstance(first, SavedAlone):
             first.save_pretrained(folder)
             return
-        with writing(folder / PROCESSOR_FILE) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        _write(self.to_dict(), folder)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Uploads the processor to a model's repository of the Hugging Face hub.
+
+        Args:
+            repo_id: The repository, such as "me/flowers"; made if need be.
+            **kwargs: `private`, `token`, and what `huggingface_hub.HfApi.upload_folder` takes.
+
+        Returns:
+            Where the commit is found.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload(folder, repo_id, **{"commit_message": "Upload processor", **kwargs})
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -177,7 +194,8 @@ class PerceiverIOProcessor:
 
         Returns:
             The processor. Where there is no processor_config.json but the file of an image processor, a feature
-            extractor or a tokenizer, as with tasks of one input, it is that.
+            extractor or a tokenizer, as with tasks of one input, it is that; and where processor_config.json is that of
+            a processor of all inputs at once (`save_whole`), it is that one.
 
         Raises:
             ValueError: The file is damaged, or none of its kind.
@@ -190,7 +208,11 @@ class PerceiverIOProcessor:
             "_raise_exceptions_for_connection_errors": False,
         }
         if cached_file(source, PROCESSOR_FILE, **_hub_options(kwargs), **quiet) is not None:
-            return cls.from_dict(ProcessorMixin.get_processor_dict(str(source), **kwargs)[0])
+            settings = ProcessorMixin.get_processor_dict(str(source), **kwargs)[0]
+            if "inputs" not in settings and isinstance(settings.get("type"), str):
+                fields = {key: value for key, value in settings.items() if key not in _OF_WHOLE}
+                return PROCESSORS.get(settings["type"]).from_dict(fields)
+            return cls.from_dict(settings)
         for file, auto_class in _OTHERS.items():
             found = cached_file(source, file, **_hub_options(kwargs), **quiet)
             if found is not None:
@@ -202,6 +224,31 @@ class PerceiverIOProcessor:
         return isinstance(other, PerceiverIOProcessor) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # it may be changed
+
+
+def save_whole(processor: InputProcessor | Any, save_directory: str | os.PathLike[str]) -> None:
+    """Writes processor_config.json of one processor for all inputs of a model, such as frames and sound of a file.
+
+    Args:
+        processor: A registered processor; `AutoProcessor` gives it back.
+        save_directory: The folder; made if need be.
+    """
+    folder = Path(save_directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = type(processor)
+    _write(
+        {
+            "processor_class": PerceiverIOProcessor.__name__,
+            "type": PROCESSORS.name_of(kind),
+            **processor.to_dict(),
+        },
+        folder,
+    )
+
+
+def _write(settings: Mapping[str, Any], folder: Path) -> None:
+    with writing(folder / PROCESSOR_FILE) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.input_tools import bool_mask
+from perceiver_io.layer_outputs import PLAIN_OUTPUT
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
@@ -50,9 +51,18 @@ class SingleOutputModel(PerceiverIOPreTrainedModel):
         (self.output_name,) = config.outputs
         self.post_init()
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As `torch.nn.Module`; also takes `inputs` and `masks` by name, as a `PerceiverIOProcessor` makes them."""
+        for place, kind in enumerate(("inputs", "masks") if self.arguments else ()):
+            for name, value in (kwargs.pop(kind, None) or {}).items():
+                if name not in self.arguments:
+                    raise ValueError(f"The model has no input {name!r}; it has {list(self.arguments)}.")
+                kwargs[self.arguments[name][place]] = value
+        return super().__call__(*args, **kwargs)
+
     def _output(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor | None] | None) -> Tensor:
         """The output of a batch."""
-        return self.perceiver(inputs, self._masks(masks))[self.output_name]
+        return self.perceiver(inputs, self._masks(masks), **PLAIN_OUTPUT)[self.output_name]
 
     def _attention_maps(
         self,

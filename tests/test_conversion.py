@@ -75,7 +75,7 @@ def test_init_writes_a_model_that_predicts(
     assert main(["init", config_file, "-o", str(folder)]) == 0
     first_line, second_line = capsys.readouterr().out.splitlines()
     assert first_line.startswith("PerceiverIOForMaskedLM, ") and second_line == f"written to {folder}"
-    assert files(folder) == {"config.json", "model.safetensors", "tokenizer_config.json"}
+    assert files(folder) == {"README.md", "config.json", "model.safetensors", "tokenizer_config.json"}
     assert main(["predict", str(folder), "fill [MASK] in"]) == 0
     assert capsys.readouterr().out.startswith("fill ")
 
@@ -165,7 +165,12 @@ def test_a_parameter_file_needs_the_models_name(
     assert main(["convert", str(source), "-o", str(tmp_path / "model")]) == 2
     assert "Say it with --model" in error_line(capsys)
     assert main(["convert", str(source), "-o", str(tmp_path / "model"), "--model", "small"]) == 0
-    assert files(tmp_path / "model") == {"config.json", "model.safetensors", "tokenizer_config.json"}
+    assert files(tmp_path / "model") == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer_config.json",
+    }
     found = pio.from_pretrained(tmp_path / "model")
     assert torch.equal(found.perceiver.encoder.latents.weight, model.perceiver.encoder.latents.weight)
 
@@ -282,7 +287,7 @@ def test_a_class_without_a_task_is_converted_too(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "ours")
     assert main(["convert", str(tmp_path / "ours"), "-o", str(tmp_path / "copy")]) == 0
     assert type(pio.from_pretrained(tmp_path / "copy")) is pio.PerceiverIO
-    assert files(tmp_path / "copy") == {"config.json", "model.safetensors"}
+    assert files(tmp_path / "copy") == {"README.md", "config.json", "model.safetensors"}
 
 
 def test_init_leaves_the_random_numbers_of_the_process_alone(config_file: str, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def assert_bit_equal(model: torch.nn.Module, twin: torch.nn.Module) -> None:
 
 def test_a_folder_holds_a_config_and_safetensors(saved: Any) -> None:
     _, folder = saved
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", WEIGHTS]
     assert json.loads((folder / "config.json").read_text())["architectures"] == [
         "PerceiverIOForImageClassification"
     ]

@@ -1,4 +1,4 @@
-"""Two processes that train the published models, by DDP and by FSDP2, find what one process finds with both batches."""
+"""Two processes that train a model, by DDP and by FSDP2, find what one process finds with both batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.clients import cases
 from tests.train_small_model import trained
 from tests.two_processes import in_two_processes
 
@@ -20,6 +21,7 @@ CASES = [
     "multimodal/fsdp by part/all",
     "mlm/fsdp by part/all",  # the tied weight belongs to another part
     "multimodal/fsdp bfloat16/all",
+    *(f"{name}/{kind}/all" for name in cases.CASES for kind in ("ddp", "fsdp")),
 ]
 
 Results = dict[str, tuple[list[float], dict[str, Tensor]]]

@@ -17,7 +17,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from perceiver_io.attention import SelfAttention
+from perceiver_io.causal.layers import CausalCrossAttend, CausalSelfAttend
 from perceiver_io.cross_attention import CrossAttention
+from tests.clients import cases
 from tests.small_models import arguments, core, model
 
 NUM_PROCESSES, NUM_STEPS = 2, 3
@@ -26,6 +28,8 @@ NUM_PROCESSES, NUM_STEPS = 2, 3
 def batch(name: str, step: int, rank: int, inputs: str) -> dict[str, Any]:
     """What one process is given; "absent" leaves the second without sound, "fewer outputs" without some outputs."""
     torch.manual_seed(100 * step + rank)
+    if name in cases.CASES:
+        return cases.CASES[name].batch(2)
     given = arguments(name)
     if inputs != "all" and rank == 1:
         del given["audio"]
@@ -37,14 +41,14 @@ def batch(name: str, step: int, rank: int, inputs: str) -> dict[str, Any]:
 def wrapped(name: str, kind: str) -> nn.Module:
     """The model as it is, by DDP, or by FSDP2: a block at a time, or a part at a time besides."""
     torch.manual_seed(0)
-    made: nn.Module = model(name).train()
+    made: nn.Module = cases.model(name, train=True) if name in cases.CASES else model(name).train()
     if kind == "ddp":
         return DistributedDataParallel(made)
     if kind == "alone":
         return made
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if kind.endswith("bfloat16") else None)
     for module in made.modules():
-        if isinstance(module, CrossAttention | SelfAttention):
+        if isinstance(module, (CrossAttention, SelfAttention, CausalCrossAttend, CausalSelfAttend)):
             fully_shard(module, mp_policy=policy)
     if kind == "fsdp by part":
         perceiver = core(made)

@@ -14,7 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from perceiver_io.attention import Activation, FeedForward
-from perceiver_io.causal.causal_attention import causal_attention
+from perceiver_io.causal.causal_attention import causal_attention, causal_mask
 from perceiver_io.causal.rotary import Rotation
 from perceiver_io.layers import linear
 
@@ -104,6 +104,34 @@ class CausalAttention(nn.Module):
             queries_BHNE, keys_BHME, values_BHME, mask_BM, dropout=self.dropout if self.training else 0.0
         )
         return self.output(attended_BHNE.transpose(1, 2).flatten(2))
+
+    def weights(
+        self,
+        queries_BND: Tensor,
+        inputs_BMC: Tensor,
+        *,
+        query_rotation: Rotation | None,
+        key_rotation: Rotation | None,
+        mask_BM: Tensor | None,
+        cache: CacheLayerMixin | None,
+    ) -> Tensor:
+        """Returns what `forward` attends with, without dropout, (B, H, N, M); arguments as there.
+
+        Raises:
+            ValueError: There is a cache.
+        """
+        if cache is not None:
+            raise ValueError(
+                "With a cache there are no attention weights to return, as it holds keys of earlier calls: pass "
+                "use_cache=False, or leave output_attentions out."
+            )
+        queries_BHNE, keys_BHME = self.queries_and_keys(
+            queries_BND, inputs_BMC, query_rotation=query_rotation, key_rotation=key_rotation
+        )
+        logits_BHNM = queries_BHNE @ keys_BHME.transpose(2, 3) / queries_BHNE.shape[-1] ** 0.5
+        num_queries, num_keys = logits_BHNM.shape[2:]
+        seen = causal_mask(num_queries, num_keys, mask_BM, like=logits_BHNM)
+        return logits_BHNM.masked_fill(~seen, -torch.inf).softmax(dim=-1)
 
     def queries_and_keys(
         self,
@@ -238,6 +266,26 @@ class CausalCrossAttend(_CausalAttend):
         )
         return self.added(latents_BND, attended_BND)
 
+    def attention_weights(
+        self,
+        latents_BND: Tensor,
+        elements_BMC: Tensor,
+        *,
+        rotation: Rotation | None,
+        mask_BM: Tensor | None,
+        cache: CacheLayerMixin | None = None,
+    ) -> Tensor:
+        """Returns the weights that `forward` attends with, (B, H, N, M); arguments as there, but no cache."""
+        queries_BND, inputs_BMC = self.normed(latents_BND, elements_BMC)
+        return self.attention.weights(
+            queries_BND,
+            inputs_BMC,
+            query_rotation=None if rotation is None else rotation.last(latents_BND.shape[1]),
+            key_rotation=rotation,
+            mask_BM=mask_BM,
+            cache=cache,
+        )
+
     def normed(self, latents_BND: Tensor, elements_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what queries (B, N, D), and keys and values (B, M, C), are made of."""
         queries_BND = self.query_norm(latents_BND)
@@ -292,3 +340,22 @@ class CausalSelfAttend(_CausalAttend):
             cache=cache,
         )
         return self.added(latents_BND, attended_BND)
+
+    def attention_weights(
+        self,
+        latents_BND: Tensor,
+        *,
+        rotation: Rotation | None,
+        mask_BN: Tensor | None,
+        cache: CacheLayerMixin | None = None,
+    ) -> Tensor:
+        """Returns the weights that `forward` attends with, (B, H, N, N); arguments as there, but no cache."""
+        normed_BND = self.norm(latents_BND)
+        return self.attention.weights(
+            normed_BND,
+            normed_BND,
+            query_rotation=rotation,
+            key_rotation=rotation,
+            mask_BM=mask_BN,
+            cache=cache,
+        )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from perceiver_io.config import PerceiverIOConfig
-from perceiver_io.files import check_not_inside, writing_into
+from perceiver_io.files import check_not_inside, make_folder, remove_empty, writing_into
 from perceiver_io.loading import from_pretrained
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
@@ -118,14 +118,12 @@ def _write(
 def _writing(folder: str | Path) -> Iterator[Path]:
     """Gives a path to write to, whose files are in the folder at the end of the block."""
     target = RunFolder(folder).path
-    is_new = not target.exists()
-    target.mkdir(parents=True, exist_ok=True)
+    made = make_folder(target)
     try:
         with no_progress_bars(), writing_into(target) as path:
             yield path
     except BaseException:
-        if is_new:
-            target.rmdir()
+        remove_empty(made)
         raise
 
 

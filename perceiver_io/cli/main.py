@@ -176,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     attention.add_argument(
         "-o", "--output", required=True, metavar="PICTURE", help="picture to write, such as maps.png"
     )
+    attention.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     attention.add_argument("--latents", type=_indices, metavar="I,J,…", help="latents to draw, such as 0,1,2")
     attention.add_argument("--task", help="task of the model, where the folder does not say it")
 
@@ -310,7 +311,14 @@ def _attention(options: argparse.Namespace) -> str:
     task = _task_of(options.source, options)
     from perceiver_io.running.runner import attention
 
-    attention(task, options.source, options.inputs, options.output, latents=options.latents)
+    attention(
+        task,
+        options.source,
+        options.inputs,
+        options.output,
+        latents=options.latents,
+        overwrite=options.overwrite,
+    )
     return json_text({"picture": options.output}) if options.json else f"written to {options.output}"
 
 

@@ -24,7 +24,7 @@ _FORMAT = 1
 # What a run writes to the folder of checkpoints: they themselves, what is left of half of one, and TensorBoard's logs.
 # In a checkpoint that is what the trainer, the model, and its processor or tokenizer save. Folders end with a slash.
 _IN_CHECKPOINTS = re.compile(
-    r"checkpoint-\d+/([^/]+\.(json|safetensors|bin|pt|pth|jinja|model)|vocab\.txt|merges\.txt)?"
+    r"checkpoint-\d+/([^/]+\.(json|safetensors|bin|pt|pth|jinja|model)|vocab\.txt|merges\.txt|README\.md)?"
     rf"|{re.escape(PARTIAL)}checkpoint-\d+/.*"
     r"|runs/(.*/)?(events\.out\.tfevents\.[^/]+)?"
 )

@@ -21,6 +21,8 @@ from transformers import TrainingArguments
 
 from perceiver_io.data.sources import files_of
 from perceiver_io.extras import require
+from perceiver_io.files import check_outputs
+from perceiver_io.model_card import CARD_FILE, model_card
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
 from perceiver_io.running.building import build
@@ -192,6 +194,7 @@ def attention(
     output: str | Path,
     *,
     latents: Sequence[int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Draws what some latents of a saved model attend to in an input.
 
@@ -201,16 +204,17 @@ def attention(
         inputs: The file to look at, or the files that belong together.
         output: The picture to write; its suffix says the format.
         latents: Latents to draw; a choice of them if None.
+        overwrite: Whether the picture may replace a file that is no input.
 
     Raises:
-        ValueError: As `predict`; or a latent is out of range.
+        ValueError: As `predict`; or a latent is out of range, or the picture would replace a file.
         OSError: The picture cannot be written.
     """
-    draw_view(
-        task.attention_view(task.load(source), list(inputs), latents=latents),
-        Path(output).expanduser(),
-        latents=latents,
-    )
+    output = Path(output).expanduser()
+    # An input may be several files, by name: image=cat.png,audio=cat.wav.
+    read = [part.rpartition("=")[2] for one in inputs for part in (f"={one}", *one.split(","))]
+    check_outputs(output.parent, [output.name], filter(os.path.exists, read), overwrite=overwrite)
+    draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
 
 
 def _files(inputs: Sequence[str], task: Task) -> list[str]:
@@ -245,4 +249,15 @@ def _write(task: TrainableTask, run: RunFolder, setup: Setup, metrics: dict[str,
     for name, draw in drawings.items():
         with run.writing(name) as path:
             draw(path)
+    dataset = getattr(setup.recipe, "dataset", None)
+    card = model_card(
+        setup.model,
+        name=str(run.path),
+        task=task.name,
+        pipeline_tag=task.pipeline_tag,
+        dataset=None if dataset is None else Path(dataset).name,
+        metrics={name: value for name, value in metrics.items() if name.startswith("test_")},
+        has_processor=setup.processor is not None,
+    )
+    run.write_text(CARD_FILE, str(card))
     run.write_metrics(metrics)

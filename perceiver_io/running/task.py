@@ -50,6 +50,7 @@ class Task(ABC):
         input_metavar: What `predict` takes, as its help calls it.
         options_class: What `predict` may be told besides.
         writes_files: Whether `predict` writes files where it is given a folder.
+        pipeline_tag: What the Hugging Face hub calls the task, for model cards; as the model's class says if None.
     """
 
     name: ClassVar[str]
@@ -57,6 +58,7 @@ class Task(ABC):
     input_metavar: ClassVar[str] = "FILE"
     options_class: ClassVar[type[PredictOptions]] = PredictOptions
     writes_files: ClassVar[bool] = False
+    pipeline_tag: ClassVar[str | None] = None
 
     @abstractmethod
     def predict(self, loaded: LoadedModel[Any], inputs: Sequence[str], options: Any) -> list[dict[str, Any]]:

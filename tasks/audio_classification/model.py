@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.classification.model import Classifier
 
 __all__ = ["AUDIO", "PerceiverIOForAudioClassification"]
@@ -26,9 +27,11 @@ class PerceiverIOForAudioClassification(Classifier):
             are called LABEL_0, LABEL_1, and so on.
     """
 
+    pipeline_tag = "audio-classification"
     main_input_name = "input_values"
     arguments = {AUDIO: ("input_values", "attention_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
+    @with_layer_outputs
     def forward(
         self, input_values: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
     ) -> SequenceClassifierOutput:

@@ -111,6 +111,9 @@ class LatentGenerationMixin(GenerationMixin):
             "conditions": conditions,
             "condition_masks": condition_masks,
             "logits_to_keep": 1,
+            **{
+                name: kwargs[name] for name in ("output_attentions", "output_hidden_states") if name in kwargs
+            },
         }
         if past_key_values is not None:
             if next_sequence_length is not None:

@@ -22,6 +22,7 @@ from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Encoded
 from perceiver_io.input_tools import bool_mask, check_indices, check_shape, listed
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.autoregressive.generation import LatentGenerationMixin
@@ -81,6 +82,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """N, of how many of the last tokens it says what follows."""
         return cast(int, self.config.encoder.num_latents)
 
+    @with_layer_outputs
     def forward(
         self,
         input_ids: Tensor,
@@ -93,7 +95,6 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         num_latents: int | None = None,
         position_ids: Tensor | None = None,
         logits_to_keep: int = 0,
-        return_dict: bool | None = None,
     ) -> CausalLMOutputWithPast:
         """Says what follows each of the last tokens.
 
@@ -114,7 +115,6 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             position_ids: (B, T) int64 places of the tokens where they do not begin at 0, for absolute positions.
                 Without a cache only.
             logits_to_keep: If not 0, only so many of the last logits are computed.
-            return_dict: False for a tuple.
 
         Returns:
             `logits` (B, latents, V); with labels `loss`, the mean cross-entropy of the tokens that count, 0 if none
@@ -169,8 +169,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         loss = None
         if labels is not None:
             loss = self._loss(logits_BNV, labels)
-        output = CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)
-        return output.to_tuple() if return_dict is False else output  # type: ignore[return-value]
+        return CausalLMOutputWithPast(loss=loss, logits=logits_BNV, past_key_values=cache)
 
     def count_conditions(self, conditions: Mapping[str, Tensor] | None) -> int:
         """Returns how many elements conditions are."""

@@ -44,6 +44,7 @@ class CausalLanguageModelingTask(AutoregressiveTask):
     """Trains `PerceiverARForCausalLM` on texts, byte by byte or by the tokens of any tokenizer, and continues texts."""
 
     model_class = PerceiverARForCausalLM
+    pipeline_tag = "text-generation"
     recipe_class = CausalLanguageModelingRecipe
     options_class = ContinueOptions
     input_metavar = "TEXT"

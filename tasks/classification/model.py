@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.value_checks import looks_at
 
@@ -70,6 +71,7 @@ class PerceiverIOForClassification(Classifier):
         config: As `Classifier`.
     """
 
+    @with_layer_outputs
     def forward(
         self,
         inputs: Mapping[str, Tensor],

@@ -12,6 +12,7 @@ from torch import Tensor
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.layer_outputs import PLAIN_OUTPUT
 from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.tasks.dense.presets import IMAGE
 
@@ -60,7 +61,7 @@ class DenseModel(SingleOutputModel):
         name = self.output_name
         if grid is None:
             asked = None if points is None else {name: points}
-            return self.perceiver(inputs, self._masks(masks), points=asked)[name]
+            return self.perceiver(inputs, self._masks(masks), points=asked, **PLAIN_OUTPUT)[name]
         encoded = self.perceiver.encode(inputs, self._masks(masks))
         return self.perceiver.decode(encoded, grids={name: tuple(grid)})[name]
 

@@ -14,6 +14,7 @@ from transformers.utils.generic import ModelOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import PLAIN_OUTPUT, with_layer_outputs
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.tasks.dense.losses import Difference, absolute_difference
@@ -63,6 +64,7 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
         self.differences: dict[str, Difference] = dict.fromkeys(config.outputs, absolute_difference)
         self.post_init()
 
+    @with_layer_outputs
     def forward(
         self,
         inputs: Mapping[str, Tensor],
@@ -94,7 +96,7 @@ class PerceiverIOForMultipleOutputs(PerceiverIOPreTrainedModel):
         Raises:
             ValueError: An input, a mask, labels or a point does not fit.
         """
-        result = self.perceiver(inputs, masks, outputs=outputs, points=points)
+        result = self.perceiver(inputs, masks, outputs=outputs, points=points, **PLAIN_OUTPUT)
         loss, losses = self._losses(
             result.outputs,
             labels or {},

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import DepthEstimatorOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.dense.losses import absolute_loss
 from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
@@ -31,6 +32,8 @@ class PerceiverIOForDepthEstimation(DenseImageModel):
         ValueError: The input or the output is another one, or the output has more than one channel.
     """
 
+    pipeline_tag = "depth-estimation"
+
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
             axis = getattr(part, "channel_axis", None)
@@ -41,6 +44,7 @@ class PerceiverIOForDepthEstimation(DenseImageModel):
                 )
         super().__init__(config)
 
+    @with_layer_outputs
     def forward(
         self,
         pixel_values: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.dense.losses import squared_loss
 from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
@@ -51,6 +52,7 @@ class PerceiverIOForImageAutoencoding(DenseImageModel):
                 )
         super().__init__(config)
 
+    @with_layer_outputs
     def forward(
         self,
         pixel_values: Tensor,

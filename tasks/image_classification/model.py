@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.classification.model import Classifier
 
 __all__ = ["IMAGE", "LABEL", "PerceiverIOForImageClassification"]
@@ -27,9 +28,11 @@ class PerceiverIOForImageClassification(Classifier):
             are called LABEL_0, LABEL_1, and so on.
     """
 
+    pipeline_tag = "image-classification"
     main_input_name = "pixel_values"
     arguments = {IMAGE: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
+    @with_layer_outputs
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, pixel_mask: Tensor | None = None
     ) -> ImageClassifierOutput:

@@ -59,6 +59,7 @@ class ImageGenerationTask(AutoregressiveTask):
     """Trains `PerceiverARForImageGeneration`, draws images of classes, and completes image files."""
 
     model_class = PerceiverARForImageGeneration
+    pipeline_tag = "unconditional-image-generation"
     recipe_class: ClassVar[type[Any]] = ImageGenerationRecipe
     options_class = DrawOptions
     input_metavar = "CLASS_OR_FILE"

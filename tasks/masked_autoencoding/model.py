@@ -17,6 +17,7 @@ from perceiver_io.adapter import InputAdapter
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 
@@ -77,6 +78,7 @@ class PerceiverIOForMaskedAutoencoding(PerceiverIOPreTrainedModel):
                 )
         self.post_init()
 
+    @with_layer_outputs
     def forward(
         self,
         inputs: Mapping[str, Tensor],

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.input_tools import bool_mask
+from perceiver_io.layer_outputs import PLAIN_OUTPUT, with_layer_outputs
 from perceiver_io.layers import LearnedArray, TiedOutput
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
@@ -36,6 +37,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         ValueError: The inputs or outputs are others, or the output has not a logit for each token.
     """
 
+    pipeline_tag = "fill-mask"
     main_input_name = "input_ids"
 
     def __init__(self, config: PerceiverIOConfig) -> None:
@@ -105,6 +107,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         decoder.num_values = self.vocab_size = count
         return table
 
+    @with_layer_outputs
     def forward(
         self,
         input_ids: Tensor,
@@ -136,7 +139,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
         if positions is not None:
             _check_positions(positions, input_ids)
             points = {TEXT: positions.unsqueeze(-1)}
-        logits_BTV = self.perceiver({TEXT: input_ids}, masks, points=points)[TEXT]
+        logits_BTV = self.perceiver({TEXT: input_ids}, masks, points=points, **PLAIN_OUTPUT)[TEXT]
         loss = None
         if labels is not None:
             self._check_labels(labels, input_ids if positions is None else positions)
@@ -162,7 +165,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
             ValueError: As `forward`; or a position is outside the sequence.
         """
         masks = _masks(attention_mask, input_ids)
-        return self.perceiver({TEXT: input_ids}, masks, points={TEXT: positions})[TEXT]
+        return self.perceiver({TEXT: input_ids}, masks, points={TEXT: positions}, **PLAIN_OUTPUT)[TEXT]
 
     def _check_labels(self, labels: Tensor, like: Tensor) -> None:
         if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != like.shape:

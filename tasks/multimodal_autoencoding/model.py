@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import PLAIN_OUTPUT, with_layer_outputs
 from perceiver_io.tasks.dense.losses import Difference
 from perceiver_io.tasks.dense.multiple_outputs import PerceiverIOForMultipleOutputs
 
@@ -82,6 +83,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
         super().__init__(config)
         self.loss_weights = {name: LOSS_WEIGHTS.get(name, 1.0) for name in config.outputs}
 
+    @with_layer_outputs
     def forward(  # type: ignore[override]  # the field calls its inputs by names
         self,
         image: Tensor | None = None,
@@ -89,6 +91,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
         label: Tensor | None = None,
         *,
         others: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
         masks: Mapping[str, Tensor] | None = None,
         targets: Mapping[str, Tensor] | None = None,
         outputs: Iterable[str] | None = None,
@@ -106,6 +109,7 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
             audio: (B, S) samples in [-1, 1].
             label: (B,) class indices, or (B, K) probabilities. The published model never shows it to the encoder.
             others: Further inputs of the configuration, by name.
+            inputs: All inputs by name, as processors make them, in place of the arguments before.
             masks: Masks by input name, True where it is real: (B, T, H, W), (B, S), (B,). What is not real is neither
                 attended to nor counted in the loss.
             targets: Targets by output name, where they are not what was put in.
@@ -120,8 +124,8 @@ class PerceiverIOForMultimodalAutoencoding(PerceiverIOForMultipleOutputs):
         Raises:
             ValueError: An input, a mask, a target or a point does not fit.
         """
-        inputs = _gathered(image, audio, label, others)
-        result = self.perceiver(inputs, masks, outputs=outputs, points=points)
+        inputs = _gathered(image, audio, label, {**(inputs or {}), **(others or {})})
+        result = self.perceiver(inputs, masks, outputs=outputs, points=points, **PLAIN_OUTPUT)
         loss, losses = None, None
         if return_loss:
             if unknown := sorted(set(targets or {}) - set(self.config.outputs)):
@@ -206,5 +210,5 @@ def _gathered(
     others = others or {}
     named = {IMAGE: image, AUDIO: audio, LABEL: label}
     if twice := sorted(name for name in others if named.get(name) is not None):
-        raise ValueError(f"The inputs {twice} are given twice: by their own argument and in others.")
+        raise ValueError(f"The inputs {twice} are given twice: by their own argument and by name.")
     return {**{name: x for name, x in named.items() if x is not None}, **others}

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from perceiver_io.adapters.audio import AudioAdapter
 from perceiver_io.adapters.video import VideoAdapter
-from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
-from perceiver_io.media.clips import Clip, ClipFormat, read_clips
+from perceiver_io.media.clips import Clip, read_clips
 from perceiver_io.running.evaluator import to_device
 from perceiver_io.tasks.multimodal_autoencoding.inputs import clip_inputs
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr
@@ -30,8 +29,9 @@ from perceiver_io.tasks.multimodal_autoencoding.model import (
     LABEL,
     PerceiverIOForMultimodalAutoencoding,
 )
+from perceiver_io.tasks.multimodal_autoencoding.processor import ClipProcessor
 
-__all__ = ["MultimodalAutoencodingPipeline", "VideoReconstruction", "clip_format_of"]
+__all__ = ["MultimodalAutoencodingPipeline", "VideoReconstruction"]
 
 Frames: TypeAlias = NDArray[np.uint8]
 Sound: TypeAlias = NDArray[np.float32]
@@ -65,26 +65,6 @@ class VideoReconstruction:
     num_clips: int
     psnr_video: float
     psnr_audio: float | None
-
-
-def clip_format_of(config: PerceiverIOConfig, *, frame_rate: float) -> ClipFormat:
-    """Returns what the clips of a model look like.
-
-    Args:
-        config: The configuration of a model for videos with sound.
-        frame_rate: Frames a second.
-
-    Raises:
-        ValueError: Its sound has no whole number of samples a second then.
-    """
-    image: Any = config.inputs[IMAGE]
-    audio: Any = config.inputs[AUDIO]
-    return ClipFormat(
-        num_frames=image.size[0],
-        size=(image.size[1], image.size[2]),
-        frame_rate=frame_rate,
-        num_samples=audio.num_samples,
-    )
 
 
 class MultimodalAutoencodingPipeline:
@@ -130,7 +110,7 @@ class MultimodalAutoencodingPipeline:
             )
         self.model = model
         self.names = [names.get(index, f"LABEL_{index}") for index in range(num_classes)]
-        self.clip_format = clip_format_of(config, frame_rate=frame_rate)
+        self.clip_format = ClipProcessor.of(config, frame_rate=frame_rate).clip_format
 
     @property
     def num_queries(self) -> int:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
-from perceiver_io.files import check_outputs, writing_into
+from perceiver_io.files import check_outputs, is_path, writing_into
 from perceiver_io.media.clips import Clip, ClipFormat, read_clips
 from perceiver_io.media.images import write_image
 from perceiver_io.media.sound import write_wav
@@ -28,10 +28,12 @@ from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.pictures.seen_sound import SeenSound
 from perceiver_io.pictures.seen_video import SeenVideo
+from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
+from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.measures import mean_metric
-from perceiver_io.running.task import Batch, Collate, Drawing, as_number
+from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout, as_number
 from perceiver_io.tasks.multimodal_autoencoding.data import read_video_clips
 from perceiver_io.tasks.multimodal_autoencoding.inputs import clip_inputs, drawn_queries
 from perceiver_io.tasks.multimodal_autoencoding.metrics import psnr_metric
@@ -49,9 +51,9 @@ from perceiver_io.tasks.multimodal_autoencoding.picture import (
 from perceiver_io.tasks.multimodal_autoencoding.pipeline import (
     MultimodalAutoencodingPipeline,
     VideoReconstruction,
-    clip_format_of,
 )
 from perceiver_io.tasks.multimodal_autoencoding.presets import config
+from perceiver_io.tasks.multimodal_autoencoding.processor import ClipProcessor
 from perceiver_io.tasks.multimodal_autoencoding.recipe import MultimodalAutoencodingRecipe
 from perceiver_io.tasks.multimodal_autoencoding.variation import ClipAugmentation, varied
 from perceiver_io.vector_decoders import ClassificationDecoder
@@ -80,8 +82,11 @@ class MultimodalPredictOptions(PredictOptions):
     )
     start: float = field(default=0.0, metadata={"help": "Where to start in the file, in seconds."})
     top_k: int = field(default=5, metadata={"help": "How many labels to print."})
-    frame_rate: float = field(
-        default=25.0, metadata={"help": "Frames a second that the model was trained with."}
+    frame_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Frames a second that the model was trained with; as saved with it, or 25, if not given."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -91,7 +96,7 @@ class MultimodalPredictOptions(PredictOptions):
             raise ValueError(f"start is {self.start} seconds, expected 0 or more.")
         if self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}, expected 1 or more.")
-        if not 0 < self.frame_rate < math.inf:
+        if self.frame_rate is not None and not 0 < self.frame_rate < math.inf:
             raise ValueError(f"frame_rate is {self.frame_rate}, expected a number above zero.")
 
 
@@ -144,6 +149,29 @@ class MultimodalAutoencodingTask(TrainableTask):
             label_output=changes.output(LABEL),
         )
 
+    def processor(self, recipe: MultimodalAutoencodingRecipe, data: Splits) -> ClipProcessor:
+        """Returns what takes clips of videos."""
+        of = recipe.clip_format
+        return ClipProcessor(
+            num_frames=of.num_frames, size=of.size, frame_rate=of.frame_rate, num_samples=of.num_samples
+        )
+
+    def load_processor(self, source: str | Path) -> ClipProcessor | None:
+        """Loads the processor beside a model; None where there is none, as for those of older versions."""
+        if is_path(source) and not Path(source, "processor_config.json").exists():
+            return None
+        with reading_settings(source, "processor_config.json"):
+            found = PerceiverIOProcessor.from_pretrained(source)
+        return found if isinstance(found, ClipProcessor) else None
+
+    def save_processor(
+        self, model: Any, folder: str | Path, *, source: str | Path | None = None, layout: Layout = OURS
+    ) -> None:
+        """Writes processor_config.json; the layout of `transformers` has none for videos with sound."""
+        if layout == OURS:
+            found = None if source is None else self.load_processor(source)
+            (found or ClipProcessor.of(model.config)).save_pretrained(folder)
+
     def fine_tuned(
         self, config: PerceiverIOConfig, processor: Any, recipe: MultimodalAutoencodingRecipe, data: Splits
     ) -> tuple[PerceiverIOConfig, Any]:
@@ -152,7 +180,8 @@ class MultimodalAutoencodingTask(TrainableTask):
         Raises:
             ValueError: The model takes other clips than the recipe says, or knows no labels and the data has some.
         """
-        wanted, found = recipe.clip_format, clip_format_of(config, frame_rate=recipe.frame_rate)
+        wanted = recipe.clip_format
+        found = (processor or ClipProcessor.of(config, frame_rate=recipe.frame_rate)).clip_format
         if wanted != found:
             raise ValueError(
                 f"The model takes clips of {_format(found)}, the recipe says {_format(wanted)}. Choose the model's "
@@ -287,7 +316,7 @@ class MultimodalAutoencodingTask(TrainableTask):
         if options.output_dir is not None:
             names = [Path(file).stem + suffix for file in inputs for suffix in _SUFFIXES]
             check_outputs(options.output_dir, names, inputs)
-        pipeline = MultimodalAutoencodingPipeline(loaded.model, frame_rate=options.frame_rate)
+        pipeline = _pipeline(loaded, options.frame_rate)
         results = []
         for file in inputs:
             video = _reconstructed(pipeline, file, options)
@@ -320,9 +349,15 @@ class MultimodalAutoencodingTask(TrainableTask):
         """Returns what the model attends to in the first clip of a video file, its frames and its sound."""
         if len(inputs) != 1:
             raise ValueError(f"Attention is drawn for one video at a time, got {len(inputs)} files.")
-        pipeline = MultimodalAutoencodingPipeline(loaded.model)
+        pipeline = _pipeline(loaded, None)
         (clip,) = read_clips(inputs[0], pipeline.clip_format)
         return _view(pipeline, clip, Path(inputs[0]).name)
+
+
+def _pipeline(loaded: LoadedModel[Any], frame_rate: float | None) -> MultimodalAutoencodingPipeline:
+    if frame_rate is None:
+        frame_rate = 25.0 if loaded.processor is None else loaded.processor.frame_rate
+    return MultimodalAutoencodingPipeline(loaded.model, frame_rate=frame_rate)
 
 
 def _batch(

@@ -15,6 +15,7 @@ from transformers.utils.generic import ModelOutput
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.input_tools import bool_mask
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.dense.losses import mean_of_samples
 from perceiver_io.tasks.dense.model import DenseModel
 from perceiver_io.value_checks import looks_at
@@ -73,6 +74,7 @@ class PerceiverIOForOpticalFlow(DenseModel):
         height, width = self.config.inputs[FRAMES].size
         return height, width
 
+    @with_layer_outputs
     def forward(
         self,
         frames: Tensor,

@@ -6,15 +6,14 @@ Shape legend: B tiles at once, F image channels, H and W height and width of the
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
-from perceiver_io.media.images import open_image
+from perceiver_io.adapters.frame_pair_processor import FramePairProcessor
 from perceiver_io.tasks.optical_flow.model import FRAMES, PerceiverIOForOpticalFlow
 from perceiver_io.tasks.optical_flow.tiling import compute_tiled, tile_starts
 
@@ -58,8 +57,7 @@ class OpticalFlowPipeline:
         self.batch_size = batch_size
         self.min_overlap = min_overlap
         self.progress = progress
-        # Only its conversion to 8-bit RGB and its scaling to [-1, 1] are used: nothing is cut or resized.
-        self._processor = PerceiverIOImageProcessor(num_channels=model.config.inputs[FRAMES].image_channels)
+        self.processor = FramePairProcessor(num_channels=model.config.inputs[FRAMES].image_channels)
 
     def __call__(self, first: Frame, second: Frame) -> Tensor:
         """Estimates how far each pixel of the first image has moved in the second.
@@ -94,45 +92,12 @@ class OpticalFlowPipeline:
         return flow_2HW
 
     def pixels(self, frame: Frame) -> Tensor:
-        """Returns the pixels of one frame as the model sees them, before they are scaled to [-1, 1].
-
-        Args:
-            frame: As `__call__` takes it.
-
-        Returns:
-            (F, H, W) uint8; grey becomes RGB, transparency is dropped, and images are turned upright (EXIF).
-
-        Raises:
-            ValueError: It is not an image, or cannot be read.
-        """
-        image: Any = open_image(frame) if isinstance(frame, (str, os.PathLike)) else frame
-        images = self._processor.to_pil(image)
-        if len(images) != 1:
-            raise ValueError(
-                f"Expected one image, got {len(images)}. Pass the two frames of a pair one by one."
-            )
-        return self._processor.to_tensor(images[0])
+        """As `FramePairProcessor.pixels`."""
+        return self.processor.pixels(frame)
 
     def normalized(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns a pair of frames as the model takes it, on its device and in its type.
-
-        Args:
-            first: (F, H, W) uint8, what `pixels` returned.
-            second: The same of the second frame.
-
-        Returns:
-            (2, F, H, W) in [-1, 1].
-
-        Raises:
-            ValueError: The sizes differ.
-        """
-        sizes = [f"{frame.shape[2]}x{frame.shape[1]}" for frame in (first, second)]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"The two frames must have one size, got {sizes[0]} and {sizes[1]} pixels. Crop or pad them alike."
-            )
-        frames_2FHW = self._processor.normalize_pixels(torch.stack([first, second]))
-        return frames_2FHW.to(self.model.device, self.model.dtype)
+        """As `FramePairProcessor.normalized`, on the model's device and in its type."""
+        return self.processor.normalized(first, second).to(self.model.device, self.model.dtype)
 
     @torch.inference_mode()
     def _flow(self, tiles_B2Fhw: Tensor, mask_Bhw: Tensor | None) -> Tensor:

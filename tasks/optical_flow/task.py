@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceiver_io.adapters.frame_pair_processor import FramePairProcessor
 from perceiver_io.adapters.image_processor import PerceiverIOImageProcessor
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits
@@ -28,11 +29,12 @@ from perceiver_io.media.images import write_image
 from perceiver_io.media.video import video_frames
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_image import SeenImage
+from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
 from perceiver_io.running.evaluator import to_device
 from perceiver_io.running.measures import mean_metric
-from perceiver_io.running.task import Batch, Collate, Drawing, as_number
+from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout, as_number
 from perceiver_io.tasks.optical_flow.colour_wheel import flow_to_colours
 from perceiver_io.tasks.optical_flow.data import read_flow_pairs
 from perceiver_io.tasks.optical_flow.flow_io import FlowField, png_range, read_flow, write_flo, write_flow_png
@@ -123,6 +125,18 @@ class OpticalFlowTask(TrainableTask):
             encoder=changes.encoder,
             decoder=changes.output(FLOW),
         )
+
+    def processor(self, recipe: OpticalFlowRecipe, data: Splits) -> PerceiverIOProcessor:
+        """Returns what makes inputs of pairs of images."""
+        return PerceiverIOProcessor({FRAMES: FramePairProcessor(num_channels=recipe.image_channels)})
+
+    def save_processor(
+        self, model: Any, folder: str | Path, *, source: str | Path | None = None, layout: Layout = OURS
+    ) -> None:
+        """Writes processor_config.json; the layout of `transformers` has none for pairs of frames."""
+        if layout == OURS:
+            frames = FramePairProcessor(num_channels=model.config.inputs[FRAMES].image_channels)
+            PerceiverIOProcessor({FRAMES: frames}).save_pretrained(folder)
 
     def collator(self, setup: Setup, *, train: bool) -> Collate:
         """Returns what cuts pairs to what the model sees; in training they are varied, and few points have labels."""

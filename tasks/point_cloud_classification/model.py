@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.classification.model import Classifier
 
 __all__ = ["CLOUD", "PerceiverIOForPointCloudClassification"]
@@ -29,6 +30,7 @@ class PerceiverIOForPointCloudClassification(Classifier):
     main_input_name = "points"
     arguments = {CLOUD: ("points", "points_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
+    @with_layer_outputs
     def forward(
         self, points: Tensor, points_mask: Tensor | None = None, labels: Tensor | None = None
     ) -> SequenceClassifierOutput:

@@ -14,6 +14,7 @@ from transformers.utils.generic import ModelOutput
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.input_tools import bool_mask
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.dense.losses import class_loss
 from perceiver_io.tasks.dense.model import DenseModel
 from perceiver_io.tasks.point_cloud_classification.model import CLOUD
@@ -64,6 +65,7 @@ class PerceiverIOForPointCloudSegmentation(DenseModel):
                 )
         super().__init__(config)
 
+    @with_layer_outputs
     def forward(
         self,
         points: Tensor,

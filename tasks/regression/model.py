@@ -15,6 +15,7 @@ from transformers.utils.generic import ModelOutput
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.dense_decoder import DenseDecoder
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.single_output import SingleOutputModel
 from perceiver_io.value_checks import looks_at
 from perceiver_io.vector_decoders import RegressionDecoder
@@ -56,6 +57,7 @@ class PerceiverIOForRegression(SingleOutputModel):
         (self.elements,) = (getattr(part, "query_input", None) for part in config.outputs.values())
         """The input whose elements get numbers each; None where a sample gets them."""
 
+    @with_layer_outputs
     def forward(
         self,
         inputs: Mapping[str, Tensor],

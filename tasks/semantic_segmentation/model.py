@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.dense.losses import class_loss
 from perceiver_io.tasks.dense.model import DenseImageModel
 from perceiver_io.tasks.dense.presets import IMAGE
@@ -31,11 +32,14 @@ class PerceiverIOForSemanticSegmentation(DenseImageModel):
         ValueError: The input or the output is another one.
     """
 
+    pipeline_tag = "image-segmentation"
+
     def __init__(self, config: PerceiverIOConfig) -> None:
         for part in config.outputs.values():
             config.name_classes(getattr(part, "output_channels", 0))
         super().__init__(config)
 
+    @with_layer_outputs
     def forward(
         self,
         pixel_values: Tensor,

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.tasks.classification.model import Classifier
 
 __all__ = ["VIDEO", "PerceiverIOForVideoClassification"]
@@ -27,6 +28,7 @@ class PerceiverIOForVideoClassification(Classifier):
             are called LABEL_0, LABEL_1, and so on.
     """
 
+    pipeline_tag = "video-classification"
     main_input_name = "pixel_values"
     arguments = {VIDEO: ("pixel_values", "pixel_mask")}  # noqa: RUF012 - a ClassVar of the base class
 
@@ -35,6 +37,7 @@ class PerceiverIOForVideoClassification(Classifier):
         # So many frames do pipelines of transformers ask a video processor for. It is no setting, and not saved.
         self.config.num_frames = config.inputs[VIDEO].to_dict().get("size", [None])[0]
 
+    @with_layer_outputs
     def forward(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: Tensor | None = None
     ) -> SequenceClassifierOutput:

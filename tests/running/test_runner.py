@@ -269,9 +269,21 @@ def test_results_and_pictures_are_the_tasks(tmp_path: Path) -> None:
     assert (path / "votes.png").read_text() == "9 votes"
     assert json.loads((path / "metrics.json").read_text()) == metrics
     assert {name for name in os.listdir(path) if name[0] != "."} == {
-        *("checkpoints", "config.json", "learning_curve.png", "metrics.json", "model.safetensors"),
+        *(
+            "README.md",
+            "checkpoints",
+            "config.json",
+            "learning_curve.png",
+            "metrics.json",
+            "model.safetensors",
+        ),
         *("recipe.yaml", "votes.png"),
     }
+    card = (path / "README.md").read_text()
+    assert (
+        f"| test_samples | {metrics['test_samples']} |" in card
+        and f"{metrics['parameters']:,} parameters" in card
+    )
 
 
 def test_measures_of_several_numbers_are_lists_by_default(tmp_path: Path) -> None:
