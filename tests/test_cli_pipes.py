@@ -1,4 +1,4 @@
-"""What the command says to pipes that nobody reads, full disks and odd terminals: a line at most, and the right status."""
+"""What is said to pipes that nobody reads, full disks, odd terminals and signals: a line at most, and the status."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_signals(
         os.kill(os.getpid(), number)
         signal.pause()
 
-    monkeypatch.setattr("perceiver_io.cli.main.installation", installation)
+    monkeypatch.setattr(sys.modules["perceiver_io.cli.main"], "installation", installation)
     handler = signal.getsignal(number)
     assert main(["info"]) == status
     assert capsys.readouterr().err == f"perceiver-io: {word}.\n"

@@ -217,7 +217,8 @@ def test_no_code_is_passed_over(path: Path) -> None:
             assert any(start in content for start in NOT_RUN_PYTHON), content
         if language == "{ .python }":
             assert re.fullmatch(
-                r'--8<-- "examples/(my_adapter|my_decoder|my_task|test_my_task)\.py:\w+"\n', content
+                r'--8<-- "examples/(my_adapter|my_decoder|my_task|test_my_task|name_the_digit)\.py:\w+"\n',
+                content,
             ), content
 
 
