@@ -96,7 +96,7 @@ class Registry(Generic[ClassT]):
             cls: The class.
 
         Returns:
-            None for what is of this toolkit, or is announced by nobody: registered by a module of the user's.
+            None for what is of this toolkit, or is announced by nobody, as what a module of the user registers.
         """
         if cls.__module__.partition(".")[0] == _OURS:
             return None

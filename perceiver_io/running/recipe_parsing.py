@@ -31,7 +31,7 @@ def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, 
         task: Task that the file must be for, if it names one.
 
     Returns:
-        The settings by name, without what brought the task, and without the line `task: …` where `task` is given.
+        The settings by name, without what brought the task, and without the task where `task` is given.
 
     Raises:
         ValueError: The file cannot be read, is no mapping in YAML, or is for another task.
