@@ -47,7 +47,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
         reset_parameters(module)
 
-    def get_input_embeddings(self) -> LearnedArray | None:
+    def get_input_embeddings(self) -> LearnedArray | None:  # type: ignore[override]  # there may be none
         """Returns the table of tokens' vectors of the one input that has one; None if none has, or several have."""
         tables = self._token_tables()
         return tables[0] if len(tables) == 1 else None
