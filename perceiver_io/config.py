@@ -24,6 +24,7 @@ from perceiver_io.config_json import (
 )
 from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.quantized_weights import QUANTIZATION
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import ADAPTERS, DECODERS, ComponentRegistry
 
@@ -338,6 +339,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         for name in BASE_FIELDS - {"id2label", "label2id"}:
             if config_dict.get(name) is not None:
                 setattr(config, name, config_dict[name])
+        if config_dict.get(QUANTIZATION) is not None:
+            config.quantization_config = dict(config_dict[QUANTIZATION])
         config.dtype = given_dtype(config.dtype)
         labels = {name: kwargs.pop(name) for name in LABEL_OPTIONS if kwargs.get(name) is not None}
         if labels:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from perceiver_io.quantized_weights import QUANTIZATION, check_quantization
+
 __all__ = [
     "BASE_FIELDS",
     "FORMAT_VERSION",
@@ -33,6 +35,7 @@ _BASE_EXTRAS = {
     "_name_or_path",
     "_attn_implementation",
     "_experts_implementation",
+    QUANTIZATION,
 }
 # Of its fields, those that it does not check itself.
 _BASE_TYPES = {
@@ -174,6 +177,8 @@ def given_dtype(dtype: Any) -> torch.dtype | None:
 
 def _check_base_fields(values: Mapping[str, Any]) -> None:
     given_dtype(values.get("dtype"))
+    if values.get(QUANTIZATION) is not None:
+        check_quantization(values[QUANTIZATION])
     if values.get("id2label") is not None:
         class_names(values["id2label"])
     architectures = values.get("architectures")

@@ -88,6 +88,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
             NotImplementedError: The output is of a kind that cannot be resized.
         """
         table, decoder = self.get_input_embeddings(), self.perceiver.decoders[TEXT]
+        assert table is not None
         count = self.vocab_size if new_num_tokens is None else new_num_tokens
         multiple = 1 if pad_to_multiple_of is None else pad_to_multiple_of
         if count < 1 or multiple < 1:
