@@ -108,8 +108,8 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: An output is tied to an embedding that is no part of the model any more: what would be loaded
-                again is another model. Or a layer holds its weights as no tensors, as those of `quantize_dynamic` do, or
-                a field of the card is none.
+                again is another model. Or a layer holds its weights as no tensors, as those of `quantize_dynamic` do.
+                Or a field of the card is none.
         """
         for name, value in self.state_dict().items():
             if not isinstance(value, torch.Tensor):
