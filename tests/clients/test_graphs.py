@@ -40,6 +40,16 @@ def tensors(found: Any) -> list[Tensor]:
     return list(found.values()) if isinstance(found, dict) else [found]
 
 
+def check_same(graph: Any, net: Any, name: str) -> None:
+    for count in (3, 5):
+        given = inputs(name, count)
+        found, expected = graph(**given), net(**given)
+        for ours, theirs in zip(
+            tensors(found[CASES[name].output]), tensors(expected[CASES[name].output]), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_exported(name: str) -> None:
@@ -47,13 +57,7 @@ def test_exported(name: str) -> None:
     with torch.no_grad():
         program = torch.export.export(net, (), kwargs=example, dynamic_shapes=varying(example))
         graph = program.module()
-        for count in (3, 5):
-            given = inputs(name, count)
-            found, expected = graph(**given), net(**given)
-            for ours, theirs in zip(
-                tensors(found[CASES[name].output]), tensors(expected[CASES[name].output]), strict=True
-            ):
-                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        check_same(graph, net, name)
 
 
 @pytest.mark.slow
@@ -63,10 +67,4 @@ def test_compiled(name: str) -> None:
     torch.compiler.reset()
     graph = torch.compile(net, backend="eager", dynamic=True, fullgraph=name != "masked-autoencoding")
     with torch.no_grad():
-        for count in (3, 5):
-            given = inputs(name, count)
-            found, expected = graph(**given), net(**given)
-            for ours, theirs in zip(
-                tensors(found[CASES[name].output]), tensors(expected[CASES[name].output]), strict=True
-            ):
-                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        check_same(graph, net, name)
