@@ -167,7 +167,7 @@ def check_outputs(
     names: Iterable[str],
     inputs: Iterable[str | os.PathLike[str]],
     *,
-    overwrite: bool = True,
+    overwrite: bool,
 ) -> None:
     """Refuses early what would fail, or do harm, after minutes of work.
 
@@ -192,10 +192,12 @@ def check_outputs(
         )
     kept = {Path(file).resolve() for file in inputs}
     if replaced := [folder / name for name in names if (folder / name).resolve() in kept]:
-        raise ValueError(f"{replaced[0]} is an input, and would be overwritten. Choose another output.")
+        raise ValueError(
+            f"{replaced[0]} is an input, and would be overwritten. Choose another output folder or name."
+        )
     if not overwrite and (there := [folder / name for name in names if (folder / name).exists()]):
         raise ValueError(
-            f"{there[0]} exists, and is not replaced. Choose another output, or pass --overwrite."
+            f"{there[0]} exists, and is not replaced. Choose another output folder or name, or pass --overwrite."
         )
 
 

@@ -169,8 +169,8 @@ def test_what_torch_says_of_a_full_disk_is_explained(tmp_path: Path) -> None:
 
 def test_outputs_that_harm_nothing(tmp_path: Path) -> None:
     (tmp_path / "old.png").touch()
-    check_outputs(tmp_path, ["a.png", "old.png"], [tmp_path / "b" / "a.png"])
-    check_outputs(tmp_path / "new", ["a.png"], [tmp_path / "a.png"])
+    check_outputs(tmp_path, ["a.png", "old.png"], [tmp_path / "b" / "a.png"], overwrite=True)
+    check_outputs(tmp_path / "new", ["a.png"], [tmp_path / "a.png"], overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["old.png"]
 
 
@@ -185,8 +185,11 @@ def test_outputs_that_would_replace_something(tmp_path: Path, monkeypatch: pytes
         ("a.png", "x/../a.png"),
     ):
         with pytest.raises(ValueError, match=rf"{name} is an input, and would be overwritten"):
-            check_outputs(tmp_path, [name], [file])
+            check_outputs(tmp_path, [name], [file], overwrite=True)
+    with pytest.raises(ValueError, match=r"a\.png exists, and is not replaced.*--overwrite"):
+        check_outputs(tmp_path, ["b.png", "a.png"], ["c.png"], overwrite=False)
+    check_outputs(tmp_path, ["b.png"], ["c.png"], overwrite=False)
     with pytest.raises(ValueError, match=r"Several results would be called b\.png"):
-        check_outputs(tmp_path, ["b.png", "c.png", "b.png"], [])
+        check_outputs(tmp_path, ["b.png", "c.png", "b.png"], [], overwrite=True)
     with pytest.raises(ValueError, match=r"a\.png is a file"):
-        check_outputs(tmp_path / "a.png", ["b.png"], [])
+        check_outputs(tmp_path / "a.png", ["b.png"], [], overwrite=True)

@@ -37,6 +37,10 @@ class PredictOptions:
     output_dir: str | None = field(
         default=None, metadata={"help": "Folder for the files that the task writes.", "aliases": ["-o"]}
     )
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Replace files of the folder that have the names of what is written."},
+    )
 
 
 class Task(ABC):

@@ -145,7 +145,9 @@ class DenseImageTask(DenseTask):
         folder, model, processor = options.output_dir, loaded.model, loaded.processor
         named = {file: [Path(file).stem + ending for ending in self.endings] for file in inputs}
         if folder is not None:
-            check_outputs(folder, [name for file in inputs for name in named[file]], inputs)
+            check_outputs(
+                folder, [name for file in inputs for name in named[file]], inputs, overwrite=options.overwrite
+            )
         results = []
         for file in inputs:
             image = self.read(file)["image"]

@@ -197,7 +197,12 @@ class ImageGenerationTask(AutoregressiveTask):
             raise ValueError("Images of classes are written to files: choose a folder with --output-dir.")
         names = [one.file_names(options.count) for one in requests]
         if folder is not None:
-            check_outputs(folder, [*(name for part in names for name in part), _SHEET], files)
+            check_outputs(
+                folder,
+                [*(name for part in names for name in part), _SHEET],
+                files,
+                overwrite=options.overwrite,
+            )
         results: list[dict[str, Any]] = []
         for one in requests:
             labels = None if one.label < 0 else [one.label]

@@ -274,7 +274,9 @@ class MaskedAutoencodingTask(RowTask):
             written = [f"{_stem(file)}-{name}" for file in inputs for name in chosen.modalities]
             read = [part.rpartition("=")[2] for file in inputs for part in file.split(",")]
             for ending in _ENDINGS:
-                check_outputs(options.output_dir, [one + ending for one in written], read)
+                check_outputs(
+                    options.output_dir, [one + ending for one in written], read, overwrite=options.overwrite
+                )
         for file in inputs:
             found = self._reconstructed(
                 loaded.model, chosen.read(file), loaded.processor, options.mask_ratio, seed=options.seed

@@ -315,7 +315,7 @@ class MultimodalAutoencodingTask(TrainableTask):
                 raise ValueError(f"There is no video file {file}.")
         if options.output_dir is not None:
             names = [Path(file).stem + suffix for file in inputs for suffix in _SUFFIXES]
-            check_outputs(options.output_dir, names, inputs)
+            check_outputs(options.output_dir, names, inputs, overwrite=options.overwrite)
         pipeline = _pipeline(loaded, options.frame_rate)
         results = []
         for file in inputs:

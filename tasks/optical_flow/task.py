@@ -232,7 +232,9 @@ class OpticalFlowTask(TrainableTask):
             _check_sizes(pipeline, inputs, truths)
         if options.output_dir is not None:
             names = [pair.stem + ending for pair in image_pairs for ending in _ENDINGS.values()]
-            check_outputs(options.output_dir, names, [*inputs, *options.ground_truth])
+            check_outputs(
+                options.output_dir, names, [*inputs, *options.ground_truth], overwrite=options.overwrite
+            )
         results = []
         for index, pair in enumerate(image_pairs or _video_pairs(inputs[0], options)):
             flow_2HW = pipeline(pair.first, pair.second)

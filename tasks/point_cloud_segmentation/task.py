@@ -263,7 +263,7 @@ class PointCloudSegmentationTask(DenseTask):
         """
         if options.output_dir is not None:
             names = [Path(file).stem + ending for file in inputs for ending in _ENDINGS]
-            check_outputs(options.output_dir, names, inputs)
+            check_outputs(options.output_dir, names, inputs, overwrite=options.overwrite)
         labels = loaded.model.config.id2label
         results = []
         for file in inputs:

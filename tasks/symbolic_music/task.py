@@ -206,7 +206,9 @@ class SymbolicMusicTask(AutoregressiveTask):
         """
         if options.output_dir is not None:
             names = [name for one in inputs for name in _names(one, options)]
-            check_outputs(options.output_dir, names, [one for one in inputs if one])
+            check_outputs(
+                options.output_dir, names, [one for one in inputs if one], overwrite=options.overwrite
+            )
         elif options.wav:
             raise ValueError("wav asks for files, but there is no folder for them: set output_dir.")
         music = _of(loaded.processor)
