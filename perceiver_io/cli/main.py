@@ -19,6 +19,7 @@ from perceiver_io.cli.description import installation, saved_model
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
+from perceiver_io.printable import printable
 from perceiver_io.registry import TASKS
 from perceiver_io.running import (
     RunFolder,
@@ -113,7 +114,7 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"perceiver-io: interrupted.{_how_to_go_on(options)}", file=sys.stderr)
         return _INTERRUPTED
     if output:
-        print(output)
+        print(printable(output, lines=True))
     return 0
 
 
@@ -342,7 +343,7 @@ def _info(options: argparse.Namespace) -> str:
     content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
         return json_text(content)
-    return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
+    return "\n".join(f"{printable(name):16} {_as_text(value)}" for name, value in content.items())
 
 
 def _task_of(source: str, options: argparse.Namespace) -> Task:
@@ -368,10 +369,10 @@ def _indices(text: str) -> list[int]:
 
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_as_text(one)}" for name, one in value.items())
+        return ", ".join(f"{printable(str(name))} {_as_text(one)}" for name, one in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return ", ".join(map(_as_text, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(str(value))
 
 
 def _message(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from perceiver_io.media.clips import Clip, ClipFormat, read_clips
+from perceiver_io.media.images import write_image
 from perceiver_io.media.sound import write_wav
 from perceiver_io.media.video import sample_frames, video_fault, video_frames, video_suffixes
 from perceiver_io.media.video_stream import TimedFrames
@@ -284,6 +285,25 @@ def test_playlists_open_nothing_on_the_network(reader: str, tmp_path: Path) -> N
     (tmp_path / "list.m3u8").write_text(playlist)
     with pytest.raises(ValueError, match="list"):
         READERS[reader](tmp_path / "list.m3u8")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("suffix", ["mp4", "ffconcat"])
+def test_lists_open_no_other_files(reader: str, suffix: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "part.mp4", grey_frames([0, 100, 200]))
+    (tmp_path / f"list.{suffix}").write_text("ffconcat version 1.0\nfile part.mp4\n")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        READERS[reader](tmp_path / f"list.{suffix}")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_name_with_a_pattern_is_that_of_one_file(reader: str, tmp_path: Path) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    for index in range(3):
+        write_image(tmp_path / f"page{index}.png", image)
+    (tmp_path / "page%d.png").write_bytes(b"this is no picture")
+    with pytest.raises(ValueError, match=r"no video|cannot be decoded"):
+        READERS[reader](tmp_path / "page%d.png")
 
 
 def test_frames_in_their_own_size_one_after_the_other(tmp_path: Path) -> None:
