@@ -453,3 +453,12 @@ def test_faults_of_videos(tmp_path: Path) -> None:
     assert video_fault({"path": "b.mp4", "bytes": b""}) == "empty"
     with pytest.raises(ValueError, match=r"b\.mp4 is empty"):
         sample_frames({"path": "b.mp4", "bytes": b""}, 2)
+
+
+@pytest.mark.parametrize("name", ["num_frames", "num_samples", "frame_rate"])
+@pytest.mark.parametrize(
+    "value", [10**400, 2**63, 1e308, math.nan, math.inf], ids=lambda value: f"{value!r:.9}"
+)
+def test_clips_of_sizes_that_none_has(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match="must be above zero and below"):
+        ClipFormat(**{name: value})  # type: ignore[arg-type]
