@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["printable", "shortened"]
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -18,3 +18,11 @@ def printable(text: str, *, lines: bool = False) -> str:
         else one.encode("unicode_escape").decode("ascii")
         for one in text
     )
+
+
+def shortened(text: str, *, most: int = 1500) -> str:
+    """Returns a text without its middle if it is long: what is wrong stands at its beginning, what to do at its end."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - most
+    return f"{text[: 2 * most // 3]} [… {left_out:,} characters …] {text[-most // 3 :]}"

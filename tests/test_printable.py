@@ -1,6 +1,7 @@
 """Text of strangers on a terminal: nothing steers it, nothing looks like a line of ours."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceiver_io.cli.main import main
-from perceiver_io.printable import printable
+from perceiver_io.printable import printable, shortened
 from perceiver_io.running.json_text import json_text
 from perceiver_io.tasks import image_classification as ic
 
@@ -59,3 +60,54 @@ def test_names_of_classes_do_not_steer_the_terminal(
         assert labels == {STEERING, "dog"}
     else:
         assert printed.count("\n") == 1 and r"\x1b]0;title\x07\x1b[2J cat\nperceiver-io" in printed
+
+
+@given(st.text(), st.integers(30, 200))
+def test_long_texts_keep_their_beginning_and_end(text: str, most: int) -> None:
+    short = shortened(text * 10, most=most)
+    if len(text * 10) <= most:
+        assert short == text * 10
+    else:
+        assert (text * 10).startswith(short[:20]) and (text * 10).endswith(short[-10:])
+        assert len(short) < most + 40
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus" * 3_000],
+        ["info", "--bogus" * 3_000],
+        ["train", "x" * 3_000],
+        ["train", "image-classification", "--num-epochs", "x" * 100_000],
+        ["train", "image-classification", "--seed", "9" * 5_000],
+        ["train", "image-classification", "--model.encoder.num-latents", "9" * 5_000],
+        ["predict", "\x1b[2J" * 3_000, "x"],
+        ["\x1b[2J\n" * 30],
+    ],
+    ids=range(8),
+)
+def test_errors_of_the_command_are_short(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "error: " in line and len(line) < 1_700
+
+
+MESSAGES = {
+    "predict": ["predict", "MODEL", "image.png"],
+    "evaluate": ["evaluate", "MODEL"],
+    "attention": ["attention", "MODEL", "image.png", "-o", "maps.png"],
+    "train": ["train", "image-classification", "--config", "MODEL/recipe.yaml", "--output-dir", "run"],
+}
+
+
+@pytest.mark.parametrize("command", MESSAGES)
+def test_nested_aliases_end_every_command_at_once(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A kilobyte of them made an error message that took all memory."""
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]" for i in range(11)]
+    (tmp_path / "recipe.yaml").write_text("\n".join([*lines, "task: *a10"]))
+    started = time.process_time()
+    assert main([word.replace("MODEL", str(tmp_path)) for word in MESSAGES[command]]) == 2
+    assert time.process_time() - started < 5
+    assert "describes more than 100,000 values" in capsys.readouterr().err

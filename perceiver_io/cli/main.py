@@ -9,7 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -19,7 +19,7 @@ from perceiver_io.cli.description import installation, saved_model
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
-from perceiver_io.printable import printable
+from perceiver_io.printable import printable, shortened
 from perceiver_io.registry import TASKS
 from perceiver_io.running import (
     RunFolder,
@@ -97,7 +97,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except _EXPECTED as error:
         if options.traceback:
             traceback.print_exc()
-        print(f"perceiver-io: error: {_message(error)}", file=sys.stderr)
+        print(f"perceiver-io: error: {shortened(_message(error))}", file=sys.stderr)
         return _BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _NO_MEMORY not in str(error):
@@ -118,11 +118,16 @@ def _main(argv: Sequence[str] | None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(shortened(printable(message)))
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the results as JSON")
     common.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="perceiver-io", description="Train and use Perceiver IO models.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
