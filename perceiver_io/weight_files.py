@@ -9,10 +9,11 @@ import itertools
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
 from perceiver_io.config_json import given_dtype, read_json_object
+from perceiver_io.pickle_scan import check_pickle
 from perceiver_io.printable import printable
 
 __all__ = [
@@ -39,6 +41,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "s
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 _MOST_LINES = 10
+_OLD_PICKLES = 5  # one after the other in files of PyTorch until 2020, before the numbers themselves
 _MOST_SHARED = 4  # how often numbers may be there, under several names
 
 
@@ -236,14 +239,23 @@ def _shards(index: str, *, suffix: str) -> list[str]:
 def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
     size = os.path.getsize(path)
     try:
-        _check_not_compressed(path, size)
+        _check_program(path, size)
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
             f"run. ({str(error).splitlines()[0]:.200})"
         ) from error
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        EOFError,
+        IndexError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(
             f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
             "again."
@@ -255,12 +267,26 @@ def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
     return content
 
 
-def _check_not_compressed(path: str, size: int) -> None:
-    """`torch.save` compresses nothing, and what is compressed can be a thousand times larger than the file."""
+def _check_program(path: str, size: int) -> None:
+    """Checks what a file of `torch.save` asks for, before PyTorch carries it out."""
     if not zipfile.is_zipfile(path):
-        return  # as PyTorch wrote until 2020: lengths are those of the file
+        if tarfile.is_tarfile(path):
+            raise ValueError("it is an archive as PyTorch wrote it in 2016")
+        with open(path, "rb") as file:
+            for _ in range(_OLD_PICKLES):
+                check_pickle(file)
+        return
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
+        _check_not_compressed(parts, size)
+        for part in parts:
+            if part.filename.lower().endswith(".pkl"):
+                with archive.open(part) as program:
+                    check_pickle(cast(BinaryIO, program))
+
+
+def _check_not_compressed(parts: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """`torch.save` compresses nothing, and what is compressed can be a thousand times larger than the file."""
     if (
         any(part.compress_type != zipfile.ZIP_STORED for part in parts)
         or sum(part.file_size for part in parts) > size
