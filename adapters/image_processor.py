@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -369,6 +368,7 @@ def _per_channel(value: float | Sequence[float], num_channels: int, name: str) -
 
 def _number(value: Any, name: str) -> float:
     # 10 ** 400, which JSON can say, is no number to a computer, nor is NaN a deviation.
-    if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not -sys.float_info.max <= value <= sys.float_info.max:
         raise ValueError(f"Got {name}={value!r:.80}, expected finite numbers.")
     return float(value)

@@ -395,8 +395,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                     "`.to(dtype)`, or run the model under torch.autocast."
                 )
         for what, given in (("mask of", masks), ("mask of what is hidden in", hidden)):
-            for name, mask in given.items():
-                check_plain(mask, name=f"The {what} {name!r}", device=weight.device)
+            for name, one in given.items():
+                check_plain(one, name=f"The {what} {name!r}", device=weight.device)
         batches = [x.shape[0] for x in inputs.values() if x.ndim]
         if any(size != batches[0] for size in batches[1:]):
             sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}

@@ -124,7 +124,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the results as JSON")
     common.add_argument("--traceback", action="store_true", help="show where an error comes from")
     parser = _Parser(
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    with_imports = argparse.ArgumentParser(add_help=False)
+    with_imports = _Parser(add_help=False)
     with_imports.add_argument(
         "--import",
         dest="imports",
