@@ -11,6 +11,10 @@ def main() -> int:
     if sys.argv[1:] == ["--version"]:
         print(f"perceiver-io {version('perceiver-io-toolkit')}")
         return 0
-    from perceiver_io.cli import main
+    try:
+        from perceiver_io.cli import main
+    except KeyboardInterrupt:
+        print("perceiver-io: interrupted.", file=sys.stderr)
+        return 130
 
     return main()

@@ -133,7 +133,7 @@ class AudioAdapter(InputAdapter):
             mask: (B, S) bool, True where a sample is real.
 
         Returns:
-            The byte array: the samples of a patch first (sample by sample, each with its channels), or what the
+            The byte array, with the samples of a patch first (sample by sample, each with its channels), or what the
             convolutions make of it; then its position.
 
         Raises:

@@ -33,7 +33,8 @@ def matched_motion(
         radius: Largest shift along each axis, in pixels of half the resolution.
 
     Returns:
-        (B, 3, H, W): motion to the right and down in units of the largest, and the scaled difference of the best shift.
+        (B, 3, H, W), motion to the right and down in units of the largest, and the scaled difference of the best
+        shift.
     """
     height, width = first_BFHW.shape[-2:]
     to_even = [0, width % 2, 0, height % 2]

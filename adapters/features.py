@@ -87,7 +87,7 @@ class FeaturesAdapter(InputAdapter):
             mask: (B, M) bool, True where a vector is real.
 
         Returns:
-            The byte array: the vectors first, then their positions, if any.
+            The byte array, with the vectors first, then their positions, if any.
 
         Raises:
             ValueError: The rank, channels or type does not fit, the batch is empty, there are more vectors than learned

@@ -212,7 +212,7 @@ class ImageAdapter(InputAdapter):
             mask: (B, H, W) bool, True where a pixel is real.
 
         Returns:
-            The byte array: content first, then position.
+            The byte array, with content first, then position.
 
         Raises:
             ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.

@@ -167,7 +167,7 @@ class FramePairAdapter(InputAdapter):
             mask: (B, H, W) bool, True where a pixel is real in both frames.
 
         Returns:
-            The byte array: features first, then position.
+            The byte array, with features first, then position.
 
         Raises:
             ValueError: The rank, number of frames, channels or type does not fit, the batch is empty, or a real pixel
@@ -218,7 +218,7 @@ def neighbourhoods(frames_BTFHW: Tensor, side: int) -> Tensor:
         side: Height and width of a neighbourhood, odd.
 
     Returns:
-        (B, M, C) with C = T x side x side x F in the order of the original release: frame, row, column, image
+        (B, M, C) with C = T x side x side x F in the order of the original release, that is frame, row, column, image
         channel.
     """
     padded = nn.functional.pad(frames_BTFHW, [side // 2] * 4)

@@ -114,7 +114,7 @@ class PointCloudAdapter(InputAdapter):
             mask: (B, P) bool, True where a point is real.
 
         Returns:
-            The byte array, a set: scaled coordinates and features first, then sines and cosines.
+            The byte array, a set, with scaled coordinates and features first, then sines and cosines.
 
         Raises:
             ValueError: The rank, channels or type does not fit, a cloud has no points, or a real value is NaN.

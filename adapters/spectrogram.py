@@ -137,7 +137,7 @@ class SpectrogramAdapter(InputAdapter):
             mask: (B, T) bool, True where a frame is real.
 
         Returns:
-            The byte array: content first (that of patches frame by frame), then position.
+            The byte array, with content first (that of patches frame by frame), then position.
 
         Raises:
             ValueError: The rank, bands, type or length does not fit, the batch is empty, or a real value is NaN.

@@ -164,7 +164,7 @@ class TableAdapter(InputAdapter):
             mask: As `forward`.
 
         Returns:
-            (B, V, 1 + the most categories): NaN where something is missing, or a column has no such value.
+            (B, V, 1 + the most categories), NaN where something is missing, or a column has no such value.
 
         Raises:
             ValueError: As `forward`.

@@ -83,7 +83,8 @@ class TimeSeriesAdapter(InputAdapter):
             mask: (B, T) bool, True where a time is real.
 
         Returns:
-            The byte array: the variables, 0 where not measured, 1 or 0 for what was and was not, then the position.
+            The byte array, with the variables first, 0 where not measured, 1 or 0 for what was and was not, then
+            the position.
 
         Raises:
             ValueError: The rank, channels or type does not fit, the batch is empty, a value is infinite, or a time is

@@ -129,8 +129,8 @@ class VideoAdapter(InputAdapter):
             mask: (B, T, H, W) bool, True where a pixel is real.
 
         Returns:
-            The byte array. Content comes first, that of patches in the order of the original release: frame, row,
-            column, image channel.
+            The byte array. Content comes first, that of patches in the order of the original release, that is
+            frame, row, column, image channel.
 
         Raises:
             ValueError: The rank, channels, type or size does not fit, the batch is empty, or a real pixel is NaN.

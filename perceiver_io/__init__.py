@@ -31,6 +31,7 @@ from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.published import from_deepmind, published_config
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import register_adapter, register_decoder, register_processor, register_task
+from perceiver_io.resampler import PerceiverResampler
 from perceiver_io.token_decoder import NextTokenDecoder
 from perceiver_io.value_checks import check_values
 from perceiver_io.vector_decoders import (
@@ -68,6 +69,7 @@ __all__ = [
     "PerceiverIOOutput",
     "PerceiverIOPreTrainedModel",
     "PerceiverIOProcessor",
+    "PerceiverResampler",
     "PooledClassificationDecoder",
     "RegressionDecoder",
     "SequenceAdapter",

@@ -29,8 +29,8 @@ __all__ = [
     "SelfAttentionBlock",
 ]
 
-Activation = Literal["gelu", "gelu_tanh", "squared_relu"]
-"""GELU, exact or as the approximation of the original release; or the square of ReLU, as Perceiver AR has it."""
+Activation = Literal["gelu", "gelu_tanh", "relu", "squared_relu"]
+"""GELU, exact or as the approximation of the original release; ReLU; or its square, as Perceiver AR has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ class FeedForward(nn.Module):
 
     Args:
         num_channels: D.
-        widening_factor: How many times as wide the hidden layer is.
+        widening_factor: How many times as wide the hidden layer is, to the nearest channel.
         activation: What stands between them.
         bias: Whether the layers have one.
         output_gain: Factor on the initial weights of the second.
@@ -263,19 +263,22 @@ class FeedForward(nn.Module):
         self,
         num_channels: int,
         *,
-        widening_factor: int,
+        widening_factor: float,
         activation: Activation,
         bias: bool = True,
         output_gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.hidden = linear(num_channels, widening_factor * num_channels, bias=bias)
+        hidden_channels = round(widening_factor * num_channels)
+        self.hidden = linear(num_channels, hidden_channels, bias=bias)
         self.activation: nn.Module
         if activation == "squared_relu":
             self.activation = _SquaredReLU()
+        elif activation == "relu":
+            self.activation = nn.ReLU()
         else:
             self.activation = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
-        self.output = linear(widening_factor * num_channels, num_channels, bias=bias, gain=output_gain)
+        self.output = linear(hidden_channels, num_channels, bias=bias, gain=output_gain)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""

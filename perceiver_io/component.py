@@ -57,7 +57,7 @@ class ComponentConfig:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - set(fields)):
             raise ValueError(
-                f"{cls.__qualname__} got the unknown keys {unknown}. Known keys: {sorted(fields)}. "
+                f"{cls.__qualname__} got the unknown keys {unknown!a:.200}. Known keys: {sorted(fields)}. "
                 "Remove or rename them, or install the version of the package that wrote this configuration."
             )
         required = {

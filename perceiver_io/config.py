@@ -24,6 +24,7 @@ from perceiver_io.config_json import (
 )
 from perceiver_io.decoder import DecoderConfig
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.quantized_weights import QUANTIZATION
 from perceiver_io.query_attention import SharedAttentionConfig
 from perceiver_io.registry import ADAPTERS, DECODERS, ComponentRegistry
 
@@ -89,9 +90,9 @@ class PerceiverIOConfig(PreTrainedConfig):
             )
         for name in (*inputs, *outputs):
             if not name.isidentifier():
-                raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!r}.")
+                raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!a:.80}.")
             if hasattr(nn.ModuleDict, name):
-                raise ValueError(f"The name {name!r} is taken by torch.nn.ModuleDict: choose another.")
+                raise ValueError(f"The name {name!a:.80} is taken by torch.nn.ModuleDict: choose another.")
         if isinstance(encoder, (EncoderConfig, CausalEncoderConfig)):
             _check_depth(encoder)
         elif not is_empty:
@@ -234,7 +235,7 @@ class PerceiverIOConfig(PreTrainedConfig):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns JSON values; each component's dictionary names its class as `type`."""
+        """Returns JSON values; each component's dictionary names its class as `type`, and what plug-in brought it."""
         if self.is_empty:
             return {"model_type": self.model_type, "format_version": self.format_version}
         components = ("inputs", "encoder", "outputs", "packing", "shared_attention", "_adapters", "_decoders")
@@ -338,6 +339,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         for name in BASE_FIELDS - {"id2label", "label2id"}:
             if config_dict.get(name) is not None:
                 setattr(config, name, config_dict[name])
+        if config_dict.get(QUANTIZATION) is not None:
+            config.quantization_config = dict(config_dict[QUANTIZATION])
         config.dtype = given_dtype(config.dtype)
         labels = {name: kwargs.pop(name) for name in LABEL_OPTIONS if kwargs.get(name) is not None}
         if labels:
@@ -382,7 +385,7 @@ def _optional(config_class: type[ConfigT], values: Any, *, where: str) -> Config
 
 
 def _to_dict(registry: ComponentRegistry[Any], component: ComponentConfig) -> dict[str, Any]:
-    return {"type": registry.name_of(component), **component.to_dict()}
+    return registry.tagged(registry.name_of(component), component.to_dict())
 
 
 def _from_dicts(
@@ -390,11 +393,6 @@ def _from_dicts(
 ) -> dict[str, Any]:
     built = {}
     for name, values in components.items():
-        if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):
-            raise ValueError(
-                f"{where}[{name!r}] must be an object whose 'type' names a registered {registry.kind}, got "
-                f"{values!r:.200}."
-            )
-        fields = {key: value for key, value in values.items() if key != "type"}
-        built[name] = registry.get(values["type"]).Config.from_dict(fields)
+        component, fields = registry.untagged(values, where=f"{where}[{name!a:.80}]")
+        built[name] = component.Config.from_dict(fields)
     return built

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from perceiver_io.budget import MOST_LEVELS, check_nesting
+from perceiver_io.quantized_weights import QUANTIZATION, check_quantization
 
 __all__ = [
     "BASE_FIELDS",
@@ -34,6 +35,7 @@ _BASE_EXTRAS = {
     "_name_or_path",
     "_attn_implementation",
     "_experts_implementation",
+    QUANTIZATION,
 }
 # Of its fields, those that it does not check itself.
 _BASE_TYPES = {
@@ -103,7 +105,7 @@ def check_keys(values: Mapping[str, Any], *, model_type: str) -> None:
         )
     if unknown := sorted(set(values) - _KNOWN_KEYS):
         raise ValueError(
-            f"The configuration has the unknown keys {unknown!r:.200}. Known keys: "
+            f"The configuration has the unknown keys {unknown!a:.200}. Known keys: "
             f"{sorted(PARTS | _OPTIONAL_PARTS)}, 'format_version' and the fields of transformers.PreTrainedConfig."
         )
     _check_base_fields(values)
@@ -160,6 +162,8 @@ def given_dtype(dtype: Any) -> torch.dtype | None:
 
 def _check_base_fields(values: Mapping[str, Any]) -> None:
     given_dtype(values.get("dtype"))
+    if values.get(QUANTIZATION) is not None:
+        check_quantization(values[QUANTIZATION])
     if values.get("id2label") is not None:
         class_names(values["id2label"])
     architectures = values.get("architectures")

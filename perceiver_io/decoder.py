@@ -48,7 +48,7 @@ class Encoded:
     """
 
     latents: Tensor
-    byte_arrays: Mapping[str, ByteArray]
+    byte_arrays: Mapping[str, ByteArray] = field(default_factory=dict)
     hidden: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -272,7 +272,7 @@ class DenseDecoder(Decoder):
             nominal = self.config.max_resolution or self.config.grid or self.query_grid(encoded)
             if len(query_grid) != len(nominal):
                 raise ValueError(f"The output's grid has {len(nominal)} axes, got {query_grid}.")
-        num_queries = math.prod(query_grid) if points is None else len(points)
+        num_queries = math.prod(query_grid) if points is None else points.num_points
         if chunk_size is None:
             chunk_size = self._chunk_size(encoded.latents, request.memory_budget, num_queries, attention)
 

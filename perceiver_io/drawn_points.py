@@ -23,7 +23,7 @@ def draw_points(known_BM: Tensor, number: int) -> tuple[Tensor, Tensor]:
         number: How many to draw of a sample; where fewer are known, it gets all of these.
 
     Returns:
-        (B, O) int64 row-major indices, as `PerceiverIO.decode` takes them, and (B, O) bool, True where one was drawn:
+        (B, O) int64 row-major indices, as `PerceiverIO.decode` takes them, and (B, O) bool, True where one was drawn;
         samples with fewer known points than others are filled up with index 0. O is at least 1.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,10 @@ __all__ = [
     "check_not_inside",
     "check_outputs",
     "is_path",
+    "make_folder",
     "remove",
+    "remove_empty",
+    "settle",
     "write_error",
     "writing",
     "writing_into",
@@ -24,6 +28,10 @@ __all__ = [
 
 PARTIAL = ".partial-"
 """What the names of files begin with that are not complete yet."""
+
+# The user's; it can only be read by setting it.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 
 # Endings of files that hold data or models. Names on the hub may have a point too, as in "org/model-v1.5".
 _SUFFIXES = set(
@@ -75,7 +83,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     remove(partial)
     try:
         yield partial
+        settle(partial)
         os.replace(partial, path)
+        _sync(path.parent)
     except BaseException as error:
         remove(partial)
         if isinstance(error, (OSError, SafetensorError)):
@@ -96,9 +106,11 @@ def writing_into(folder: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        settle(partial)
         for file in sorted(partial.iterdir()):
             os.replace(file, folder / file.name)
         partial.rmdir()
+        _sync(folder)
     except BaseException as error:
         remove(partial)
         if isinstance(error, (OSError, SafetensorError)):
@@ -106,8 +118,56 @@ def writing_into(folder: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those that it lies in, and returns the ones that were not there, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, the innermost first, as far as they are empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def settle(path: Path) -> None:
+    """Makes a file, or a folder with all that is in it, ready to be renamed: on the disk, and as readable as any other.
+
+    Without it a machine that loses its power may have the new name and nothing under it. Some libraries write files
+    that only their owner may read, whatever the user's umask says.
+
+    Args:
+        path: The file or folder; links are left alone.
+    """
+    if path.is_symlink() or not path.exists():
+        return
+    if path.is_dir():
+        for part in path.iterdir():
+            settle(part)
+    else:
+        path.chmod(0o666 & ~_UMASK)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # no file system of disks
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def check_outputs(
-    folder: str | os.PathLike[str], names: Iterable[str], inputs: Iterable[str | os.PathLike[str]]
+    folder: str | os.PathLike[str],
+    names: Iterable[str],
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Refuses early what would fail, or do harm, after minutes of work.
 
@@ -115,9 +175,11 @@ def check_outputs(
         folder: The folder that will be written to; it need not exist.
         names: The files that will be written there.
         inputs: Files that must not be replaced.
+        overwrite: Whether other files may be.
 
     Raises:
-        ValueError: The folder is a file, two files have one name, or one would replace an input.
+        ValueError: The folder is a file, two files have one name, or one would replace an input, or another file that
+            it may not replace.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -130,8 +192,10 @@ def check_outputs(
         )
     kept = {Path(file).resolve() for file in inputs}
     if replaced := [folder / name for name in names if (folder / name).resolve() in kept]:
+        raise ValueError(f"{replaced[0]} is an input, and would be overwritten. Choose another output.")
+    if not overwrite and (there := [folder / name for name in names if (folder / name).exists()]):
         raise ValueError(
-            f"{replaced[0]} is an input, and would be overwritten. Choose another output folder."
+            f"{there[0]} exists, and is not replaced. Choose another output, or pass --overwrite."
         )
 
 

@@ -53,8 +53,9 @@ def from_pretrained(source: str | os.PathLike[str], **kwargs: Any) -> PerceiverI
     name = (config.architectures or [PerceiverIO.__name__])[0]
     if name not in known:
         raise ValueError(
-            f"{source} was saved by the class {name!r}, which is not known here. Known: {', '.join(sorted(known))}. "
-            "Import the module that defines it first, or install the package that announces it in the group "
+            f"{source} was saved by the class {name!a:.80}, which is not known here. Known: "
+            f"{', '.join(sorted(known))}. Import the module that defines it first, or install the "
+            "package that announces it in the group "
             f"{MODEL_GROUP!r}.{_broken_plugins()}"
         )
     return known[name].from_pretrained(source, config=config, **kwargs)

@@ -235,7 +235,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             on_decoded: Called with the number of output queries after each chunk of a dense output, to show progress.
 
         Returns:
-            The outputs by name: whole as their decoders document them, (B, O, values per query) at points.
+            The outputs by name, whole as their decoders document them, (B, O, values per query) at points.
 
         Raises:
             ValueError: An output is unknown, has no points, or a point lies outside; a size is below 1.

@@ -105,8 +105,9 @@ class Points:
         points = points.long()
         return cls(grid=grid, indices=_unravelled(points, grid) if row_major else points)
 
-    def __len__(self) -> int:
-        """O, the points of a sample."""
+    @property
+    def num_points(self) -> int:
+        """O, the points of a sample."""  # no `len`, which would be a constant in a graph that is exported
         return self._given.shape[-2]
 
     @property

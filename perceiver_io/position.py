@@ -118,7 +118,8 @@ def fourier_features(
         include_coordinates: Whether the coordinates themselves come first.
 
     Returns:
-        (..., P) features: coordinates, sines (axis by axis), cosines; P = A (2 K + 1), or 2 A K without coordinates.
+        (..., P) features, which are coordinates, sines (axis by axis), cosines; P = A (2 K + 1), or 2 A K without
+        coordinates.
     """
     bands = [
         torch.linspace(

@@ -17,12 +17,14 @@ from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
 from perceiver_io.files import writing
 from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
 from perceiver_io.model_card import CARD_FILE, model_card, upload
+from perceiver_io.quantized_weights import QUANTIZATION, joined_shapes
 from perceiver_io.weight_files import (
     HUB_OPTIONS,
     PICKLE,
     SAFETENSORS,
     check_finite,
     check_fit,
+    description,
     find_weights,
     tensor_shapes,
 )
@@ -53,20 +55,15 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         # Every leaf knows its own initial values; there is no rule by layer type to keep in step with them.
         reset_parameters(module)
 
-    def get_input_embeddings(self) -> LearnedArray:
-        """Returns the table of tokens' vectors of the one input that has one.
+    def get_input_embeddings(self) -> LearnedArray | None:  # type: ignore[override]  # there may be none
+        """Returns the table of tokens' vectors of the one input that has one; None if none has, or several have."""
+        tables = self._token_tables()
+        return tables[0] if len(tables) == 1 else None
 
-        Raises:
-            NotImplementedError: None has, or several have.
-        """
+    def _token_tables(self) -> list[LearnedArray]:
         adapters: Mapping[str, Any] = self.base_model.adapters  # type: ignore[assignment]
         tables = [adapter.tied_embedding() for adapter in adapters.values()]
-        found = [table for table in tables if table is not None]
-        if len(found) != 1:
-            raise NotImplementedError(
-                f"Of the inputs {list(adapters)}, {len(found)} have embeddings of tokens, expected one."
-            )
-        return found[0]
+        return [table for table in tables if table is not None]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Gives the embeddings of tokens the weights of a module; outputs that are tied to them follow.
@@ -76,9 +73,14 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: The shape is another.
-            NotImplementedError: As `get_input_embeddings`.
+            NotImplementedError: Not one input has such a table, but none or several.
         """
         table = self.get_input_embeddings()
+        if table is None:
+            raise NotImplementedError(
+                f"Of the inputs {list(self.config.inputs)}, {len(self._token_tables())} have embeddings of tokens, "
+                "expected one."
+            )
         weight = getattr(value, "weight", None)
         shape = tuple(weight.shape) if isinstance(weight, nn.Parameter) else None
         if not isinstance(weight, nn.Parameter) or shape != tuple(table.weight.shape):
@@ -107,8 +109,15 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: An output is tied to an embedding that is no part of the model any more: what would be loaded
-                again is another model. Or a field of the card is none.
+                again is another model. Or a layer holds its weights as no tensors, as those of `quantize_dynamic` do.
+                Or a field of the card is none.
         """
+        for name, value in self.state_dict().items():
+            if not isinstance(value, torch.Tensor):
+                raise ValueError(
+                    f"{name!r} is a {type(value).__name__}, not a tensor: packed integers are not saved. Save the "
+                    "model before it is quantised, or quantise it with torchao."
+                )
         parts = set(self.modules())
         untied = [
             name
@@ -188,7 +197,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         if (state_dict := kwargs.get("state_dict")) is not None:
             found = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
         else:
-            found = _shapes_of_weights(source, kwargs)
+            found = _shapes_of_weights(source, kwargs, quantized=hasattr(config, QUANTIZATION))
         check_fit(
             found,
             cls.tensor_shapes(config),
@@ -269,11 +278,12 @@ def resolved_config(
 
 
 def _shapes_of_weights(
-    source: str | os.PathLike[str], kwargs: Mapping[str, Any]
+    source: str | os.PathLike[str], kwargs: Mapping[str, Any], *, quantized: bool
 ) -> dict[str, tuple[int, ...]]:
     names = {True: (SAFETENSORS,), False: (PICKLE,), None: (SAFETENSORS, PICKLE)}[kwargs["use_safetensors"]]
     hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in find_weights(source, names, hub_options, variant=kwargs.get("variant")):
+    paths = find_weights(source, names, hub_options, variant=kwargs.get("variant"))
+    for path in paths:
         shapes |= tensor_shapes(path)
-    return shapes
+    return joined_shapes(shapes, map(description, paths)) if quantized else shapes

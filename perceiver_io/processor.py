@@ -127,7 +127,7 @@ class PerceiverIOProcessor:
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings, as JSON values."""
         inputs = {
-            name: {"type": PROCESSORS.name_of(type(one)), **one.to_dict()}
+            name: PROCESSORS.tagged(PROCESSORS.name_of(type(one)), one.to_dict())
             for name, one in self.processors.items()
         }
         return {"processor_class": type(self).__name__, "inputs": inputs}
@@ -140,17 +140,15 @@ class PerceiverIOProcessor:
             ValueError: They are not those of such a processor, a type is not known, or a setting is bad.
         """
         inputs = settings.get("inputs")
-        if not isinstance(inputs, Mapping) or not all(
-            isinstance(one, Mapping) and isinstance(one.get("type"), str) for one in inputs.values()
-        ):
+        if not isinstance(inputs, Mapping):
             raise ValueError(
                 f"The settings of a processor ({PROCESSOR_FILE}) must have `inputs` by name, each with its `type`: "
                 f"got {dict(settings)!r:.200}."
             )
         processors = {}
         for name, one in inputs.items():
-            fields = {key: value for key, value in one.items() if key != "type"}
-            processors[name] = PROCESSORS.get(one["type"]).from_dict(fields)
+            processor, fields = PROCESSORS.untagged(one, where=f"{PROCESSOR_FILE}: inputs[{name!a:.80}]")
+            processors[name] = processor.from_dict(fields)
         return cls(processors)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:

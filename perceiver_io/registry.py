@@ -4,11 +4,14 @@ A name is looked up among the classes registered in this process, then among the
 which only the one asked for is imported. No file ever names a class to import.
 
 Either is enough: a decorated class needs no entry point, and a class that an entry point announces needs no decorator.
+
+Shape of what is saved: the name as `type`; `provided_by` beside it says which plug-in brought the class.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -16,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from perceiver_io.component import ComponentConfig
 from perceiver_io.decoder import DecoderConfig
-from perceiver_io.plugins import load_plugin
+from perceiver_io.plugins import PROVIDED_BY, announces, load_plugin, provider_of, where_from
 
 __all__ = [
     "ADAPTERS",
@@ -32,6 +35,8 @@ __all__ = [
     "register_processor",
     "register_task",
 ]
+
+_OURS = __name__.partition(".")[0]
 
 ClassT = TypeVar("ClassT", bound=type)
 RegistryT = TypeVar("RegistryT", bound="Registry[Any]")
@@ -63,8 +68,12 @@ class Registry(Generic[ClassT]):
 
         return decorate
 
-    def get(self, name: str) -> ClassT:
+    def get(self, name: str, *, provided_by: Any = None) -> ClassT:
         """Returns the class of a name.
+
+        Args:
+            name: The name.
+            provided_by: What a file says of the distribution that it came from; only for the message.
 
         Raises:
             ValueError: Nobody registered or announced the name, or what is announced cannot be imported.
@@ -73,11 +82,85 @@ class Registry(Generic[ClassT]):
             announced = tuple(entry_points(group=self.group, name=name))
             if not announced:
                 raise ValueError(
-                    f"There is no {self.kind} {name!r}. Known: {', '.join(self.names()) or 'none'}. Import the module "
-                    f"that registers it first, or install the package that announces it in the group {self.group!r}."
+                    f"There is no {self.kind} {name!a:.80}. Known: {', '.join(self.names()) or 'none'}. Import the "
+                    "module that registers it first, or install the package that announces it in the group "
+                    f"{self.group!r}.{where_from(provided_by)}"
                 )
             self._load(announced[0])
         return self._classes[name]
+
+    def provider(self, cls: type) -> str | None:
+        """Returns which plug-in brought a class, "NAME VERSION" of its distribution.
+
+        Args:
+            cls: The class.
+
+        Returns:
+            None for what is of this toolkit, or is announced by nobody, as what a module of the user registers.
+        """
+        if cls.__module__.partition(".")[0] == _OURS:
+            return None
+        for entry_point in entry_points(group=self.group):
+            if announces(entry_point, cls):
+                return provider_of(entry_point)
+        return None
+
+    def listing(self) -> list[dict[str, str]]:
+        """Returns everything that is registered or announced, by name, with where it comes from; imports all of it.
+
+        Returns:
+            For each `name`, `class`, and, where a distribution announces it, `distribution` and `version`. What cannot
+            be used has an `error` instead of a class.
+        """
+        known = self.extended({})  # nothing is registered by being looked at
+        rows = []
+        for entry_point in entry_points(group=self.group):
+            row = {"name": entry_point.name}
+            try:
+                cls = known._classes.get(entry_point.name)
+                if cls is None or not announces(entry_point, cls):
+                    cls = known._load(entry_point)
+                row["class"] = f"{cls.__module__}.{cls.__qualname__}"
+            except ValueError as error:
+                row["error"] = " ".join(str(error).split())
+            provider = provider_of(entry_point)
+            if provider is not None:
+                row["distribution"], row["version"] = provider.split()
+            rows.append(row)
+        announced = {row["name"] for row in rows if "class" in row}
+        rows += [
+            {"name": name, "class": f"{cls.__module__}.{cls.__qualname__}"}
+            for name, cls in self._classes.items()
+            if name not in announced
+        ]
+        return sorted(rows, key=lambda row: row["name"])
+
+    def tagged(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what is saved of something: its name as `type`, which plug-in brought it, and its settings.
+
+        Args:
+            name: A name that is known.
+            fields: The settings.
+        """
+        provider = self.provider(self.get(name))
+        return {"type": name, **({} if provider is None else {PROVIDED_BY: provider}), **fields}
+
+    def untagged(self, values: Any, *, where: str) -> tuple[ClassT, dict[str, Any]]:
+        """Returns the class and the settings of what `tagged` returned.
+
+        Args:
+            values: What a file has.
+            where: What messages call the place in the file.
+
+        Raises:
+            ValueError: It names no class that is known.
+        """
+        if not isinstance(values, Mapping) or not isinstance(values.get("type"), str):
+            raise ValueError(
+                f"{where} must be an object whose 'type' names a registered {self.kind}, got {values!r:.200}."
+            )
+        fields = {key: value for key, value in values.items() if key not in ("type", PROVIDED_BY)}
+        return self.get(values["type"], provided_by=values.get(PROVIDED_BY)), fields
 
     def names(self) -> list[str]:
         """Returns all known names, sorted, without importing anything."""
@@ -197,6 +280,12 @@ class ComponentRegistry(Registry[ClassT]):
                 f"{cls.__qualname__}.Config must derive from {base}, got the bases "
                 f"{[parent.__qualname__ for parent in config.__bases__]}. The {self.kind} {name!r} is not registered."
             )
+        for field in dataclasses.fields(config):
+            if field.name in ("type", PROVIDED_BY):
+                raise ValueError(
+                    f"{cls.__qualname__}.Config has the field {field.name!r}, which files say of every {self.kind}. "
+                    "Rename it."
+                )
         others: list[type] = [*cls.__mro__[1:], *self._classes.values()]
         for other in others:
             if _config_of(other) is config and not _same(other, cls):
@@ -228,7 +317,7 @@ class ProcessorRegistry(Registry[ClassT]):
             ValueError: Nobody registered or announced it.
         """
         for entry_point in entry_points(group=self.group):
-            if entry_point.value == f"{cls.__module__}:{cls.__qualname__}":
+            if entry_point.value == f"{cls.__module__}:{cls.__qualname__}" or announces(entry_point, cls):
                 self.get(entry_point.name)
         for name, known in self.classes().items():
             if known is cls:

@@ -30,6 +30,7 @@ __all__ = [
     "SAFETENSORS",
     "check_finite",
     "check_fit",
+    "description",
     "find_weights",
     "first_lines",
     "read_tensors",
@@ -95,6 +96,22 @@ def tensor_shapes(path: str) -> dict[str, tuple[int, ...]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except SafetensorError as error:
+        raise _unreadable(path, error) from error
+
+
+def description(path: str) -> dict[str, str]:
+    """Returns what a file of weights says besides its tensors.
+
+    Raises:
+        ValueError: The file cannot be read.
+        OSError: There is no such file.
+    """
+    if not path.endswith(".safetensors"):
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
     except SafetensorError as error:
         raise _unreadable(path, error) from error
 

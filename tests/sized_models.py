@@ -17,10 +17,16 @@ from perceiver_io.adapters.text import TextAdapter
 from perceiver_io.byte_array import PackingConfig
 from perceiver_io.dense_decoder import DenseDecoder
 from perceiver_io.tasks import (
+    audio_classification,
     image_classification,
     masked_language_modeling,
     multimodal_autoencoding,
+    multimodal_classification,
     optical_flow,
+    point_cloud_classification,
+    point_cloud_segmentation,
+    semantic_segmentation,
+    text_classification,
 )
 from perceiver_io.tasks.classification import PerceiverIOForClassification
 from perceiver_io.tasks.regression import PerceiverIOForRegression
@@ -98,6 +104,114 @@ def text_case(variant: str, **text: Any) -> Case:
             "attention_mask": mask(batch, 4 * scale),
         },
         varying={"input_ids": axes(0, 1), "attention_mask": axes(0, 1)},
+    )
+
+
+def integers(*shape: int) -> Tensor:
+    """A mask as the processors of `transformers` make it."""
+    return mask(*shape).long()
+
+
+def mel_case() -> Case:
+    settings = {"sampling_rate": 1000, "max_seconds": 1, "num_mel_bands": 8}
+    return Case(
+        build=lambda: audio_classification.PerceiverIOForAudioClassification(
+            audio_classification.config(num_classes=3, variant="nano", settings=settings, encoder=TINY)
+        ),
+        arguments=lambda batch, scale: {
+            "input_values": torch.randn(batch, 8 * scale, 8),
+            "attention_mask": integers(batch, 8 * scale),
+        },
+        varying={"input_values": axes(0, 1), "attention_mask": axes(0, 1)},
+    )
+
+
+def text_classes_case() -> Case:
+    return Case(
+        build=lambda: text_classification.PerceiverIOForSequenceClassification(
+            text_classification.config(
+                num_classes=3, variant="nano", settings={"max_length": 16}, encoder=TINY
+            )
+        ),
+        arguments=lambda batch, scale: {
+            "input_ids": torch.randint(6, 262, (batch, 4 * scale)),
+            "attention_mask": integers(batch, 4 * scale),
+        },
+        varying={"input_ids": axes(0, 1), "attention_mask": axes(0, 1)},
+    )
+
+
+def cloud(batch: int, scale: int, *, name: str) -> dict[str, Tensor]:
+    return {name: torch.randn(batch, 5 * scale, 3), f"{name}_mask": integers(batch, 5 * scale)}
+
+
+def cloud_classes_case() -> Case:
+    return Case(
+        build=lambda: point_cloud_classification.PerceiverIOForPointCloudClassification(
+            point_cloud_classification.config(
+                num_classes=3, variant="nano", settings={"num_bands": 2}, encoder=TINY
+            )
+        ),
+        arguments=lambda batch, scale: cloud(batch, scale, name="points"),
+        varying={"points": axes(0, 1), "points_mask": axes(0, 1)},
+    )
+
+
+def cloud_parts_case() -> Case:
+    """A class for each point of another cloud than the one that is read."""
+    return Case(
+        build=lambda: point_cloud_segmentation.PerceiverIOForPointCloudSegmentation(
+            point_cloud_segmentation.config(
+                num_classes=3, variant="small", settings={"num_bands": 2}, encoder=TINY
+            )
+        ),
+        arguments=lambda batch, scale: (
+            cloud(batch, scale, name="points") | {"query_points": torch.randn(batch, 3 + 4 * scale, 3)}
+        ),
+        varying={"points": axes(0, 1), "points_mask": axes(0, 1), "query_points": axes(0, 1)},
+    )
+
+
+def segmentation_case() -> Case:
+    """Classes of pixels that are asked for, which each sample has its own of."""
+    settings = semantic_segmentation.config(num_classes=3, size=(8, 8), variant="small", encoder=TINY)
+    return Case(
+        build=lambda: semantic_segmentation.PerceiverIOForSemanticSegmentation(settings),
+        arguments=lambda batch, scale: {
+            "pixel_values": torch.randn(batch, 3, 8 * scale, 4 + 4 * scale),
+            "pixel_mask": integers(batch, 8 * scale, 4 + 4 * scale),
+            "points": 2 * torch.rand(batch, 5 * scale, 2) - 1,
+        },
+        varying={"pixel_values": axes(0, 2, 3), "pixel_mask": axes(0, 1, 2), "points": axes(0, 1)},
+    )
+
+
+def mixture_case() -> Case:
+    """An image and a text of each sample, parts of which are padding."""
+    settings = multimodal_classification.config(
+        inputs=["image", "text"],
+        settings={"image": {"size": (8, 8)}, "text": {"max_length": 16}},
+        input_dropout=0.3,
+        num_classes=3,
+        variant="nano",
+        encoder=TINY,
+    )
+    return Case(
+        build=lambda: multimodal_classification.PerceiverIOForClassification(settings),
+        arguments=lambda batch, scale: {
+            "inputs": {
+                "image": torch.randn(batch, 3, 4 * scale, 4 + 4 * scale),
+                "text": torch.randint(6, 262, (batch, 4 * scale)),
+            },
+            "masks": {
+                "image": mask(batch, 4 * scale, 4 + 4 * scale),
+                "text": mask(batch, 4 * scale),
+            },
+        },
+        varying={
+            "inputs": {"image": axes(0, 2, 3), "text": axes(0, 1)},
+            "masks": {"image": axes(0, 1, 2), "text": axes(0, 1)},
+        },
     )
 
 
@@ -185,6 +299,12 @@ CASES: dict[str, Callable[[], Case]] = {
     **{f"image-{name}": lambda part=part: image_case(*part) for name, part in IMAGES.items()},
     "text-learned": lambda: text_case("tiny", num_channels=8),
     "text-conv-fourier": lambda: text_case("small", num_channels=8, embedding_channels=4, num_bands=2),
+    "text-classes": text_classes_case,
+    "audio-mel": mel_case,
+    "cloud-classes": cloud_classes_case,
+    "cloud-parts": cloud_parts_case,
+    "segmentation-points": segmentation_case,
+    "mixture": mixture_case,
     "flow": flow_case,
     "multimodal": multimodal_case,
     "classification": lambda: sound_and_text(

@@ -215,6 +215,25 @@ def test_attention(run: Path, folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert not picture.exists()
 
 
+def test_a_picture_replaces_no_file_unasked(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes((folder / "left" / "0.png").read_bytes())
+    before = photo.read_bytes()
+    for flags in ([], ["--overwrite"]):
+        assert main(["attention", str(run), str(photo), "-o", f"{tmp_path}/./photo.png", *flags]) == 2
+        assert "is an input, and would be overwritten" in error_line(capsys)
+    assert photo.read_bytes() == before
+    other = tmp_path / "other.png"
+    other.touch()
+    arguments = ["attention", str(run), str(photo), "-o", str(other), "--latents", "0"]
+    assert main(arguments) == 2
+    assert "--overwrite" in error_line(capsys) and not other.read_bytes()
+    assert main([*arguments, "--overwrite"]) == 0
+    assert other.read_bytes()
+
+
 def test_info(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out

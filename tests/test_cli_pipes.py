@@ -1,14 +1,18 @@
-"""`perceiver-io … | head` ends quietly."""
+"""What is said to pipes that nobody reads, full disks, odd terminals and signals: a line at most, and the status."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import perceiver_io_command
 from perceiver_io.cli import main
 
 
@@ -46,3 +50,56 @@ def test_the_process_ends_without_a_word(unread: int) -> None:
     )
     assert result.returncode == 141
     assert result.stderr == b""
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    program = [sys.executable, "-m", "perceiver_io.cli", *arguments]
+    return subprocess.run(program, stderr=subprocess.PIPE, check=False, **options)
+
+
+def test_a_disk_that_is_full_of_results() -> None:
+    with open("/dev/full", "w") as full:
+        result = command("info", stdout=full)
+    assert result.returncode == 2
+    assert result.stderr == b"perceiver-io: error: The results cannot be printed: No space left on device\n"
+
+
+def test_names_that_are_no_text_on_a_terminal_that_knows_ascii(tmp_path: Path) -> None:
+    name = os.fsdecode(b"sch\xc3\xb6n-\xff.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    result = command("predict", str(tmp_path / name), "x", env=environment, stdout=subprocess.PIPE)
+    assert result.returncode == 2
+    assert result.stderr.count(b"\n") == 1 and result.stderr.isascii() and b"sch" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signals(
+    number: int, status: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def installation(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        signal.pause()
+
+    monkeypatch.setattr(sys.modules["perceiver_io.cli.main"], "installation", installation)
+    handler = signal.getsignal(number)
+    assert main(["info"]) == status
+    assert capsys.readouterr().err == f"perceiver-io: {word}.\n"
+    assert signal.getsignal(number) is handler
+
+
+def test_ctrl_c_during_the_imports(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name.startswith("perceiver_io.cli"):
+                raise KeyboardInterrupt
+
+    for name in [name for name in sys.modules if name.startswith("perceiver_io.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["perceiver-io", "info"])
+    assert perceiver_io_command.main() == 130
+    assert capsys.readouterr().err == "perceiver-io: interrupted.\n"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from torch.utils import _pytree as pytree
 
 from perceiver_io import ClassificationDecoder, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_io.adapters.image import ImageAdapter
@@ -132,18 +133,34 @@ def test_points_trace_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["image-patches", "text-learned", "flow", "multimodal", "classification", "regression"]
+    "name",
+    [
+        "image-patches",
+        "audio-mel",
+        "text-learned",
+        "cloud-classes",
+        "mixture",
+        "flow",
+        "multimodal",
+        "regression",
+    ],
 )
-def test_one_graph_for_all_batches(name: str) -> None:
+def test_one_graph_for_all_batches_and_sizes(name: str) -> None:
     made = CASES[name]()
     model, counter = made.build().eval(), CompileCounter()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
     with torch.no_grad():
-        for batch in range(
-            7, 17
-        ):  # the first is no other size of the model: PyTorch takes equal sizes for one
-            compiled(**made.arguments(batch, 2))
+        # The first is of no other size of the model: PyTorch takes equal sizes for one.
+        for batch, scale in ((7, 2), (8, 3), (9, 4), (10, 2), (13, 3), (15, 4)):
+            given = made.arguments(batch, scale)
+            torch.testing.assert_close(
+                outputs(compiled(**given)), outputs(model(**given)), rtol=1e-4, atol=1e-4
+            )
     assert counter.frame_count == 1
+
+
+def outputs(result: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
 def test_a_batch_of_one_has_a_graph_of_its_own_at_most() -> None:

@@ -5,9 +5,20 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from perceiver_io.files import PARTIAL, check_outputs, remove, write_error, writing, writing_into
+from perceiver_io.files import (
+    PARTIAL,
+    check_outputs,
+    make_folder,
+    remove,
+    remove_empty,
+    write_error,
+    writing,
+    writing_into,
+)
 
 
 def full() -> OSError:
@@ -41,6 +52,47 @@ def test_whatever_fails_leaves_the_old_file(tmp_path: Path, error: BaseException
     assert (caught.value is error) == (expected is not OSError)
     if expected is OSError:
         assert "make room or choose another folder" in str(caught.value)
+
+
+def test_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    with writing(tmp_path / "a.safetensors") as path:
+        save_file({"x": torch.zeros(1)}, path)
+        path.chmod(0o600)  # as some versions of it do
+    with writing_into(tmp_path / "folder") as path:
+        (path / "deep").mkdir()
+        (path / "deep" / "b").touch(0o600)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for file in (tmp_path / "a.safetensors", tmp_path / "folder" / "deep" / "b"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_is_renamed_is_on_the_disk_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        calls.append(f"{source.name} -> {target.name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    with writing(tmp_path / "a.txt") as path:
+        path.write_text("new")
+    assert calls == [".partial-a.txt", ".partial-a.txt -> a.txt", tmp_path.name]
+
+
+def test_folders_that_were_made_are_removed(tmp_path: Path) -> None:
+    made = make_folder(tmp_path / "a" / "b" / "c")
+    (tmp_path / "a" / "mine").touch()
+    assert [path.name for path in made] == ["c", "b", "a"]
+    remove_empty(made)
+    assert not (tmp_path / "a" / "b").exists() and (tmp_path / "a" / "mine").exists()
+    assert make_folder(tmp_path / "a") == []
 
 
 def test_a_full_disk_keeps_its_number(tmp_path: Path) -> None:

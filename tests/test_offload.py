@@ -136,6 +136,27 @@ def test_sharded_weights_are_loaded_strictly(tmp_path: Path) -> None:
         pio.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["fourier", "multimodal"])
+def test_shards_are_loaded_in_another_type_to_wherever_there_is_room(name: str, tmp_path: Path) -> None:
+    model = small_models.model(name)
+    model.save_pretrained(tmp_path, max_shard_size="30KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    loaded = pio.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map="auto")
+    tensors = loaded.state_dict()
+    for path, value in model.state_dict().items():
+        assert torch.equal(tensors[path].cpu(), value.bfloat16()), path
+    arguments = {
+        key: value.bfloat16() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for key, value in small_models.arguments(name).items()
+    }
+    with torch.no_grad():
+        found, expected = (
+            small_models.outputs(each(**arguments)) for each in (loaded, model.bfloat16().to(loaded.device))
+        )
+    for output, value in expected.items():
+        assert torch.equal(found[output], value), output
+
+
 def test_blocks_of_layers_are_not_split() -> None:
     model = small_models.model("mlm")
     classes = {type(module).__name__ for module in model.modules()}

@@ -3,14 +3,23 @@
 Each is a folder with modules and a `.dist-info`, as `pip` would leave it, put on the path of a fresh interpreter.
 """
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from perceiver_io import ComponentConfig, PerceiverIOConfig, PerceiverIOProcessor
+from perceiver_io.cli import main
+from perceiver_io.registry import ADAPTERS, DECODERS, PROCESSORS, TASKS
+from perceiver_io.running.find_task import find_task
+from perceiver_io.running.recipe import TrainingRecipe
 
 LIDAR = """
     from dataclasses import dataclass
@@ -151,9 +160,23 @@ def test_an_entry_point_alone_is_enough(tmp_path: Path) -> None:
         print("done")
     """
     assert python(script, tmp_path) == "done"
+    values = json.loads((saved / "config.json").read_text())
+    assert values["inputs"]["scan"] == {"type": "lidar", "provided_by": "fake-lidar 1.0", "width": 4}
+    assert values["outputs"]["y"] == {"type": "mean", "provided_by": "fake-lidar 1.0", "width": 2}
+    with pytest.raises(
+        ValueError, match=r"no adapter 'lidar'.* version '1\.0' of the distribution 'fake-lidar'"
+    ):
+        PerceiverIOConfig.from_pretrained(saved)  # here it is not installed
+    # Another version of the plug-in changes nothing.
+    about = tmp_path / "fake_lidar-1.0.dist-info" / "METADATA"
+    about.write_text(about.read_text().replace("Version: 1.0", "Version: 2.0"))
     script = f"""
         import torch
         import perceiver_io as pio
+        config = pio.PerceiverIOConfig.from_pretrained({str(saved)!r})
+        assert config.to_dict()["inputs"]["scan"]["provided_by"] == "fake-lidar 2.0"
+        import fake_lidar.parts as parts
+        assert config.inputs == parts.config().inputs and config.outputs == parts.config().outputs
         model = pio.from_pretrained({str(saved)!r}).eval()
         assert type(model).__name__ == "LidarModel"
         expected = torch.load({str(tmp_path / "y.pt")!r})
@@ -285,3 +308,162 @@ def test_what_is_announced_must_be_a_class_of_its_kind(tmp_path: Path) -> None:
         in first
     )
     assert "The adapter 'plain' needs a Config of its own, but Plain does not define one" in second
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on this process's own path; what is imported from it is forgotten afterwards."""
+    for registry in (ADAPTERS, DECODERS, PROCESSORS, TASKS):
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("fake_")]:
+        del sys.modules[name]
+
+
+SMELLS = """
+    from dataclasses import dataclass
+    from perceiver_io import ComponentConfig
+    from perceiver_io.ragged import pad_ragged
+
+    @dataclass(frozen=True, kw_only=True)
+    class SmellProcessor(ComponentConfig):
+        strength: int = 3
+
+        def prepare(self, value):
+            return value
+
+        def collate(self, samples):
+            return pad_ragged(samples)
+"""
+
+
+def test_saved_processors_and_recipes_say_what_brought_them(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Announced under another name than it is defined under, as packages do that gather their classes in __init__.py.
+    modules = {
+        "fake_smells.parts": SMELLS,
+        "fake_smells.front": "from fake_smells.parts import SmellProcessor",
+    }
+    install(
+        site, "fake-smells", modules, "[perceiver_io.processors]\nsmell = fake_smells.front:SmellProcessor\n"
+    )
+    install_lidar(site)
+    from fake_smells.front import SmellProcessor  # type: ignore[import-not-found]
+
+    smell = SmellProcessor()
+    settings = PerceiverIOProcessor({"nose": smell}).to_dict()
+    assert settings["inputs"]["nose"] == {"type": "smell", "provided_by": "fake-smells 1.0", "strength": 3}
+    assert PerceiverIOProcessor.from_dict(settings).to_dict() == settings
+    brought_by = TASKS.provider(TASKS.get("lidar-task"))
+    assert brought_by == "fake-lidar 1.0"
+    recipe = TrainingRecipe().to_yaml(task="lidar-task", provided_by=brought_by)
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert find_task(tmp_path).name == "lidar-task"
+
+    monkeypatch.undo()  # uninstalled
+    with pytest.raises(
+        ValueError, match=r"no processor 'smell'.* version '1\.0' of the distribution 'fake-smells'"
+    ):
+        PerceiverIOProcessor.from_dict(settings)
+    with pytest.raises(
+        ValueError, match=r"no task 'lidar-task'.* version '1\.0' of the distribution 'fake-lidar'"
+    ):
+        find_task(tmp_path)
+
+
+def test_what_is_the_toolkits_own_or_announced_by_nobody_says_nothing(site: Path) -> None:
+    for registry in (ADAPTERS, DECODERS, TASKS):
+        for name in registry.names():
+            assert registry.provider(registry.get(name)) is None
+    install_lidar(site)
+    from fake_lidar.parts import LidarAdapter  # type: ignore[import-not-found]
+
+    class Own(LidarAdapter):  # type: ignore[misc]
+        pass
+
+    assert ADAPTERS.provider(LidarAdapter) == "fake-lidar 1.0"
+    assert ADAPTERS.provider(Own) is None
+    assert DECODERS.provider(LidarAdapter) is None  # it is announced as an adapter
+
+
+@pytest.mark.parametrize("name", ["type", "provided_by"])
+def test_settings_may_not_be_called_what_files_say_besides(name: str) -> None:
+    config = dataclasses.make_dataclass(
+        "Config", [(name, str, "")], bases=(ComponentConfig,), frozen=True, kw_only=True
+    )
+    with pytest.raises(ValueError, match=f"Config has the field '{name}'"):
+        ADAPTERS.extended({"odd": type("Odd", (), {"Config": config})})
+
+
+def test_info_lists_what_is_installed_and_from_where(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install_lidar(site)
+    install_broken(site, "raise RuntimeError('no \\n device')", groups=("adapters", "tasks"))
+    again = "[perceiver_io.adapters]\nimage = fake_again:Image\n"
+    install(site, "fake-again", {"fake_again": "class Image:\n    class Config:\n        pass\n"}, again)
+    kinds = ("adapters", "decoders", "processors", "tasks")
+    assert main(["info", "--json", *(f"--{kind}" for kind in kinds)]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert list(listed) == list(kinds)
+    found = {kind: {(row["name"], row.get("distribution")): row for row in listed[kind]} for kind in kinds}
+    lidar = {"name": "lidar", "class": "fake_lidar.parts.LidarAdapter"}
+    assert found["adapters"]["lidar", "fake-lidar"] == {
+        **lidar,
+        "distribution": "fake-lidar",
+        "version": "1.0",
+    }
+    assert found["decoders"]["mean", "fake-lidar"]["class"] == "fake_lidar.parts.MeanDecoder"
+    assert found["tasks"]["lidar-task", "fake-lidar"]["class"] == "fake_lidar.task.LidarTask"
+    ours = found["adapters"]["image", "perceiver-io-toolkit"]
+    assert ours["class"] == "perceiver_io.adapters.image.ImageAdapter"
+    assert ours["version"] == metadata.version("perceiver-io-toolkit")
+    # What fails is shown with its cause, beside all others; and nothing takes a name that is taken.
+    for kind, name, distribution, cause in (
+        ("adapters", "lidar-broken", "fake-lidar", "OSError('disk')"),
+        ("adapters", "broken", "fake-broken-2", "RuntimeError"),
+        ("tasks", "broken", "fake-broken-2", "RuntimeError"),
+        ("adapters", "image", "fake-again", "is taken by perceiver_io.adapters.image.ImageAdapter"),
+    ):
+        row = found[kind][name, distribution]
+        assert cause in row["error"] and "class" not in row and "\n" not in row["error"]
+    assert ADAPTERS.get("image").__module__ == "perceiver_io.adapters.image"
+
+    assert main(["info", "--adapters"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "adapters" and len(lines) == len(listed["adapters"])
+    cells = {tuple(line.split()[:3]): line for line in lines}
+    assert cells["lidar", "fake-lidar", "1.0"].endswith("fake_lidar.parts.LidarAdapter")
+    assert "cannot be used: The plug-in 'lidar-broken'" in cells["lidar-broken", "fake-lidar", "1.0"]
+
+
+def test_info_lists_what_a_module_of_the_users_registers(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = site / "fake_script.py"
+    script.write_text(
+        textwrap.dedent(LIDAR).replace("class Lidar", '@pio.register_adapter("own")\nclass Lidar', 1)
+    )
+    assert main(["info", "--adapters", "--import", str(script)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["own", "no", "distribution", "fake_script.LidarAdapter"] in lines
+
+    # Under a name that a package announces too, it comes first; neither is passed over.
+    install(
+        site,
+        "fake-late",
+        {"fake_late": "class Own:\n    pass\n"},
+        "[perceiver_io.adapters]\nown = fake_late:Own\n",
+    )
+    by_origin = {row.get("distribution"): row for row in ADAPTERS.listing() if row["name"] == "own"}
+    assert by_origin[None]["class"] == "fake_script.LidarAdapter"
+    assert "is taken by fake_script.LidarAdapter" in by_origin["fake-late"]["error"]
+
+
+def test_info_is_of_the_installation_or_of_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "--tasks", str(tmp_path)]) == 2
+    assert "--tasks lists what is installed, which is the same for every model" in capsys.readouterr().err

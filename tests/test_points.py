@@ -26,7 +26,7 @@ def test_a_range_is_row_major(grid: tuple[int, ...], data: st.DataObject) -> Non
     stop = data.draw(st.integers(start + 1, size))
     points = Points.of_range(grid, start, stop)
     assert points.grid == grid
-    assert len(points) == stop - start
+    assert points.num_points == stop - start
     assert given_indices(points) == [list(index) for index in np.ndindex(*grid)][start:stop]
 
 
@@ -35,7 +35,7 @@ def test_row_major_indices_are_unravelled(grid: tuple[int, ...], data: st.DataOb
     flat = data.draw(st.lists(st.integers(0, int(np.prod(grid)) - 1), min_size=1, max_size=9))
     points = Points.parse(torch.tensor(flat), grid, name="image")
     assert given_indices(points) == np.stack(np.unravel_index(flat, grid), axis=1).tolist()
-    assert len(points) == len(flat)
+    assert points.num_points == len(flat)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8])
@@ -55,7 +55,7 @@ def test_floating_point_points_are_coordinates(dtype: torch.dtype) -> None:
     assert points.indices is None
     assert points.coordinates is not None
     assert torch.equal(points.coordinates, given_points)
-    assert len(points) == 3
+    assert points.num_points == 3
 
 
 def test_points_of_one_axis_are_a_column_or_flat() -> None:
@@ -72,7 +72,7 @@ def test_parts_are_slices() -> None:
     assert part.coordinates is not None
     assert torch.equal(part.coordinates, coordinates[1:3])
     assert part.grid == (2, 3)
-    assert len(part) == 2
+    assert part.num_points == 2
 
 
 def test_points_go_where_they_are_wanted() -> None:

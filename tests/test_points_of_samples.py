@@ -177,7 +177,7 @@ def test_what_shapes_of_integers_mean() -> None:
     assert parsed(tuples).indices.tolist() == tuples.tolist()  # (O, A), although there are three samples
     assert not parsed(tuples).per_sample
     flat = torch.tensor([[0, 1, 6], [23, 5, 2], [7, 7, 7]])
-    assert parsed(flat).per_sample and len(parsed(flat)) == 3
+    assert parsed(flat).per_sample and parsed(flat).num_points == 3
     assert parsed(flat).indices.tolist() == [
         [[0, 0], [0, 1], [1, 0]],
         [[3, 5], [0, 5], [0, 2]],
@@ -185,8 +185,8 @@ def test_what_shapes_of_integers_mean() -> None:
     ]
     assert parsed(tuples.expand(3, 3, 2)).per_sample
     # On a grid of one axis (X, 1) is (O, 1), and one point of each sample is (B, 1, 1).
-    assert len(parsed(torch.tensor([[0], [1], [2]]), (5,))) == 3
-    assert len(parsed(torch.tensor([[[0]], [[1]], [[2]]]), (5,))) == 1
+    assert parsed(torch.tensor([[0], [1], [2]]), (5,)).num_points == 3
+    assert parsed(torch.tensor([[[0]], [[1]], [[2]]]), (5,)).num_points == 1
 
 
 def test_parts_are_slices_of_each_sample() -> None:
@@ -194,9 +194,9 @@ def test_parts_are_slices_of_each_sample() -> None:
     between = torch.rand(3, 9, 2)
     for given in (along, between):
         points = Points.parse(given, GRID, name="y", batch_size=3)
-        assert len(points) == 9
+        assert points.num_points == 9
         part = points.part(2, 5)
-        assert len(part) == 3 and part.per_sample
+        assert part.num_points == 3 and part.per_sample
         found = part.indices if part.coordinates is None else part.coordinates
         assert torch.equal(found, given[:, 2:5])
 

@@ -34,8 +34,10 @@ def test_the_one_input_with_tokens_is_found() -> None:
         assert each.get_input_embeddings() is model.perceiver.adapters["text"].embedding
     assert model.get_output_embeddings() is None
     for name in small_models.CONFIGS.keys() - {"mlm"}:
+        other = small_models.model(name)
+        assert other.get_input_embeddings() is None
         with pytest.raises(NotImplementedError, match=r"Of the inputs \[.*\], 0 have embeddings of tokens"):
-            small_models.model(name).get_input_embeddings()
+            other.set_input_embeddings(nn.Embedding(5, 6))
 
 
 def test_embeddings_that_are_set_are_those_of_the_output_too() -> None:

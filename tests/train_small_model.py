@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -71,8 +72,17 @@ def whole(x: Tensor) -> Tensor:
     return x.full_tensor() if hasattr(x, "full_tensor") else x  # type: ignore[no-any-return]
 
 
-def trained(name: str, kind: str, inputs: str) -> tuple[list[float], dict[str, Tensor]]:
-    """The losses of both processes' batches, and the parameters in the end."""
+def save_whole(made: nn.Module, folder: Path) -> None:
+    """Saves a sharded model as any other is saved: its parts are gathered on the first process, which writes them."""
+    tensors = get_model_state_dict(made, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if dist.get_rank() == 0:
+        made.save_pretrained(folder, state_dict=tensors)  # type: ignore[operator]
+
+
+def trained(
+    name: str, kind: str, inputs: str, folder: Path | None = None
+) -> tuple[list[float], dict[str, Tensor]]:
+    """The losses of both processes' batches, and the parameters in the end. What is sharded is saved in the folder."""
     alone = kind == "alone"
     ranks = range(NUM_PROCESSES) if alone else [dist.get_rank()]
     made = wrapped(name, kind)
@@ -88,12 +98,14 @@ def trained(name: str, kind: str, inputs: str) -> tuple[list[float], dict[str, T
             dist.all_reduce(loss)
             loss /= NUM_PROCESSES
         losses.append(loss.item())
+    if folder is not None and kind.startswith("fsdp"):
+        save_whole(made, folder)
     return losses, {path.removeprefix("module."): whole(x.detach()) for path, x in made.named_parameters()}
 
 
 def main(folder: str, *cases: str) -> None:
     dist.init_process_group("gloo")
-    results = {case: trained(*case.split("/")) for case in cases}
+    results = {case: trained(*case.split("/"), folder=Path(folder) / case) for case in cases}
     if dist.get_rank() == 0:
         torch.save(results, Path(folder) / "trained.pt")
     dist.barrier()

@@ -50,9 +50,14 @@ def causal_attention(
         return _with_mask(*inputs, None if mask_BM is None else _own_seen(mask_BM), dropout=dropout)
     if num_queries == num_keys and mask_BM is None:
         return scaled_dot_product_attention(*inputs, is_causal=True, dropout_p=dropout)
-    fused = _KERNEL is not None and _GRADIENT is not None and queries_BHNE.device.type == "cpu"
-    fused = fused and torch.backends.cuda.flash_sdp_enabled()  # for a CPU, too
-    if num_queries < num_keys and fused and not dropout and not torch.compiler.is_compiling():
+    on_cpu = _KERNEL is not None and _GRADIENT is not None and queries_BHNE.device.type == "cpu"
+    if (
+        num_queries < num_keys
+        and on_cpu
+        and not dropout
+        and not torch.compiler.is_compiling()
+        and torch.backends.cuda.flash_sdp_enabled()  # it is about a CPU's, too
+    ):
         attended_BHNE: Tensor = _InTwoParts.apply(*inputs, mask_BM)
         return attended_BHNE
     if queries_BHNE.device.type == "cuda" and num_queries < num_keys and not torch.compiler.is_compiling():

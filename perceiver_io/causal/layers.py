@@ -6,7 +6,7 @@ Shape legend: B batch, M elements, N latents, C channels of an element, D latent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -255,18 +255,15 @@ class CausalCrossAttend(_CausalAttend):
             mask_BM: True where an element, cached ones included, is real.
             cache: Holds keys and values of the elements before.
         """
-        queries_BND, inputs_BMC = self.normed(latents_BND, elements_BMC)
-        attended_BND = self.attention(
-            queries_BND,
-            inputs_BMC,
-            query_rotation=None if rotation is None else rotation.last(latents_BND.shape[1]),
-            key_rotation=rotation,
-            mask_BM=mask_BM,
-            cache=cache,
-        )
-        return self.added(latents_BND, attended_BND)
+        asked, rest = self._asked(latents_BND, elements_BMC, rotation=rotation, mask_BM=mask_BM, cache=cache)
+        return self.added(latents_BND, self.attention(*asked, **rest))
 
-    def attention_weights(
+    def attention_weights(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Returns the weights that `forward` attends with, (B, H, N, M); arguments as there, but no cache."""
+        asked, rest = self._asked(*args, **kwargs)
+        return self.attention.weights(*asked, **rest)
+
+    def _asked(
         self,
         latents_BND: Tensor,
         elements_BMC: Tensor,
@@ -274,17 +271,15 @@ class CausalCrossAttend(_CausalAttend):
         rotation: Rotation | None,
         mask_BM: Tensor | None,
         cache: CacheLayerMixin | None = None,
-    ) -> Tensor:
-        """Returns the weights that `forward` attends with, (B, H, N, M); arguments as there, but no cache."""
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """The attention's arguments: what asks and what is asked, then the rest."""
         queries_BND, inputs_BMC = self.normed(latents_BND, elements_BMC)
-        return self.attention.weights(
-            queries_BND,
-            inputs_BMC,
-            query_rotation=None if rotation is None else rotation.last(latents_BND.shape[1]),
-            key_rotation=rotation,
-            mask_BM=mask_BM,
-            cache=cache,
-        )
+        return (queries_BND, inputs_BMC), {
+            "query_rotation": None if rotation is None else rotation.last(latents_BND.shape[1]),
+            "key_rotation": rotation,
+            "mask_BM": mask_BM,
+            "cache": cache,
+        }
 
     def normed(self, latents_BND: Tensor, elements_BMC: Tensor) -> tuple[Tensor, Tensor]:
         """Returns what queries (B, N, D), and keys and values (B, M, C), are made of."""
@@ -330,32 +325,27 @@ class CausalSelfAttend(_CausalAttend):
             mask_BN: True where a latent, cached ones included, is real.
             cache: Holds keys and values of the latents before.
         """
-        normed_BND = self.norm(latents_BND)
-        attended_BND = self.attention(
-            normed_BND,
-            normed_BND,
-            query_rotation=rotation,
-            key_rotation=rotation,
-            mask_BM=mask_BN,
-            cache=cache,
-        )
-        return self.added(latents_BND, attended_BND)
+        asked, rest = self._asked(latents_BND, rotation=rotation, mask_BN=mask_BN, cache=cache)
+        return self.added(latents_BND, self.attention(*asked, **rest))
 
-    def attention_weights(
+    def attention_weights(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Returns the weights that `forward` attends with, (B, H, N, N); arguments as there, but no cache."""
+        asked, rest = self._asked(*args, **kwargs)
+        return self.attention.weights(*asked, **rest)
+
+    def _asked(
         self,
         latents_BND: Tensor,
         *,
         rotation: Rotation | None,
         mask_BN: Tensor | None,
         cache: CacheLayerMixin | None = None,
-    ) -> Tensor:
-        """Returns the weights that `forward` attends with, (B, H, N, N); arguments as there, but no cache."""
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """The attention's arguments: what asks and what is asked, then the rest."""
         normed_BND = self.norm(latents_BND)
-        return self.attention.weights(
-            normed_BND,
-            normed_BND,
-            query_rotation=rotation,
-            key_rotation=rotation,
-            mask_BM=mask_BN,
-            cache=cache,
-        )
+        return (normed_BND, normed_BND), {
+            "query_rotation": rotation,
+            "key_rotation": rotation,
+            "mask_BM": mask_BN,
+            "cache": cache,
+        }

@@ -11,7 +11,7 @@ import torch
 
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.config_json import read_json_object
-from perceiver_io.files import check_not_inside, writing_into
+from perceiver_io.files import check_not_inside, make_folder, remove_empty, writing_into
 from perceiver_io.loading import from_pretrained
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
@@ -45,7 +45,7 @@ def convert(
         overwrite: Whether to replace a model that is in the folder.
 
     Returns:
-        What was written: `folder`, `layout`, `model` (the class), `parameters` (their number).
+        What was written, by `folder`, `layout`, `model` (the class), `parameters` (their number).
 
     Raises:
         ValueError: The source is no model or does not fit the configuration, the layout cannot hold the model, or
@@ -118,14 +118,12 @@ def _write(
 def _writing(folder: str | Path) -> Iterator[Path]:
     """Gives a path to write to, whose files are in the folder at the end of the block."""
     target = RunFolder(folder).path
-    is_new = not target.exists()
-    target.mkdir(parents=True, exist_ok=True)
+    made = make_folder(target)
     try:
         with no_progress_bars(), writing_into(target) as path:
             yield path
     except BaseException:
-        if is_new:
-            target.rmdir()
+        remove_empty(made)
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,18 @@ import transformers
 
 import perceiver_io
 from perceiver_io.progress_bars import no_progress_bars
-from perceiver_io.registry import ADAPTERS, DECODERS, TASKS
+from perceiver_io.registry import ADAPTERS, DECODERS, PROCESSORS, TASKS, Registry
 from perceiver_io.running import RunFolder
 
-__all__ = ["installation", "saved_model"]
+__all__ = ["REGISTRIES", "installation", "listing_text", "saved_model"]
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "adapters": ADAPTERS,
+    "decoders": DECODERS,
+    "processors": PROCESSORS,
+    "tasks": TASKS,
+}
+"""What is found by short names, by what several are called."""
 
 
 def installation() -> dict[str, Any]:
@@ -28,10 +37,27 @@ def installation() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "devices": ["cpu", *(f"{name}:{index}" for index, name in enumerate(accelerators))],
-        "adapters": ADAPTERS.names(),
-        "decoders": DECODERS.names(),
-        "tasks": TASKS.names(),
+        **{kind: registry.names() for kind, registry in REGISTRIES.items()},
     }
+
+
+def listing_text(kind: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns a table of what is installed of one kind: the name, the class or what is wrong, the distribution.
+
+    Args:
+        kind: What they are called.
+        rows: What `Registry.listing` returned.
+    """
+    cells = [
+        (
+            row["name"],
+            f"{row['distribution']} {row['version']}" if "distribution" in row else "no distribution",
+            row.get("class") or f"cannot be used: {row['error']}",
+        )
+        for row in rows
+    ]
+    widths = [max((len(cell[column]) for cell in cells), default=0) for column in (0, 1)]
+    return "\n".join([kind, *(f"  {a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in cells)])
 
 
 def saved_model(folder: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -15,7 +16,7 @@ import torch
 
 import perceiver_io
 from perceiver_io.cli import conversion
-from perceiver_io.cli.description import installation, saved_model
+from perceiver_io.cli.description import REGISTRIES, installation, listing_text, saved_model
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
@@ -31,6 +32,7 @@ from perceiver_io.running import (
     recipe_parser,
 )
 from perceiver_io.running.find_task import find_task, get_task
+from perceiver_io.running.interrupt import Terminated, terminating
 from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
@@ -39,6 +41,7 @@ __all__ = ["main"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_TERMINATED = 143
 _NO_READER = 141  # that of a process that SIGPIPE ended
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
@@ -58,22 +61,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process if None.
 
     Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads what is printed any more.
+        The exit status, which is 0, or 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads what
+        is printed any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be text, and terminals need not know all of it.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = _main(argv)
+        with terminating():
+            status = _main(argv)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # As in `perceiver-io info | head -1`. Python would flush once more at its end, and complain.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except BrokenPipeError:
-                os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except BrokenPipeError:  # as in `perceiver-io info | head -1`
+        _give_up_streams()
         return _NO_READER
+    except OSError as error:  # all others are caught, where they are about the work and not about saying it
+        _give_up_streams()
+        with contextlib.suppress(OSError):
+            print(f"perceiver-io: error: The results cannot be printed: {_message(error)}", file=sys.stderr)
+        return _BAD_INPUT
+
+
+def _give_up_streams() -> None:
+    """Sends what cannot be printed to nowhere: Python would flush once more at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -110,9 +128,11 @@ def _main(argv: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return _BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"perceiver-io: interrupted.{_how_to_go_on(options)}", file=sys.stderr)
-        return _INTERRUPTED
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"perceiver-io: {what}.{_how_to_go_on(options)}", file=sys.stderr)
+        return _TERMINATED if terminated else _INTERRUPTED
     if output:
         print(printable(output, lines=True))
     return 0
@@ -182,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     attention.add_argument(
         "-o", "--output", required=True, metavar="PICTURE", help="picture to write, such as maps.png"
     )
+    attention.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     attention.add_argument("--latents", type=_indices, metavar="I,J,…", help="latents to draw, such as 0,1,2")
     attention.add_argument("--task", help="task of the model, where the folder does not say it")
 
@@ -209,6 +230,14 @@ def _parser() -> argparse.ArgumentParser:
 
     info = add("info", _info, "describe this installation, or a model in a folder")
     info.add_argument("folder", metavar="FOLDER", nargs="?", help="run folder, or folder with a saved model")
+    for kind in REGISTRIES:
+        info.add_argument(
+            f"--{kind}",
+            dest="kinds",
+            action="append_const",
+            const=kind,
+            help=f"list the {kind} that are installed, each with its class and where it comes from",
+        )
     return parser
 
 
@@ -316,7 +345,14 @@ def _attention(options: argparse.Namespace) -> str:
     task = _task_of(options.source, options)
     from perceiver_io.running.runner import attention
 
-    attention(task, options.source, options.inputs, options.output, latents=options.latents)
+    attention(
+        task,
+        options.source,
+        options.inputs,
+        options.output,
+        latents=options.latents,
+        overwrite=options.overwrite,
+    )
     return json_text({"picture": options.output}) if options.json else f"written to {options.output}"
 
 
@@ -345,6 +381,16 @@ def _written(content: dict[str, Any], options: argparse.Namespace) -> str:
 
 
 def _info(options: argparse.Namespace) -> str:
+    if options.kinds:
+        if options.folder is not None:
+            raise ValueError(
+                f"--{options.kinds[0]} lists what is installed, which is the same for every model: leave it or "
+                f"{options.folder} out."
+            )
+        listings = {kind: REGISTRIES[kind].listing() for kind in options.kinds}
+        if options.json:
+            return json_text(listings)
+        return "\n\n".join(listing_text(kind, rows) for kind, rows in listings.items())
     content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
         return json_text(content)
@@ -381,11 +427,12 @@ def _as_text(value: Any) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """Returns what an error says, on one line."""
+    """Returns what an error says, on one line, without what could steer a terminal."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename and str(error.filename) not in text:
         text = f"{text}: {error.filename}"
-    return " ".join(text.split()) or type(error).__name__
+    line = " ".join(text.split()) or type(error).__name__
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:

@@ -97,7 +97,7 @@ def read_labelled(
     num_classes = len(set(_labels(splits["train"])))
     if num_classes < 2:
         raise ValueError(
-            f"{name!r} has {len(splits['train'])} training {noun} of {num_classes} classes, "
+            f"{name!r:.200} has {len(splits['train'])} training {noun} of {num_classes} classes, "
             f"expected {noun} of two classes at least."
         )
     _check_known_classes(splits)

@@ -174,13 +174,13 @@ def load_dataset(name: str, *, forms: str) -> Dataset | DatasetDict:
     path = Path(name).expanduser()
     is_folder = bool(name) and path.is_dir()
     if not is_folder and (is_path(name) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)):
-        raise ValueError(f"There is no folder {name!r}. {forms}")
+        raise ValueError(f"There is no folder {name!r:.200}. {forms}")
     try:
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             return datasets.load_from_disk(str(path))
         return datasets.load_dataset(str(path) if is_folder else name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"The dataset {name!r} could not be loaded: {error}. {forms}") from error
+        raise ValueError(f"The dataset {name!r:.200} could not be loaded: {error}. {forms}") from error
 
 
 def subfolders(folder: Path) -> list[Path]:

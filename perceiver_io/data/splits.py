@@ -141,7 +141,7 @@ def hold_out_missing(
         groups: As `split_rows`.
 
     Returns:
-        Indices by set: "train", and "test" and "validation" where they are missing and wanted.
+        Indices by set, of "train", and "test" and "validation" where they are missing and wanted.
 
     Raises:
         ValueError: As `split_rows`.

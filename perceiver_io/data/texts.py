@@ -144,7 +144,7 @@ def read_texts(
     sizes = {split: sum(map(len, texts)) for split, texts in documents.items()}
     if "train" not in sizes or min(sizes.values()) < 2:
         raise ValueError(
-            f"{name!r} has no text to train on, or an empty set: bytes in each set: {sizes}. {forms}"
+            f"{name!r:.200} has no text to train on, or an empty set: bytes in each set: {sizes}. {forms}"
         )
     return _split(documents, settings, cut=cut, seed=seed)
 

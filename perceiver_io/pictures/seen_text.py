@@ -101,8 +101,9 @@ def byte_pieces(ids: Sequence[int], *, special_tokens: Sequence[str] = _SPECIAL_
         special_tokens: What the first ids are.
 
     Returns:
-        A piece for each id: a special token, the character of which it is the first byte, nothing for its other bytes,
-        and an escape such as ``\xff`` for a byte that belongs to no character. Ids of neither are in brackets.
+        A piece for each id, which is a special token, the character of which it is the first byte, nothing for its
+        other bytes, and an escape such as ``\xff`` for a byte that belongs to no character. Ids of neither are in
+        brackets.
     """
     pieces: list[str] = []
     offset = len(special_tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import TrainerState
 
-from perceiver_io.files import remove
+from perceiver_io.files import PARTIAL, remove
 
 __all__ = ["checkpoint_state", "newest_checkpoint", "remove_old_checkpoints", "whole_checkpoints"]
 
@@ -36,10 +36,18 @@ def checkpoint_state(checkpoint: Path) -> TrainerState:
 
     Raises:
         ValueError: The file is damaged.
+        PermissionError: It may not be read.
     """
     file = checkpoint / "trainer_state.json"
     try:
-        return TrainerState(**json.loads(file.read_text(encoding="utf-8")))
+        state = TrainerState(**json.loads(file.read_text(encoding="utf-8")))
+        if not (type(state.global_step) is int and 1 <= state.global_step <= state.max_steps):
+            raise ValueError(f"{file.name} says step {state.global_step!r:.40} of {state.max_steps!r:.40}")
+        return state
+    except PermissionError as error:
+        raise PermissionError(
+            error.errno, f"The checkpoint {checkpoint} may not be read: {error.strerror}"
+        ) from error
     except (OSError, ValueError, TypeError) as error:
         raise damaged(checkpoint, error) from error
 
@@ -54,7 +62,11 @@ def remove_old_checkpoints(folder: Path, *, keep: int, best: str | None) -> None
     """
     for checkpoint in whole_checkpoints(folder)[:-keep]:
         if best is None or checkpoint != Path(best):
-            remove(checkpoint)
+            # By another name first: what a kill leaves of it goes when the next run starts.
+            going = checkpoint.with_name(f"{PARTIAL}{checkpoint.name}")
+            remove(going)
+            checkpoint.rename(going)
+            remove(going)
 
 
 def damaged(checkpoint: Path, error: Exception) -> ValueError:

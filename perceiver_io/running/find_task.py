@@ -10,19 +10,24 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.published import layouts
 from perceiver_io.registry import TASKS
 from perceiver_io.running.loaded_model import check_source
+from perceiver_io.running.recipe_parsing import task_of_recipe
 from perceiver_io.running.run_folder import RunFolder
 from perceiver_io.running.task import Task
 
 __all__ = ["find_task", "get_task", "task_of_class"]
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str, *, provided_by: Any = None) -> Task:
     """Returns the task of a name.
+
+    Args:
+        name: The name.
+        provided_by: As `Registry.get`.
 
     Raises:
         ValueError: Nobody registered the name, or the class lacks something.
     """
-    task_class = TASKS.get(name)
+    task_class = TASKS.get(name, provided_by=provided_by)
     if lacking := sorted(task_class.__abstractmethods__):
         raise ValueError(
             f"The task {name!r}, {task_class.__qualname__}, does not declare {', '.join(lacking)}. The page "
@@ -44,19 +49,19 @@ def find_task(source: str | Path) -> Task:
     """
     folder = RunFolder(source)
     if folder.recipe_file.is_file():
-        name = folder.recipe().get("task")
+        name, provided_by = task_of_recipe(folder.recipe_file)
         if not isinstance(name, str):
             raise ValueError(
                 f"The recipe {folder.recipe_file} does not say which task it is for: expected a line such as 'task: "
                 f"{TASKS.names()[0]}', got {name!r:.80}."
             )
-        return get_task(name)
+        return get_task(name, provided_by=provided_by)
     architecture = _architecture(source)
     task = task_of_class(architecture)
     if task is None:
         raise ValueError(
-            f"The model in {source} is a {architecture!r}, which belongs to no task, or to several. Say which one with "
-            f"--task: {', '.join(TASKS.names())}."
+            f"The model in {source} is a {architecture!a:.80}, which belongs to no task, or to several. Say which one "
+            f"with --task: {', '.join(TASKS.names())}."
         )
     return task
 

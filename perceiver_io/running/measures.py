@@ -69,7 +69,9 @@ def whether_higher_is_better(name: str, measures: Mapping[str, Metric]) -> bool:
     known = [one for one, direction in directions.items() if direction is not None]
     if name not in known:
         problem = "is better in no direction" if name in directions else "is not measured"
-        raise ValueError(f"best_metric is {name!r}, which {problem}. Choose from {', '.join(known)}, none.")
+        raise ValueError(
+            f"best_metric is {name!r:.80}, which {problem}. Choose from {', '.join(known)}, none."
+        )
     return bool(directions[name])
 
 

@@ -30,10 +30,14 @@ class ModelSettings:
         settings = _fields(settings, "model")
         if unknown := sorted(set(settings) - {*_PARTS, *_GROUPS}):
             raise ValueError(
-                f"model has the unknown parts {unknown}, expected some of {', '.join((*_PARTS, *_GROUPS))}."
+                f"model has the unknown parts {unknown!a:.200}, expected some of {', '.join((*_PARTS, *_GROUPS))}."
             )
         for name in _GROUPS:
             for part, fields in _fields(settings.get(name), f"model.{name}").items():
+                if not part.isidentifier():
+                    raise ValueError(
+                        f"model.{name} has {part!a:.80}, which is no name of an input or output."
+                    )
                 _fields(fields, f"model.{name}.{part}")
         self.encoder, self.packing, self.shared_attention = (
             _fields(settings.get(name), f"model.{name}") for name in _PARTS
@@ -69,7 +73,7 @@ class ModelSettings:
         for where, (fields, part) in parts.items():
             if fields and part is None:
                 raise ValueError(
-                    f"There is no model.{where} to set {sorted(fields)} of: the model has the inputs "
+                    f"There is no model.{where:.80} to set {sorted(fields)!a:.200} of: the model has the inputs "
                     f"{list(config.inputs)} and the outputs {list(config.outputs)}."
                 )
             if not fields:

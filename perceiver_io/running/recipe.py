@@ -14,6 +14,7 @@ import yaml
 
 from perceiver_io.data.settings import DataSettings, SplitSettings
 from perceiver_io.files import absolute_path, is_path
+from perceiver_io.plugins import PROVIDED_BY
 from perceiver_io.running.model_settings import ModelSettings
 
 __all__ = ["DatasetRecipe", "TrainingRecipe", "epochs_of", "section", "section_names"]
@@ -213,7 +214,9 @@ class TrainingRecipe(SplitSettings):
                 raise ValueError(f"{one.name} is {value!r:.80}, expected {_name(hints[one.name])}.")
             choices = _choices(hints[one.name])
             if choices and value not in choices:
-                raise ValueError(f"{one.name} is {value!r}, expected one of {', '.join(map(str, choices))}.")
+                raise ValueError(
+                    f"{one.name} is {value!r:.80}, expected one of {', '.join(map(str, choices))}."
+                )
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{one.name} is {value}, expected a finite number.")
         super().__post_init__()
@@ -274,9 +277,15 @@ class TrainingRecipe(SplitSettings):
         left = [name for name in _LEFT_TO_DATA if getattr(self, name) is None and name in stored]
         return dataclasses.replace(self, **{name: stored[name] for name in left})
 
-    def to_yaml(self, *, task: str) -> str:
-        """Returns the settings as a recipe file of a task."""
-        return yaml.safe_dump({"task": task, **self.settings()}, sort_keys=False, allow_unicode=True)
+    def to_yaml(self, *, task: str, provided_by: str | None = None) -> str:
+        """Returns the settings as a recipe file of a task.
+
+        Args:
+            task: Its name.
+            provided_by: Which plug-in brought it, if one did.
+        """
+        head = {"task": task} if provided_by is None else {"task": task, PROVIDED_BY: provided_by}
+        return yaml.safe_dump({**head, **self.settings()}, sort_keys=False, allow_unicode=True)
 
     def changes_from(self, earlier: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Returns the settings that the weights depend on and that differ, as (earlier, now) by name.

@@ -11,10 +11,11 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from transformers import HfArgumentParser
 
+from perceiver_io.plugins import PROVIDED_BY
 from perceiver_io.running.recipe import TrainingRecipe, section_names
 from perceiver_io.running.yaml_text import LONGEST_YAML, read_yaml
 
-__all__ = ["merged", "parse_recipe", "read_recipe_file", "recipe_parser"]
+__all__ = ["merged", "parse_recipe", "read_recipe_file", "recipe_parser", "task_of_recipe"]
 
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
@@ -30,11 +31,35 @@ def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, 
         task: Task that the file must be for, if it names one.
 
     Returns:
-        The settings by name; a line `task: …` is left out where `task` is given.
+        The settings by name, without what brought the task, and without the task where `task` is given.
 
     Raises:
         ValueError: The file cannot be read, is no mapping in YAML, or is for another task.
     """
+    content = _content(path)
+    content.pop(PROVIDED_BY, None)
+    if task is not None and content.pop("task", task) != task:
+        raise ValueError(f"The recipe {path} is for another task than {task!r}: its first line says which.")
+    return content
+
+
+def task_of_recipe(path: str | Path) -> tuple[Any, Any]:
+    """Returns what a recipe file says of its task, unchecked: the name, and which plug-in brought it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Both; None for what it does not say.
+
+    Raises:
+        ValueError: The file cannot be read, or is no mapping in YAML.
+    """
+    content = _content(path)
+    return content.get("task"), content.get(PROVIDED_BY)
+
+
+def _content(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(LONGEST_YAML + 1)
@@ -50,8 +75,6 @@ def read_recipe_file(path: str | Path, *, task: str | None = None) -> dict[str, 
         raise ValueError(
             f"The recipe {path} must have lines like 'learning_rate: 0.001', got {content!r:.80}."
         )
-    if task is not None and content.pop("task", task) != task:
-        raise ValueError(f"The recipe {path} is for another task than {task!r}: its first line says which.")
     return content
 
 
@@ -111,8 +134,8 @@ def parse_recipe(
     for name, value in (values or {}).items():
         if name not in names:
             raise ValueError(
-                f"There is no setting {name!r} in a recipe of this task. Known: {', '.join(names)}. Settings of the "
-                "model are in the section model, such as model.encoder.num_latents."
+                f"There is no setting {name!a:.80} in a recipe of this task. Known: {', '.join(names)}. Settings of "
+                "the model are in the section model, such as model.encoder.num_latents."
             )
         if name in sections:
             chosen[name] = _section(value, name)
@@ -145,7 +168,7 @@ def parse_recipe(
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message.rstrip('.')}.")
+        raise ValueError(f"{message.rstrip('.'):.500}.")  # a value may be of any length
 
 
 def _copy(one: dataclasses.Field[Any]) -> Any:

@@ -12,7 +12,16 @@ from transformers import PreTrainedModel
 
 from perceiver_io.config_json import read_json_object
 from perceiver_io.extras import require
-from perceiver_io.files import absolute_path, check_not_inside, remove, write_error, writing, writing_into
+from perceiver_io.files import (
+    absolute_path,
+    check_not_inside,
+    make_folder,
+    remove,
+    remove_empty,
+    write_error,
+    writing,
+    writing_into,
+)
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.folder_lock import locked
 from perceiver_io.running.json_text import json_text
@@ -41,6 +50,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(absolute_path(str(path)))
         self.manifest = Manifest(self.path)
+        self._made: list[Path] = []  # folders that were made for the run, the innermost first
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -190,9 +200,8 @@ class RunFolder:
         if not is_main_process:
             yield
             return
-        is_new = not self.path.exists()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self.path)
         except OSError as error:
             raise write_error(self.path, error) from error
         with locked(self.path / LOCK) as is_held:
@@ -200,15 +209,16 @@ class RunFolder:
                 yield
             finally:
                 # While it is held: another run may take it from the moment that it is not.
-                if is_new and is_held() and self._is_empty():
+                if is_held() and self._is_empty():
                     self._remove()
 
-    def create(self, recipe: TrainingRecipe, *, task: str) -> None:
+    def create(self, recipe: TrainingRecipe, *, task: str, provided_by: str | None = None) -> None:
         """Makes the folder ready for a run that `check` allows; removes an earlier run if it is to be overwritten.
 
         Args:
             recipe: The resolved recipe.
             task: Name of the task.
+            provided_by: Which plug-in brought it, if one did.
 
         Raises:
             ValueError: As `check`.
@@ -222,22 +232,35 @@ class RunFolder:
         if recipe.resume and (starts or not any(self.checkpoints.glob("checkpoint-*"))):
             logger.warning("There is no checkpoint in %s yet: the run starts from its beginning.", self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = self._made or make_folder(self.path)
             self.manifest.add([self.recipe_file.name, f"{CHECKPOINTS}/"])
             self.manifest.remove_leftovers()
             self.checkpoints.mkdir(exist_ok=True)
             if starts:
-                self.write_text(self.recipe_file.name, recipe.to_yaml(task=task))
+                self.write_text(self.recipe_file.name, recipe.to_yaml(task=task, provided_by=provided_by))
         except OSError as error:
             if starts:
                 self._discard()
             raise write_error(self.path, error) from error
 
     @contextmanager
-    def created(self, recipe: TrainingRecipe, *, task: str, is_main_process: bool = True) -> Iterator[None]:
+    def created(
+        self,
+        recipe: TrainingRecipe,
+        *,
+        task: str,
+        provided_by: str | None = None,
+        is_main_process: bool = True,
+    ) -> Iterator[None]:
         """Makes the folder ready for the block, which trains; only the main process writes.
 
         If the block fails before there is a checkpoint, the new folder is removed again.
+
+        Args:
+            recipe: As `create`.
+            task: As `create`.
+            provided_by: As `create`.
+            is_main_process: Whether this one writes.
 
         Raises:
             ValueError: As `check`.
@@ -248,7 +271,7 @@ class RunFolder:
         processes.wait_for_everyone()
         if is_main_process:
             starts = recipe.overwrite or not self.is_started
-            self.create(recipe, task=task)
+            self.create(recipe, task=task, provided_by=provided_by)
         processes.wait_for_everyone()
         try:
             yield
@@ -262,16 +285,17 @@ class RunFolder:
         return not self.path.is_dir() or all(path.name == LOCK for path in self.path.iterdir())
 
     def _discard(self) -> None:
-        """Removes what the run wrote; then the folder, unless it is not empty, or is a link or a mount."""
+        """Removes what the run wrote; then the folder, if it was made for the run and is empty."""
         with suppress(OSError):
             self.manifest.remove_files()
         if self._is_empty():
             self._remove()
 
     def _remove(self) -> None:
+        """Removes the lock, and the folders that were made for the run."""
         with suppress(OSError):
             remove(self.path / LOCK)
-            self.path.rmdir()
+        remove_empty(self._made)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:

@@ -21,9 +21,11 @@ from transformers import TrainingArguments
 
 from perceiver_io.data.sources import files_of
 from perceiver_io.extras import require
+from perceiver_io.files import check_outputs
 from perceiver_io.model_card import CARD_FILE, model_card
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.learning_curve import draw_learning_curve, has_losses
+from perceiver_io.registry import TASKS
 from perceiver_io.running.building import build
 from perceiver_io.running.evaluator import evaluate_rows
 from perceiver_io.running.fitting import fitted
@@ -101,7 +103,8 @@ def _train(
     setup = build(task, recipe, data)
     if args.metric_for_best_model is not None:
         args.greater_is_better = whether_higher_is_better(args.metric_for_best_model, task.measures(setup))
-    with run.created(recipe, task=task.name, is_main_process=args.should_save):
+    brought_by = TASKS.provider(type(task))
+    with run.created(recipe, task=task.name, provided_by=brought_by, is_main_process=args.should_save):
         trainer = Trainer(
             model=setup.model,
             recipe=recipe,
@@ -193,6 +196,7 @@ def attention(
     output: str | Path,
     *,
     latents: Sequence[int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Draws what some latents of a saved model attend to in an input.
 
@@ -202,16 +206,17 @@ def attention(
         inputs: The file to look at, or the files that belong together.
         output: The picture to write; its suffix says the format.
         latents: Latents to draw; a choice of them if None.
+        overwrite: Whether the picture may replace a file that is no input.
 
     Raises:
-        ValueError: As `predict`; or a latent is out of range.
+        ValueError: As `predict`; or a latent is out of range, or the picture would replace a file.
         OSError: The picture cannot be written.
     """
-    draw_view(
-        task.attention_view(task.load(source), list(inputs), latents=latents),
-        Path(output).expanduser(),
-        latents=latents,
-    )
+    output = Path(output).expanduser()
+    # An input may be several files, by name: image=cat.png,audio=cat.wav.
+    read = [part.rpartition("=")[2] for one in inputs for part in (f"={one}", *one.split(","))]
+    check_outputs(output.parent, [output.name], filter(os.path.exists, read), overwrite=overwrite)
+    draw_view(task.attention_view(task.load(source), list(inputs), latents=latents), output, latents=latents)
 
 
 def _files(inputs: Sequence[str], task: Task) -> list[str]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from perceiver_io.files import remove, write_error
+from perceiver_io.files import remove, settle, write_error
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.batches import EpochBatches, SeededBatches, take_batch
 from perceiver_io.running.checkpoints import (
@@ -113,7 +113,7 @@ class Trainer(transformers.Trainer):
             ValueError: The checkpoint to resume is damaged or doesn't fit the model.
             OSError: A checkpoint cannot be written. Earlier ones are whole.
             FloatingPointError: The loss became infinite or not a number.
-            KeyboardInterrupt: On Ctrl-C, after a checkpoint was written.
+            KeyboardInterrupt: On Ctrl-C, after a checkpoint was written; `Terminated` on SIGTERM.
         """
         checkpoint = newest_checkpoint(self.checkpoints) if resume else None
         state = None if checkpoint is None else checkpoint_state(checkpoint)
@@ -222,6 +222,7 @@ class Trainer(transformers.Trainer):
                     ):
                         self.state.best_model_checkpoint = str(folder / f"checkpoint-{best}")
                     self.state.save_to_json(str(self._partial / name / "trainer_state.json"))
+                    settle(self._partial / name)
                     remove(folder / name)
                     (self._partial / name).rename(folder / name)
                     remove(self._partial)
@@ -311,7 +312,7 @@ class _RunCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if self.trainer.interrupts.requested:
-            raise KeyboardInterrupt
+            raise self.trainer.interrupts.error
 
     def on_log(
         self,

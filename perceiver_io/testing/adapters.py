@@ -405,6 +405,7 @@ ADAPTER_CHECKS: dict[str, Callable[[AdapterCase], None]] = {
     "twin": check_twin,
     "bad_input": check_bad_input,
 }
+"""The checks that every adapter passes, by name, each a function of an `AdapterCase`."""
 
 
 def check_adapter(case: AdapterCase) -> None:

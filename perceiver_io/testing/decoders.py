@@ -283,6 +283,7 @@ DECODER_CHECKS: dict[str, Callable[[DecoderCase], None]] = {
     "points": check_points,
     "shared_attention": check_shared_attention,
 }
+"""The checks that every decoder passes, by name, each a function of a `DecoderCase`."""
 
 
 def check_decoder(case: DecoderCase) -> None:

@@ -231,6 +231,7 @@ TASK_CHECKS: dict[str, Callable[[TaskCase], None]] = {
     "gradients": check_gradients,
     "processes": check_processes,
 }
+"""The checks that every task passes, by name, each a function of a `TaskCase`."""
 
 
 def check_task(case: TaskCase) -> None:

@@ -30,7 +30,8 @@ from perceiver_io.value_checks import looks_at
 
 __all__ = ["IGNORED", "PerceiverARForCausalLM"]
 
-IGNORED = -100  # the label of positions that the loss leaves out, as everywhere in `transformers`
+IGNORED = -100
+"""The label of positions that the loss leaves out, as everywhere in `transformers`."""
 
 
 class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):

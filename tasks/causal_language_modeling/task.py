@@ -111,7 +111,7 @@ class CausalLanguageModelingTask(AutoregressiveTask):
             options: How.
 
         Returns:
-            Of each text `input`, and `texts`: its continuations, without itself.
+            Of each text `input`, and as `texts` its continuations, without itself.
 
         Raises:
             ValueError: An option is out of range.

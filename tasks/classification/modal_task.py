@@ -55,7 +55,7 @@ class ModalRecipe(ClassificationRecipe):
         """Checks all values, those of the sections too."""
         super().__post_init__()
         if self.variant not in ENCODERS:
-            raise ValueError(f"variant is {self.variant!r}, expected one of {', '.join(ENCODERS)}.")
+            raise ValueError(f"variant is {self.variant!r:.80}, expected one of {', '.join(ENCODERS)}.")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing is {self.label_smoothing}, expected a fraction: at least 0, less than 1."

@@ -133,7 +133,7 @@ class ClassificationTask(RowTask):
             options: `top_k`: how many of the most probable classes to return.
 
         Returns:
-            For each file its name and `labels`: class names with probabilities, the most probable first.
+            For each file its name and as `labels` class names with probabilities, the most probable first.
 
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.

@@ -72,8 +72,8 @@ class PerceiverIOForImageAutoencoding(DenseImageModel):
             grid: Height and width of the output, if it is to have another resolution than the model's own.
 
         Returns:
-            `reconstruction`, and with labels `loss`: of a sample the mean over what is known, of the batch that over
-            its samples.
+            `reconstruction`, and with labels `loss`, which is of a sample the mean over what is known, of the batch
+            that over its samples.
 
         Raises:
             ValueError: The images do not fit the adapter, or the labels do not fit the output.

@@ -68,3 +68,4 @@ def _small() -> tuple[_Fields, _Fields, _Fields]:
 
 
 VARIANTS: dict[str, Callable[[], tuple[_Fields, _Fields, _Fields]]] = {"small": _small}
+"""Presets by name."""

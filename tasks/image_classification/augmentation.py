@@ -88,10 +88,10 @@ class Augmentation:
         known = {one.name: type(getattr(self, one.name)) for one in dataclasses.fields(self)}
         for name, value in settings.items():
             if name not in known:
-                raise ValueError(f"There is no augmentation {name!r}. Known: preset, {', '.join(known)}.")
+                raise ValueError(f"There is no augmentation {name!a:.80}. Known: preset, {', '.join(known)}.")
             fits = isinstance(value, known[name]) or (known[name] is float and type(value) is int)
             if not fits or (type(value) is bool) != (known[name] is bool):
-                raise ValueError(f"augmentation.{name} is {value!r}, expected {known[name].__name__}.")
+                raise ValueError(f"augmentation.{name} is {value!r:.80}, expected {known[name].__name__}.")
         return dataclasses.replace(self, **settings)
 
 
@@ -125,7 +125,7 @@ def augmentation_preset(name: str) -> Augmentation:
         ValueError: There is no such preset.
     """
     if not isinstance(name, str) or name not in _PRESETS:
-        raise ValueError(f"Got the augmentation {name!r}, expected one of {sorted(_PRESETS)}.")
+        raise ValueError(f"Got the augmentation {name!r:.80}, expected one of {sorted(_PRESETS)}.")
     return _PRESETS[name]
 
 
@@ -159,7 +159,7 @@ class ImageCollator:
             rows: Each with ``image`` and ``label``, an int.
 
         Returns:
-            ``pixel_values`` (B, C, H, W) and ``labels``: (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
+            `pixel_values` (B, C, H, W) and `labels`, (B,) int64, or (B, K) probabilities of mixed or smoothed ones.
         """
         pixel_values = self.vary([row["image"] for row in rows])
         labels = torch.tensor([int(row["label"]) for row in rows])

@@ -170,3 +170,4 @@ VARIANTS: dict[str, Callable[[], _Parts]] = {
     "conv": _conv,
     "perceiver": _perceiver,
 }
+"""Presets by name: the published ones, and small ones for small images."""

@@ -94,8 +94,8 @@ class PerceiverIOForMaskedAutoencoding(PerceiverIOPreTrainedModel):
                 hidden, all elements are reconstructed, and there is no loss.
 
         Returns:
-            The reconstructions and their targets; with `hidden` a loss: of each input of a sample the mean over the
-            values that its hidden elements hold, of the batch the mean over all these.
+            The reconstructions and their targets; with `hidden` a loss, which is of each input of a sample the mean
+            over the values that its hidden elements hold, of the batch the mean over all these.
 
         Raises:
             ValueError: An input does not fit its adapter, or what is hidden does not fit the input.

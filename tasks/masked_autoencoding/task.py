@@ -113,7 +113,7 @@ class MaskedAutoencodingRecipe(DatasetRecipe):
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a part: more than 0, less than 1.")
         known = IMAGE_VARIANTS if self.is_of_images else ENCODERS
         if self.variant is not None and self.variant not in known:
-            raise ValueError(f"variant is {self.variant!r}, expected one of {', '.join(known)}.")
+            raise ValueError(f"variant is {self.variant!r:.80}, expected one of {', '.join(known)}.")
         if self.pretrained is not None and self.variant is not None:
             raise ValueError(f"variant cannot be chosen: the model of {self.pretrained} has its own.")
 
@@ -262,8 +262,8 @@ class MaskedAutoencodingTask(RowTask):
                 `NAME-INPUT.png`.
 
         Returns:
-            For each file its name, `inputs`: for each how many `values` it has, how many were `hidden`, and the mean
-            `squared_error` of these; and the `files` that were written.
+            For each file its name, and in `inputs` for each how many `values` it has, how many were `hidden`, and
+            the mean `squared_error` of these; and the `files` that were written.
 
         Raises:
             ValueError: A file cannot be read or would be overwritten, or the weights are damaged.

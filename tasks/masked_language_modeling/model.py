@@ -24,7 +24,8 @@ from perceiver_io.value_checks import looks_at
 __all__ = ["IGNORED", "TEXT", "PerceiverIOForMaskedLM"]
 
 TEXT = "text"
-IGNORED = -100  # the label of positions that the loss leaves out, as everywhere in `transformers`
+IGNORED = -100
+"""The label of positions that the loss leaves out, as everywhere in `transformers`."""
 
 
 class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
@@ -87,6 +88,7 @@ class PerceiverIOForMaskedLM(PerceiverIOPreTrainedModel):
             NotImplementedError: The output is of a kind that cannot be resized.
         """
         table, decoder = self.get_input_embeddings(), self.perceiver.decoders[TEXT]
+        assert table is not None
         count = self.vocab_size if new_num_tokens is None else new_num_tokens
         multiple = 1 if pad_to_multiple_of is None else pad_to_multiple_of
         if count < 1 or multiple < 1:

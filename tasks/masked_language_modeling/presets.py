@@ -147,3 +147,4 @@ def _small() -> _Parts:
 
 
 VARIANTS: dict[str, Callable[[], _Parts]] = {"tiny": _tiny, "small": _small, "language": _language}
+"""Presets by name."""

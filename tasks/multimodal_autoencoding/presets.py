@@ -245,3 +245,4 @@ VARIANTS: dict[str, Callable[[], dict[str, Any]]] = {
     "kinetics_176": _kinetics_176,
     "kinetics_352": _kinetics_352,
 }
+"""Presets by name: "kinetics" and those after it are the published ones."""

@@ -76,8 +76,8 @@ def read_flow_pairs(
         return made if image_channels == 3 else made.mapped(_grey)
     if not name or not path.is_dir():
         raise ValueError(
-            f"There is no dataset {name!r}. Choose the embedded one ({WARPED}), or an existing folder in the layout of "
-            "FlyingChairs, Sintel or KITTI 2015."
+            f"There is no dataset {name!r:.200}. Choose the embedded one ({WARPED}), or an existing folder in the "
+            "layout of FlyingChairs, Sintel or KITTI 2015."
         )
     found = find_pairs(path, rendering=rendering, occluded=occluded)
     good = good_pairs(found.pairs, image_channels, skip=settings.skip_bad_files)

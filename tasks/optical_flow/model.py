@@ -100,7 +100,7 @@ class PerceiverIOForOpticalFlow(DenseModel):
                 still in pixels of the frames.
 
         Returns:
-            `flow` in pixels, (B, 2, H, W), or (B, O, 2) at points; and with labels `loss`, the end-point error: of a
+            `flow` in pixels, (B, 2, H, W), or (B, O, 2) at points; and with labels `loss`, the end-point error, of a
             sample the mean over what is known, of the batch that over its samples. What is masked is not known, unless
             points or a grid say that labels are not those of the frames' pixels: `valid` alone counts then.
 

@@ -68,7 +68,7 @@ class OpticalFlowPipeline:
             second: The same, of the same size.
 
         Returns:
-            (2, H, W) float32 on the CPU, in pixels: to the right, and down.
+            (2, H, W) float32 on the CPU, in pixels, to the right, and down.
 
         Raises:
             ValueError: Something is not an image or cannot be read, the sizes differ, or the flow is not finite.

@@ -107,3 +107,4 @@ def _small() -> _Parts:
 
 
 VARIANTS: dict[str, Callable[[], _Parts]] = {"flow": _flow, "small": _small, "tiny": _tiny}
+"""Presets by name: "flow" is the published one."""

@@ -254,8 +254,8 @@ class PointCloudSegmentationTask(DenseTask):
                 and `NAME-parts.ply`, its points in the colours of their classes.
 
         Returns:
-            For each file its name, `points`: how many it has, `classes`: the part of them that each class takes, the
-            largest first; and the `files` that were written.
+            For each file its name, as `points` how many it has, as `classes` the part of them that each class
+            takes, the largest first; and the `files` that were written.
 
         Raises:
             ValueError: A file cannot be read or would be overwritten, or the weights are damaged.

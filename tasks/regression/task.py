@@ -87,8 +87,8 @@ class RegressionTask(RowTask):
             options: Nothing of its own.
 
         Returns:
-            For each file its name and `value`: a number, a list of them if there are several, or one of either for each
-            element.
+            For each file its name and as `value` a number, a list of them if there are several, or one of either
+            for each element.
 
         Raises:
             ValueError: A file cannot be read, or the weights are damaged.

@@ -60,7 +60,7 @@ class PerceiverIOForSemanticSegmentation(DenseImageModel):
             grid: Height and width of the output, if it is to have another resolution than the model's own.
 
         Returns:
-            `logits` (B, K, H, W), or (B, K, O) at points; and with labels `loss`, the cross-entropy: of a sample the
+            `logits` (B, K, H, W), or (B, K, O) at points; and with labels `loss`, the cross-entropy, of a sample the
             mean over what is known, of the batch the mean over its samples.
 
         Raises:

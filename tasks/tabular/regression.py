@@ -54,7 +54,7 @@ class TabularRegressionRecipe(DatasetRecipe):
         """Checks all values, those of the section too."""
         super().__post_init__()
         if self.variant not in ENCODERS:
-            raise ValueError(f"variant is {self.variant!r}, expected one of {', '.join(ENCODERS)}.")
+            raise ValueError(f"variant is {self.variant!r:.80}, expected one of {', '.join(ENCODERS)}.")
         INPUTS.settings(self)
 
 

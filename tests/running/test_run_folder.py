@@ -185,6 +185,27 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
     assert not run.path.exists()
 
 
+def test_a_run_that_fails_leaves_folders_that_it_did_not_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for folder, kept in (("mine", ["mine"]), (".", [])):
+        if folder == ".":
+            (tmp_path / "mine").rmdir()
+        run = RunFolder(folder)
+        with pytest.raises(ValueError, match="bad"), run.held(), run.created(TrainingRecipe(), task="toys"):
+            raise ValueError("bad")
+        assert os.listdir(tmp_path) == kept and os.listdir(folder) == []
+
+
+def test_folders_that_were_made_for_a_run_go_with_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "a" / "b" / "c")
+    with pytest.raises(ValueError, match="bad"), run.held(), run.created(TrainingRecipe(), task="toys"):
+        raise ValueError("bad")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_run_that_has_a_checkpoint_is_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with pytest.raises(ValueError, match="bad"), run.created(TrainingRecipe(), task="toys"):

@@ -12,15 +12,24 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from perceiver_io.running import Setup
-from perceiver_io.running.checkpoints import checkpoint_state, newest_checkpoint, whole_checkpoints
+from perceiver_io.files import PARTIAL
+from perceiver_io.running import RunFolder, Setup
+from perceiver_io.running.checkpoints import (
+    checkpoint_state,
+    newest_checkpoint,
+    remove_old_checkpoints,
+    whole_checkpoints,
+)
 from perceiver_io.running.evaluator import evaluate_rows
+from perceiver_io.running.interrupt import Terminated
 from perceiver_io.running.trainer import Trainer
 
 from . import toy
 
 STEPS_PER_EPOCH = 5
 NUM_STEPS = 15
+STEP_AS_TEXT = '{"global_step": "5", "max_steps": 20}'
+STEP_BEYOND = '{"global_step": 30, "max_steps": 20}'
 
 
 class Crash(RuntimeError):
@@ -45,6 +54,10 @@ def crash() -> None:
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -81,17 +94,19 @@ VARIANTS = [
 
 @pytest.mark.parametrize("settings", VARIANTS)
 @pytest.mark.parametrize("step", [5, 8])
-def test_ctrl_c_saves_a_checkpoint_and_resuming_gives_the_same_bits(
+def test_ctrl_c_and_sigterm_save_a_checkpoint_and_resuming_gives_the_same_bits(
     tmp_path: Path, settings: dict[str, Any], step: int
 ) -> None:
     recipe = toy.recipe(tmp_path / "run", **settings)
     step = step - 4 if "gradient_accumulation_steps" in settings else step
-    interrupted = toy.trainer(recipe, callbacks=[At(step, press_ctrl_c)])
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    stop = press_ctrl_c if step != 8 else terminate
+    interrupted = toy.trainer(recipe, callbacks=[At(step, stop)])
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt) as caught:
         interrupted.fit()
+    assert caught.type is (Terminated if stop is terminate else KeyboardInterrupt)
     assert checkpoint_steps(tmp_path / "run")[-1] == step
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     resumed = toy.trainer(toy.again(recipe))
     resumed.fit(resume=True)
     assert_same_run(uninterrupted(tmp_path, **settings), resumed)
@@ -245,6 +260,47 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -
     (checkpoint / name).write_bytes(changed)
     with pytest.raises(ValueError, match=f"checkpoint {checkpoint} is damaged"):
         toy.trainer(toy.again(recipe)).fit(resume=True)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"global_step": "5", "max_steps": 20}', '{"global_step": 30, "max_steps": 20}']
+)
+def test_a_state_that_says_nothing_is_damaged_and_not_the_end(tmp_path: Path, content: str) -> None:
+    (tmp_path / "trainer_state.json").write_text(content)
+    with pytest.raises(ValueError, match=r"damaged.*says step"):
+        checkpoint_state(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", forbid)  # whoever runs the tests may be allowed to read all
+    with pytest.raises(PermissionError, match="may not be read: Permission denied"):
+        checkpoint_state(tmp_path)
+
+
+def test_half_of_an_old_checkpoint_goes_when_the_next_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = toy.recipe(tmp_path / "run")
+    with pytest.raises(Crash):
+        toy.trainer(recipe, callbacks=[At(12, crash)]).fit()
+    folder = tmp_path / "run" / "checkpoints"
+    steps = checkpoint_steps(tmp_path / "run")
+
+    def killed(path: Path) -> None:
+        if path.exists():
+            (path / "config.json").unlink()
+            raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr("perceiver_io.running.checkpoints.remove", killed)
+        remove_old_checkpoints(folder, keep=1, best=None)
+    assert checkpoint_steps(tmp_path / "run") == steps[1:]
+    assert [path.name for path in folder.glob(f"{PARTIAL}*")] == [f"{PARTIAL}checkpoint-{steps[0]}"]
+    RunFolder(tmp_path / "run").manifest.remove_leftovers()
+    assert not list(folder.glob(f"{PARTIAL}*"))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

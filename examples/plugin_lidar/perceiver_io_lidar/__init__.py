@@ -1,0 +1,1 @@
+"""What stands before a LiDAR sensor: an adapter and a task for the Perceiver IO toolkit."""

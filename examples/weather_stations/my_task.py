@@ -1,1 +1,0 @@
-../../docs/examples/my_task.py
