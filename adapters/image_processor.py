@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PerceiverIOImageProcessor"]
 
 _PIL_MODES = {1: "L", 3: "RGB"}
+_MOST_PIXELS = 65_535  # along an axis, as in JPEG files
 
 # The entry point alone registers this processor: without Pillow its base class has no attributes that could be checked.
 
@@ -92,24 +94,26 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
                 f"Got the unknown arguments {unknown}, expected some of {known}. Remove or rename them."
             )
         super().__init__()
-        if num_channels not in _PIL_MODES:
+        if not isinstance(num_channels, int) or num_channels not in _PIL_MODES:
             raise ValueError(
-                f"Got num_channels={num_channels}, expected 1 (greyscale) or 3 (RGB). "
+                f"Got num_channels={num_channels!r:.80}, expected 1 (greyscale) or 3 (RGB). "
                 "Pass tensors of other channels to the model directly."
             )
-        if not 0 < crop_fraction <= 1:
+        self.crop_fraction = _number(crop_fraction, "crop_fraction")
+        if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"Got crop_fraction={crop_fraction}, expected a number in (0, 1].")
+        if not isinstance(do_center_crop, bool):
+            raise ValueError(f"Got do_center_crop={do_center_crop!r:.80}, expected True or False.")
         if resample not in range(6):
             raise ValueError(
-                f"Got resample={resample!r}, expected a PIL.Image.Resampling number: "
+                f"Got resample={resample!r:.80}, expected a PIL.Image.Resampling number: "
                 "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming."
             )
         self.size = _size_dict(size)
         self.num_channels = num_channels
         self.resample = int(resample)
         self.do_center_crop = do_center_crop
-        self.crop_fraction = float(crop_fraction)
-        self.rescale_factor = float(rescale_factor)
+        self.rescale_factor = _number(rescale_factor, "rescale_factor")
         self.image_mean = _per_channel(image_mean, num_channels, "image_mean")
         self.image_std = _per_channel(image_std, num_channels, "image_std")
         if min(self.image_std) <= 0:
@@ -347,14 +351,24 @@ def _size_dict(size: Size) -> dict[str, int]:
     elif isinstance(size, Sequence) and len(size) == 2:
         height, width = size
     else:
-        raise ValueError(f"Got size={size!r}, expected (height, width) or one number.")
-    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
-        raise ValueError(f"Got size={size!r}, expected a height and a width of at least 1 pixel.")
+        raise ValueError(f"Got size={size!r:.80}, expected (height, width) or one number.")
+    if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in (height, width)):
+        raise ValueError(
+            f"Got size={size!r:.80}, expected a height and a width of at least 1 pixel, and at most {_MOST_PIXELS:,}."
+        )
     return {"height": height, "width": width}
 
 
 def _per_channel(value: float | Sequence[float], num_channels: int, name: str) -> list[float]:
-    values = [value] * num_channels if isinstance(value, (int, float)) else list(value)
+    values = list(value) if isinstance(value, (Sequence, np.ndarray)) else [value] * num_channels
     if len(values) != num_channels:
-        raise ValueError(f"Got {name}={value}, expected one number or {num_channels}, one per channel.")
-    return [float(number) for number in values]
+        raise ValueError(f"Got {name}={value!r:.80}, expected one number or {num_channels}, one per channel.")
+    return [_number(number, name) for number in values]
+
+
+def _number(value: Any, name: str) -> float:
+    # 10 ** 400, which JSON can say, is no number to a computer, nor is NaN a deviation.
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not -sys.float_info.max <= value <= sys.float_info.max:
+        raise ValueError(f"Got {name}={value!r:.80}, expected finite numbers.")
+    return float(value)

@@ -124,9 +124,10 @@ class PointCloudAdapter(InputAdapter):
         if mask is not None:
             x = torch.where(mask[..., None], x, 0)
         check_finite(x, name="The batch of point clouds")
-        low_A, high_A = (x.new_tensor(bound) for bound in self.config.bounds)
-        scaled_BPA = (2 * x[..., :axes] - low_A - high_A) / (high_A - low_A)
-        content_BPC = torch.cat([scaled_BPA, x[..., axes:]], dim=-1)
+        place_BPA = x[..., :axes].to(torch.promote_types(x.dtype, torch.float32))
+        low_A, high_A = (place_BPA.new_tensor(bound) for bound in self.config.bounds)
+        scaled_BPA = (2 * place_BPA - low_A - high_A) / (high_A - low_A)
+        content_BPC = torch.cat([scaled_BPA.to(x.dtype), x[..., axes:]], dim=-1)
         return ByteArray(
             values=beside(content_BPC, self.position.at_coordinates(scaled_BPA, like=x)),
             mask=mask,

@@ -5,6 +5,7 @@ Shape legend: B batch, T times, V variables; M = T elements.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -95,13 +96,19 @@ class TimeSeriesAdapter(InputAdapter):
         if mask is not None:
             real_BT = real_BT & mask
         time_BT = torch.where(real_BT, x[..., 0], self.config.time_range[0])
-        check_finite(time_BT, name="The times of the batch", advice="Mask what has no time.")
+        check_finite(
+            time_BT,
+            name="The times of the batch",
+            advice="Mask what has no time.",
+            largest=sys.float_info.max,
+        )
         measured_BTV = measured_BTV & real_BT[..., None]
         values_BTV = torch.where(measured_BTV, x[..., 1:], 0)
         check_finite(
             values_BTV, name="The batch of time series", advice="What was not measured is NaN, not infinite."
         )
         first, last = self.config.time_range
+        time_BT = time_BT.to(torch.promote_types(x.dtype, torch.float32))
         scaled_BT1 = ((time_BT - first) / (last - first) * 2 - 1)[..., None]
         content_BTC = torch.cat([values_BTV, measured_BTV.to(x.dtype)], dim=-1)
         return ByteArray(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from perceiver_io.budget import MOST_LEVELS, check_nesting
 from perceiver_io.quantized_weights import QUANTIZATION, check_quantization
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "FORMAT_VERSION",
     "PARTS",
     "check_keys",
-    "check_nesting",
     "class_names",
     "given_dtype",
     "is_known",
@@ -49,7 +49,6 @@ _BASE_TYPES = {
 PARTS = {"inputs", "encoder", "outputs"}
 _OPTIONAL_PARTS = {"packing", "shared_attention"}
 _KNOWN_KEYS = PARTS | _OPTIONAL_PARTS | {"format_version"} | BASE_FIELDS | _BASE_EXTRAS
-_MOST_LEVELS = 32
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -72,26 +71,12 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     except json.JSONDecodeError:
         raise
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply, expected at most {_MOST_LEVELS} levels.") from None
+        raise ValueError(f"{path} is nested too deeply, expected at most {MOST_LEVELS} levels.") from None
     except ValueError as error:
         raise ValueError(f"{path} is not the JSON that was expected: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}.")
     return values
-
-
-def check_nesting(values: Any) -> None:
-    """Raises a ValueError if JSON values are nested more deeply than any configuration is."""
-    level: list[Any] = [values]
-    for _ in range(_MOST_LEVELS):
-        level = [
-            item
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    if level:
-        raise ValueError(f"it is nested too deeply, expected at most {_MOST_LEVELS} levels.")
 
 
 def check_keys(values: Mapping[str, Any], *, model_type: str) -> None:

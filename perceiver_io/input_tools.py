@@ -25,6 +25,7 @@ __all__ = [
     "check_floating",
     "check_indices",
     "check_mask",
+    "check_plain",
     "check_positive",
     "check_shape",
     "element_mask",
@@ -32,6 +33,8 @@ __all__ = [
     "patch_grid",
     "spread_mask",
 ]
+
+_LARGEST = 1e16
 
 
 def check_positive(config: ComponentConfig, *names: str) -> None:
@@ -90,24 +93,66 @@ def check_floating(x: Tensor, *, name: str, advice: str) -> None:
         raise ValueError(f"{name} must be floating point, got {x.dtype}. {advice}")
 
 
+def check_plain(x: object, *, name: str, device: torch.device | None) -> None:
+    """Checks that something is a tensor with a value in memory for each element.
+
+    Args:
+        x: What should be one.
+        name: What the message calls it.
+        device: Where the model is. One without memory takes inputs without memory; None is any that has some.
+
+    Raises:
+        ValueError: It is no tensor, or a sparse, nested or quantised one, or has no memory.
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(x).__name__}.")
+    if x.is_nested:
+        raise ValueError(
+            f"{name} is a nested tensor, expected one with padding. Pad it, and mask the padding."
+        )
+    if x.layout != torch.strided or x.is_quantized:
+        kind = "quantised" if x.is_quantized else "sparse"
+        raise ValueError(
+            f"{name} is a {kind} tensor, expected a plain one: to_dense() or dequantize() makes it."
+        )
+    if x.is_meta and (device is None or device.type != "meta"):
+        raise ValueError(f"{name} is on the device meta, so it has no values; the model has.")
+
+
 def check_finite(
-    x: Tensor, *, name: str, advice: str = "Clean them, or mask the elements that are missing."
+    x: Tensor,
+    *,
+    name: str,
+    advice: str = "Clean them, or mask the elements that are missing.",
+    largest: float = _LARGEST,
 ) -> None:
-    """Raises a ValueError if a tensor holds NaN or infinities, where values are checked; see `check_values`.
+    """Raises a ValueError if a tensor holds what cannot be computed with, where values are checked; see `check_values`.
+
+    NaN and infinities; and values whose squares overflow in a layer norm, which makes zeros or NaN of all that stands
+    beside them.
 
     Args:
         x: Any tensor.
         name: What the message calls it.
         advice: What to do, a sentence.
+        largest: The largest size of a value.
 
     Raises:
-        ValueError: A value is NaN or infinite.
+        ValueError: A value is NaN, infinite or larger.
     """
-    if looks_at(x) and not torch.isfinite(x).all():
+    if not looks_at(x) or not x.numel():
+        return
+    low, high = (float(bound) for bound in x.detach().aminmax())
+    if -largest <= low and high <= largest:  # NaN is not
+        return
+    if bad := int((~torch.isfinite(x)).sum()):
         raise ValueError(
-            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite, expected finite values. "
-            f"{advice}"
+            f"{name} holds {bad} values that are NaN or infinite, expected finite values. {advice}"
         )
+    raise ValueError(
+        f"{name} holds values from {low:g} to {high:g}, expected none beyond {largest:g}: their squares overflow. "
+        "Scale them first."
+    )
 
 
 def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:

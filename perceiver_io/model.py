@@ -22,7 +22,7 @@ from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
-from perceiver_io.input_tools import bool_mask, listed
+from perceiver_io.input_tools import bool_mask, check_plain, listed
 from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
@@ -385,8 +385,7 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             raise ValueError(f"At least one of the inputs {list(self.adapters)} is needed, got none.")
         weight = self.encoder.weight
         for name, x in inputs.items():
-            if not isinstance(x, Tensor):
-                raise ValueError(f"The input {name!r} must be a tensor, got {type(x).__name__}.")
+            check_plain(x, name=f"The input {name!r}", device=weight.device)
             if not x.is_floating_point() or x.dtype == weight.dtype:
                 continue
             # What is sharded over processes (a DTensor) has the type that it is kept in, not that of computing.
@@ -395,6 +394,9 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                     f"The input {name!r} is {x.dtype}, but the model is {weight.dtype}: convert one to the other with "
                     "`.to(dtype)`, or run the model under torch.autocast."
                 )
+        for what, given in (("mask of", masks), ("mask of what is hidden in", hidden)):
+            for name, one in given.items():
+                check_plain(one, name=f"The {what} {name!r}", device=weight.device)
         batches = [x.shape[0] for x in inputs.values() if x.ndim]
         if any(size != batches[0] for size in batches[1:]):
             sizes = {name: x.shape[0] for name, x in inputs.items() if x.ndim}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from perceiver_io.input_tools import check_plain
 from perceiver_io.value_checks import looks_at
 
 __all__ = ["Points"]
@@ -75,8 +76,7 @@ class Points:
                 lies outside of the grid.
         """
         grid = tuple(grid)
-        if not isinstance(points, Tensor):
-            raise _unfit(name, grid, f"must be a tensor, got {type(points).__name__}.")
+        check_plain(points, name=f"The tensor of points of the output {name!r}", device=device)
         integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
         row_major = _row_major(points, grid, batch_size=batch_size, integer=integer)
         if row_major is None:
@@ -89,6 +89,13 @@ class Points:
             )
         if 0 in points.shape:
             raise _unfit(name, grid, "must be at least one, got none.")
+        if not integer and points.dtype not in (torch.float32, torch.float64):
+            raise _unfit(
+                name,
+                grid,
+                f"must have coordinates in float32 at least, whatever the model is in, got {points.dtype}, which "
+                "rounds them by more than a pixel. Make them in float32.",
+            )
         # Before they are moved: what comes from the processor's memory is looked at for nothing.
         if looks_at(points):
             _check_inside(points, grid, name=name, row_major=row_major)

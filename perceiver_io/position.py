@@ -348,6 +348,7 @@ def interpolate(
     Returns:
         (B, O, P).
     """
+    coordinates_OA = coordinates_OA.to(torch.promote_types(coordinates_OA.dtype, torch.float32))
     # Each axis on its own: the two rows around a coordinate, weighted by how near they are.
     first_O = coordinates_OA[..., 0]
     corners: list[tuple[Tensor, Tensor]] = [

@@ -22,6 +22,7 @@ from perceiver_io.weight_files import (
     HUB_OPTIONS,
     PICKLE,
     SAFETENSORS,
+    check_finite,
     check_fit,
     description,
     find_weights,
@@ -185,8 +186,8 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
                 With ``ignore_mismatched_sizes=True`` tensors of other shapes keep their fresh initial values.
 
         Raises:
-            ValueError: A tensor is missing, not expected, or of a wrong shape; a file cannot be read; the
-                configuration is not one of ours.
+            ValueError: A tensor is missing, not expected, of a wrong shape, or holds NaN or infinities; a file
+                cannot be read; the configuration is not one of ours.
             OSError: There is no such folder or id, or a file is missing in it, or config.json is not valid JSON.
         """
         source = pretrained_model_name_or_path
@@ -206,7 +207,9 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             prefix=f"{cls.base_model_prefix}.",
         )
         loaded: Any = super().from_pretrained(source, *args, config=config, **kwargs)
-        _align(loaded[0] if isinstance(loaded, tuple) else loaded)
+        model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_finite(model.state_dict(), source=source, model_name=cls.__name__)
+        _align(model)
         return loaded
 
     @classmethod

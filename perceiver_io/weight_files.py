@@ -5,27 +5,34 @@ Nothing in them runs, and an index names files beside it only.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import re
-from collections.abc import Mapping
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
 from perceiver_io.config_json import given_dtype, read_json_object
+from perceiver_io.pickle_scan import check_pickle
+from perceiver_io.printable import printable
 
 __all__ = [
     "HUB_OPTIONS",
     "PICKLE",
     "SAFETENSORS",
+    "check_finite",
     "check_fit",
     "description",
     "find_weights",
+    "first_lines",
     "read_tensors",
     "tensor_shapes",
 ]
@@ -34,7 +41,9 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "s
 """Where to find the files of a hub id, and how to fetch them."""
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
-_MOST_LINES = 200
+_MOST_LINES = 10
+_OLD_PICKLES = 5  # one after the other in files of PyTorch until 2020, before the numbers themselves
+_MOST_SHARED = 4  # how often numbers may be there, under several names
 
 
 def find_weights(
@@ -68,7 +77,7 @@ def find_weights(
         if (path := find(f"{stem}{of_variant}.{suffix}")) is not None:
             return [path]
         if (index := find(f"{name}.index{of_variant}.json")) is not None:
-            found = [find(shard, required=True) for shard in _shards(index)]
+            found = [find(shard, required=True) for shard in _shards(index, suffix=f".{suffix}")]
             return [path for path in found if path is not None]
     raise OSError(
         f"{source} has no weights: expected {' or '.join(names)}, or an index of several such files."
@@ -150,58 +159,176 @@ def check_fit(
         prefix: What names may begin with or not: that of a model within a task's model.
 
     Raises:
-        ValueError: They are not; all that are missing, not expected or of a wrong shape are named.
+        ValueError: They are not; some of those that are missing, not expected or of a wrong shape are named.
     """
     have = {name.removeprefix(prefix): name for name in found}
     want = {name.removeprefix(prefix): name for name in expected}
-    problems = [f"missing tensor: {want[name]}" for name in sorted(want.keys() - have.keys())]
-    problems += [f"unexpected tensor: {have[name]}" for name in sorted(have.keys() - want.keys())]
+    missing = [f"missing tensor: {_shown(want[name])}" for name in sorted(want.keys() - have.keys())]
+    unexpected = [f"unexpected tensor: {_shown(have[name])}" for name in sorted(have.keys() - want.keys())]
     mismatched = [
-        f"wrong shape: {want[name]} is {found[have[name]]}, expected {expected[want[name]]}"
+        f"wrong shape: {_shown(want[name])} is {found[have[name]]}, expected {expected[want[name]]}"
         for name in sorted(want.keys() & have.keys())
         if found[have[name]] != expected[want[name]] and not may_mismatch
     ]
-    if lines := problems + mismatched:
+    if missing or unexpected or mismatched:
         advice = ""
-        if not problems:
+        if not missing and not unexpected:
             advice = "\nWith ignore_mismatched_sizes=True these tensors start anew, to be trained."
-        if len(lines) > _MOST_LINES:
-            lines[_MOST_LINES:] = [f"and {len(lines) - _MOST_LINES:,} more"]
         raise ValueError(
             f"The weights in {source} do not fit {model_name} as its configuration describes it:\n  "
-            + "\n  ".join(lines)
+            + "\n  ".join(first_lines(missing, unexpected, mismatched))
             + advice
         )
 
 
-def _shards(index: str) -> list[str]:
+def check_finite(
+    tensors: Mapping[str, Tensor], *, source: str | os.PathLike[str] | None, model_name: str
+) -> None:
+    """Checks that weights are numbers, in one pass over them.
+
+    One NaN among them can change what a model says without a trace: some kernels of attention make zeros of it.
+
+    Args:
+        tensors: The model's tensors by name. Those without memory and those of a type of their own (sharded ones) are
+            not looked at, nor are whole numbers.
+        source: Where they were read, for the message.
+        model_name: The model's class, for the message.
+
+    Raises:
+        ValueError: Some hold NaN or infinities; it names them.
+    """
+    damaged = [f"{_shown(name)}" for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if damaged:
+        raise ValueError(
+            f"The weights in {source} are damaged: {len(damaged):,} of the {len(tensors):,} tensors of {model_name} "
+            "hold NaN or infinities. Fetch them again, or train again with a lower learning rate.\n  "
+            + "\n  ".join(first_lines(damaged))
+        )
+
+
+def first_lines(*kinds: Sequence[str]) -> list[str]:
+    """Returns as many lines as people read, some of each kind, and how many more there are."""
+    lines = list(itertools.chain(*kinds))
+    if len(lines) <= _MOST_LINES:
+        return lines
+    in_turn = [line for turn in itertools.zip_longest(*kinds) for line in turn if line is not None]
+    shown = set(in_turn[:_MOST_LINES])
+    return [*filter(shown.__contains__, lines), f"and {len(lines) - _MOST_LINES:,} more"]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    values = tensor.detach()
+    if type(values) is not Tensor and type(values) is not nn.Parameter:
+        return True
+    if (
+        values.is_meta
+        or not values.is_floating_point()
+        or values.layout != torch.strided
+        or not values.numel()
+    ):
+        return True
+    if values.itemsize < 2:
+        values = values.float()
+    least, most = values.aminmax()  # NaN if one is; no memory, unlike isfinite
+    return bool(torch.isfinite(least) & torch.isfinite(most))
+
+
+def _shown(name: str) -> str:
+    """A name of a tensor on one line, without what could steer a terminal."""
+    return f"{printable(name):.200}"
+
+
+def _shards(index: str, *, suffix: str) -> list[str]:
     try:
         content = read_json_object(index)
         names = sorted(set(content["weight_map"].values()))
         given_dtype(content["metadata"].get("dtype"))  # `transformers` relies on it
-        if not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in names):
-            raise ValueError("its weight_map must name files beside it")
+        if not all(
+            isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(suffix)
+            for name in names
+        ):
+            raise ValueError(f"its weight_map must name {suffix} files beside it")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The index of the weights {index} cannot be read: {error!r:.200}.") from error
     return names
 
 
 def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
+    size = os.path.getsize(path)
     try:
+        _check_program(path, size)
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
             f"run. ({str(error).splitlines()[0]:.200})"
         ) from error
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        EOFError,
+        IndexError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(
             f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
             "again."
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} must hold tensors by name, got {type(content).__name__} of other things.")
-    return dict(content)
+    content = dict(content)
+    _check_plain(content, path=path, size=size, device=device)
+    return content
+
+
+def _check_program(path: str, size: int) -> None:
+    """Checks what a file of `torch.save` asks for, before PyTorch carries it out."""
+    if not zipfile.is_zipfile(path):
+        if tarfile.is_tarfile(path):
+            raise ValueError("it is an archive as PyTorch wrote it in 2016")
+        with open(path, "rb") as file:
+            for _ in range(_OLD_PICKLES):
+                check_pickle(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        _check_not_compressed(parts, size)
+        for part in parts:
+            if part.filename.lower().endswith(".pkl"):
+                with archive.open(part) as program:
+                    check_pickle(cast(BinaryIO, program))
+
+
+def _check_not_compressed(parts: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """`torch.save` compresses nothing, and what is compressed can be a thousand times larger than the file."""
+    if (
+        any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        or sum(part.file_size for part in parts) > size
+    ):
+        raise ValueError("its parts are compressed, or more than the file has room for")
+
+
+def _check_plain(tensors: Mapping[str, Tensor], *, path: str, size: int, device: str) -> None:
+    """Refuses tensors that are more than what the file holds of them, and those that are no arrays of numbers."""
+    total = 0
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{path} must hold tensors by name, got a name that is {type(name).__name__}.")
+        is_plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+        if not is_plain or (tensor.is_meta and device != "meta"):
+            raise ValueError(
+                f"{path} holds {_shown(name)} as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, "
+                "expected plain numbers. Save it as what to_dense() or dequantize() give."
+            )
+        total += tensor.numel() * tensor.itemsize
+    if total > _MOST_SHARED * size:
+        raise ValueError(
+            f"{path} has {size:,} bytes, and describes tensors of {total:,}: they repeat what they hold. Save them "
+            "with contiguous()."
+        )
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:

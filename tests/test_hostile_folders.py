@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published.theirs import CASES
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import perceiver_io as pio
@@ -283,3 +284,118 @@ def test_hostile_indices(load: Any, index: str, folder: Path) -> None:
     (folder / INDEX).write_text(index)
     with pytest.raises(ValueError, match=r"The index of the weights .*index\.json cannot be read"):
         load(folder)
+
+
+@pytest.mark.parametrize("load", [*LOADERS, AutoModel.from_pretrained])
+def test_an_index_of_safetensors_names_no_pickles(load: Any, folder: Path) -> None:
+    torch.save(pio.from_pretrained(folder).state_dict(), folder / "weights.bin")
+    (folder / WEIGHTS).unlink()
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"a": "weights.bin"}}))
+    with pytest.raises(ValueError, match=r"must name \.safetensors files beside it"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("load", [*LOADERS, AutoModel.from_pretrained])
+def test_weights_that_are_no_numbers_are_noticed(
+    load: Any, dtype: torch.dtype, value: float, folder: Path
+) -> None:
+    """One NaN in the weights of queries moved logits by 0.3, and nothing said so."""
+    model = pio.from_pretrained(folder).to(dtype)
+    name = next(name for name, _ in model.named_parameters() if name.endswith("query.weight"))
+    with torch.no_grad():
+        model.get_parameter(name)[-1, -1] = value
+    model.save_pretrained(folder)
+    message = (
+        rf"are damaged: 1 of the \d+ tensors .* hold NaN or infinities(.|\n)*\n  (perceiver\.)?{name[10:]}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_of_many_damaged_tensors_some_are_named(folder: Path) -> None:
+    model = pio.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+    model.save_pretrained(folder)
+    count = len(model.state_dict())
+    with pytest.raises(ValueError, match=rf"\n  and {count - 10} more$") as error:
+        pio.from_pretrained(folder)
+    assert str(error.value).count("\n") == 11
+
+
+def test_largest_numbers_are_numbers(folder: Path) -> None:
+    model = pio.from_pretrained(folder).half()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(65504)
+    model.save_pretrained(folder)
+    loaded = pio.from_pretrained(folder, dtype=torch.float16)
+    assert all(bool((parameter == 65504).all()) for parameter in loaded.parameters())
+
+
+def test_misfits_are_a_few_lines_whatever_tensors_are_called(folder: Path) -> None:
+    names = ["\x1b[2J\x1b[31mgone\n  missing tensor: all of them\u202e", *map(str, range(5_000))]
+    save_file({name: torch.zeros(1) for name in names}, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(ValueError, match="do not fit") as error:
+        PerceiverIOForImageClassification.from_pretrained(folder, ignore_mismatched_sizes=True)
+    text = str(error.value)
+    assert text.count("\n") == 11 and len(text) < 3_000
+    assert text.replace("\n", "").isprintable()
+
+
+def bin_of(folders: dict[str, Path], folder: Path) -> dict[str, torch.Tensor]:
+    """Makes a folder of the published model with pytorch_model.bin, and returns what lies in it."""
+    (folder / CONFIG).write_bytes((folders["published"] / CONFIG).read_bytes())
+    tensors: dict[str, torch.Tensor] = load_file(folders["published"] / WEIGHTS)
+    torch.save(tensors, folder / "pytorch_model.bin")
+    pio.from_pretrained(folder)
+    return tensors
+
+
+def test_pickles_that_inflate_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    bin_of(folders, tmp_path)
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=r"its parts are compressed, or more than the file has room for"):
+        pio.from_pretrained(tmp_path)
+
+
+def test_pickles_that_repeat_what_they_hold_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    tensors = bin_of(folders, tmp_path)
+    torch.save(
+        {name: torch.zeros(1).expand(tensor.shape) for name, tensor in tensors.items()}
+        | {"more": torch.zeros(1).expand(10**6, 10**6)},
+        tmp_path / "pytorch_model.bin",
+    )
+    with pytest.raises(ValueError, match=r"describes tensors of 4,000,.*they repeat what they hold"):
+        pio.from_pretrained(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor", "ignore:TypedStorage is deprecated")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        lambda tensor: torch.nested.nested_tensor([tensor[0], tensor[1, :2]]),
+    ],
+    ids=["coo", "csr", "meta", "quantised", "nested"],
+)
+def test_pickles_hold_plain_tensors(make: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    tensors = bin_of(folders, tmp_path)
+    torch.save({**tensors, next(iter(tensors)): make(torch.eye(3))}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"expected plain numbers|cannot be read") as error:
+        pio.from_pretrained(tmp_path)
+    assert len(str(error.value)) < 1_000

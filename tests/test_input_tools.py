@@ -1,5 +1,6 @@
 """What adapters are made with: each check refuses what it names, and says what to do."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -169,3 +170,33 @@ def test_values_are_not_looked_at_while_compiling() -> None:
 def test_all_of_it_is_public() -> None:
     assert sorted(input_tools.__all__) == input_tools.__all__
     assert all(getattr(input_tools, name).__doc__ for name in input_tools.__all__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_no_numbers_are_counted(dtype: torch.dtype, value: float) -> None:
+    x = torch.zeros(3, 4, dtype=dtype)
+    check_finite(x, name="The batch")
+    x[1, 2] = x[0, 0] = value
+    for largest in (1e16, sys.float_info.max):
+        with pytest.raises(ValueError, match="The batch holds 2 values that are NaN or infinite"):
+            check_finite(x, name="The batch", largest=largest)
+
+
+@pytest.mark.parametrize("value", [1e17, -1e20, 3e38])
+def test_values_whose_squares_overflow_are_refused(value: float) -> None:
+    """A layer norm made zeros or NaN of them and of all that stood beside them."""
+    x = torch.zeros(3, 4)
+    x[1, 2] = value
+    with pytest.raises(ValueError, match=r"expected none beyond 1e\+16: their squares overflow"):
+        check_finite(x, name="The batch")
+    check_finite(x, name="The times", largest=sys.float_info.max)
+
+
+@pytest.mark.parametrize("num_channels", [1, 64, 4096])
+def test_layer_norms_are_exact_up_to_the_largest_value(num_channels: int) -> None:
+    x = torch.randn(8, num_channels, generator=torch.Generator().manual_seed(0))
+    x *= 0.99e16 / x.abs().max()
+    check_finite(x, name="The batch")
+    expected = torch.nn.functional.layer_norm(x.double(), (num_channels,))
+    torch.testing.assert_close(torch.nn.functional.layer_norm(x, (num_channels,)), expected.float())

@@ -253,3 +253,13 @@ def test_nominal_positions_of_an_element_are_the_same_in_any_grid() -> None:
     torch.testing.assert_close(encoding.at_indices((8, 9), indices, like=like), whole[[7, 0], [8, 2]])
     plain = FourierPositionEncoding(num_bands=5, max_resolution=(9, 7))
     torch.testing.assert_close(encoding((4, 3), like=like), plain((4, 3), like=like), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_lies_between_elements_is_found_in_float32(dtype: torch.dtype) -> None:
+    """In half precision the places themselves were rounded: by several elements of a large grid."""
+    values = torch.arange(1000, dtype=torch.float32)[None, :, None]
+    coordinates = torch.linspace(-1, 1, 77).to(dtype)[:, None]
+    expected = (coordinates.double() + 1) / 2 * 999
+    found = interpolate(values, (1000,), coordinates)
+    torch.testing.assert_close(found[0], expected.float(), rtol=1e-5, atol=1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.config_json import read_json_object
 from perceiver_io.files import check_not_inside, make_folder, remove_empty, writing_into
 from perceiver_io.loading import from_pretrained
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
@@ -154,10 +154,10 @@ def _check_free(folder: str | Path, *, overwrite: bool, inputs: Iterable[str | P
 def _holds_model(folder: Path) -> bool:
     """Whether a folder has the configuration of a model that we or `transformers` wrote; its files are all replaced."""
     try:
-        content: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = read_json_object(folder / "config.json")
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("model_type") in (
+    return content.get("model_type") in (
         PerceiverIOConfig.model_type,
         MODEL_TYPE,
     )
@@ -173,7 +173,7 @@ def _config(model: str) -> PerceiverIOConfig:
     config: PerceiverIOConfig
     if Path(model).is_file():
         try:
-            content = json.loads(Path(model).read_text(encoding="utf-8"))
+            content = read_json_object(model)
         except (OSError, ValueError) as error:
             raise ValueError(f"The configuration {model} cannot be read: {error}.") from error
         config = PerceiverIOConfig.from_dict(content)

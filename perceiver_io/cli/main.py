@@ -10,7 +10,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -20,6 +20,7 @@ from perceiver_io.cli.description import REGISTRIES, installation, listing_text,
 from perceiver_io.cli.imports import import_code
 from perceiver_io.cli.predict_flags import parse_prediction, predict_parser
 from perceiver_io.files import check_not_inside
+from perceiver_io.printable import printable, shortened
 from perceiver_io.registry import TASKS
 from perceiver_io.running import (
     RunFolder,
@@ -114,7 +115,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except _EXPECTED as error:
         if options.traceback:
             traceback.print_exc()
-        print(f"perceiver-io: error: {_message(error)}", file=sys.stderr)
+        print(f"perceiver-io: error: {shortened(_message(error))}", file=sys.stderr)
         return _BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _NO_MEMORY not in str(error):
@@ -133,21 +134,26 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"perceiver-io: {what}.{_how_to_go_on(options)}", file=sys.stderr)
         return _TERMINATED if terminated else _INTERRUPTED
     if output:
-        print(output)
+        print(printable(output, lines=True))
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(shortened(printable(message)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the results as JSON")
     common.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="perceiver-io", description="Train and use Perceiver IO models.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"perceiver-io {perceiver_io.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    with_imports = argparse.ArgumentParser(add_help=False)
+    with_imports = _Parser(add_help=False)
     with_imports.add_argument(
         "--import",
         dest="imports",
@@ -388,7 +394,7 @@ def _info(options: argparse.Namespace) -> str:
     content = installation() if options.folder is None else saved_model(options.folder)
     if options.json:
         return json_text(content)
-    return "\n".join(f"{name:16} {_as_text(value)}" for name, value in content.items())
+    return "\n".join(f"{printable(name):16} {_as_text(value)}" for name, value in content.items())
 
 
 def _task_of(source: str, options: argparse.Namespace) -> Task:
@@ -414,10 +420,10 @@ def _indices(text: str) -> list[int]:
 
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_as_text(one)}" for name, one in value.items())
+        return ", ".join(f"{printable(str(name))} {_as_text(one)}" for name, one in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return ", ".join(map(_as_text, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(str(value))
 
 
 def _message(error: BaseException) -> str:

@@ -63,8 +63,8 @@ class ClipFormat:
 
     def __post_init__(self) -> None:
         numbers = (self.num_frames, *self.size, self.frame_rate, self.num_samples)
-        if not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise ValueError(f"A clip's sizes and rates must be above zero, got {self}.")
+        if not all(0 < number < 2**31 for number in numbers):
+            raise ValueError(f"A clip's sizes and rates must be above zero and below 2**31, got {self}.")
         rate = self.num_samples * self.frame_rate / self.num_frames
         if abs(rate - round(rate)) > 1e-6:
             raise ValueError(

@@ -8,14 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
-from perceiver_io.media.source import Source, located, open_source, unreadable
+from perceiver_io.media.source import Source, open_source, unreadable
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -40,8 +39,8 @@ __all__ = [
 Picture: TypeAlias = NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
-# Playlists must not make the reader open other places than this machine's files.
-_OPEN_OPTIONS = {"protocol_whitelist": "file,crypto,data"}
+# Playlists and lists of parts name other files and addresses. The file itself is opened here, so FFmpeg need open none.
+_OPEN_OPTIONS = {"protocol_whitelist": "none"}
 
 
 class TimedFrame(NamedTuple):
@@ -97,12 +96,9 @@ class TimedFrames(Iterator[TimedFrame]):
 def opened(source: Source) -> Iterator[InputContainer]:
     """Opens a file, and says which one it is if it cannot be decoded, in the block too."""
     av = require("av", extra="video")
-    where = located(source)
-    with open_source(source) as file:  # may it be read at all? FFmpeg uses the same errors for damaged files
-        # What looks like an address is none.
-        place = file if isinstance(where, bytes) else str(Path(where).absolute())
+    with open_source(source) as file:
         try:
-            with av.open(place, options=dict(_OPEN_OPTIONS), metadata_errors="ignore") as container:
+            with av.open(file, options=dict(_OPEN_OPTIONS), metadata_errors="ignore") as container:
                 yield container
         except av.error.FFmpegError as error:
             raise unreadable(

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.layers import LearnedArray
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
+from perceiver_io.printable import printable
 from perceiver_io.published.layout import PublishedLayout, layout_of, published_config, renamed
 from perceiver_io.published.unpickler import read_pickle
+from perceiver_io.weight_files import check_finite, first_lines
 
 __all__ = ["from_deepmind"]
 
@@ -77,8 +79,8 @@ def from_deepmind(
         The model, in evaluation mode.
 
     Raises:
-        ValueError: The file holds anything but arrays and mappings, is damaged, or its arrays do not fit the
-            configuration: all that are missing, not expected or of a wrong shape are named.
+        ValueError: The file holds anything but arrays and mappings, is damaged, holds NaN or infinities, or its arrays
+            do not fit the configuration: some that are missing, not expected or of a wrong shape are named.
         OSError: The file cannot be opened.
     """
     if isinstance(config, str):
@@ -92,24 +94,28 @@ def from_deepmind(
     if layout.deepmind_arrays is not None:
         arrays = layout.deepmind_arrays(model, arrays)
     state_dict = model.state_dict()
-    problems = [f"missing array: {name}" for name in sorted(set(names.values()) - arrays.keys())]
-    problems += [f"unexpected array: {name}" for name in sorted(arrays.keys() - set(names.values()))]
+    missing = [f"missing array: {name}" for name in sorted(set(names.values()) - arrays.keys())]
+    unexpected = [
+        f"unexpected array: {printable(name)}" for name in sorted(arrays.keys() - set(names.values()))
+    ]
+    mismatched = []
     for ours, theirs in names.items():
         if theirs in arrays:
             tensor = _in_our_layout(arrays.pop(theirs), leaf=theirs.rpartition("/")[2])
             if tensor.shape == state_dict[ours].shape:
                 state_dict[ours].copy_(tensor)
             else:
-                problems.append(
+                mismatched.append(
                     f"wrong shape: {theirs} makes {tuple(tensor.shape)}, expected {tuple(state_dict[ours].shape)}"
                 )
-    if problems:
+    if missing or unexpected or mismatched:
         raise ValueError(
             f"The arrays in {path} do not fit {layout.model_class.__name__} as its configuration describes it:\n  "
-            + "\n  ".join(problems)
+            + "\n  ".join(first_lines(missing, unexpected, mismatched))
         )
     for ours in state_dict.keys() - names.keys():
         state_dict[ours].zero_()
+    check_finite(state_dict, source=path, model_name=layout.model_class.__name__)
     return model.eval()
 
 
@@ -190,6 +196,8 @@ def _name(ours: str, *, module: nn.Module, names: Mapping[str, str]) -> str | No
 def _in_our_layout(array: np.ndarray[Any, Any], *, leaf: str) -> Tensor:
     """(in, out) -> (out, in), (height, width, in, out) -> (out, in, height, width), what batch norms have -> flat."""
     tensor = torch.tensor(array.astype(array.dtype.newbyteorder("=")))
-    if leaf == "w":
+    if leaf == "w" and tensor.ndim in (2, 4):
         return tensor.T if tensor.ndim == 2 else tensor.permute(3, 2, 0, 1)
+    if leaf == "w":
+        return tensor
     return tensor.flatten() if tensor.ndim == 4 else tensor

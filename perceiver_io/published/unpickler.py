@@ -3,7 +3,8 @@
 A pickle is a program: it names functions to import and call. Here nothing is imported and nothing of it called. The
 instructions are decoded by `pickletools` and carried out by the small machine below, which knows plain values,
 containers, NumPy arrays, and the names under which JAX and Haiku pickle arrays and mappings. Any other name or
-instruction is refused.
+instruction is refused, and so is a program that costs more than the parameters of a model do (`perceiver_io.budget` and
+the limits below): a few bytes can ask for more time and memory than there is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_io.budget import MOST_LEVELS, MOST_VALUES, check_nesting
+
 __all__ = ["read_pickle"]
+
+# The published models have up to 457 arrays, of at most 38 instructions each; an optimizer keeps two more of each.
+_MOST_INSTRUCTIONS = 500_000
+_LONGEST_NAME = 1_000
+_MOST_ARGUMENTS = 8
+_LARGEST_SIZE = 2**63 - 1
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
@@ -31,7 +40,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         path: The file.
 
     Raises:
-        ValueError: The file is no pickle, is damaged, or asks for anything else. Nothing in it has been run.
+        ValueError: The file is no pickle, is damaged, asks for anything else, or for more than is admitted. Nothing in
+            it has been run.
         OSError: The file cannot be opened.
     """
     with open(path, "rb") as file:
@@ -39,7 +49,9 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
             raise ValueError(f"{path} is empty, expected a pickle of parameters. Fetch it again.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             try:
-                return _Machine().run(content)
+                found = _Machine(most_bytes=len(content)).run(content)
+                _check_size(found)
+                return found
             except _RefusedError as error:
                 raise ValueError(
                     f"{path} is refused, and nothing in it has been run: {error} A parameter file holds arrays and "
@@ -88,6 +100,13 @@ def _shown(value: Any) -> str:
     return repr(value[:40]) if isinstance(value, str) else type(value).__name__
 
 
+def _check_size(values: Any) -> None:
+    try:
+        check_nesting(values, most_values=MOST_VALUES)
+    except ValueError as error:
+        raise _RefusedError(f"{str(error).capitalize()}") from None
+
+
 def _refuse_call(*_: Any) -> Any:
     raise _RefusedError("It calls a type that arrays only name.")
 
@@ -107,12 +126,20 @@ def _array(
         raise _RefusedError(f"It has an array made of {type(data).__name__} and {type(dtype).__name__}.")
     if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(size) is int for size in shape):
         raise _RefusedError("It has an array whose shape is no tuple of a few numbers.")
-    expected = math.prod(shape) * dtype.numpy().itemsize
-    if min(shape, default=0) < 0 or len(data) != expected:
+    # Before the product: that of a few numbers of a million digits takes minutes.
+    if any(not 0 <= size <= _LARGEST_SIZE for size in shape):
+        raise ValueError("an array of a size that none has")
+    if len(data) != math.prod(shape) * dtype.numpy().itemsize:
         raise ValueError(f"an array {shape} of {len(data)} bytes")
     flat = np.frombuffer(data, dtype=dtype.numpy())
     if order == "K":
-        if not isinstance(axis_order, tuple) or set(axis_order) != set(range(len(shape))):
+        # Numbers only: the hash of a tuple goes as deep as tuples are nested in it.
+        if (
+            not isinstance(axis_order, tuple)
+            or len(axis_order) != len(shape)
+            or not all(type(axis) is int for axis in axis_order)
+            or sorted(axis_order) != list(range(len(shape)))
+        ):
             raise ValueError("an array with an impossible order of its axes")
         return flat.reshape(shape).transpose(axis_order)
     return flat.reshape(shape, order="F" if order == "F" else "C")
@@ -137,6 +164,8 @@ def _scalar(dtype: Any, data: Any) -> np.ndarray[Any, Any]:
 
 def _jax_array(fun: Any, args: Any, state: Any, *_: Any) -> np.ndarray[Any, Any]:
     if not isinstance(fun, _Admitted) or fun.build is not _empty_array:
+        raise _RefusedError("It has a JAX array that is made in an unknown way.")
+    if not isinstance(args, tuple) or len(args) > _MOST_ARGUMENTS:
         raise _RefusedError("It has a JAX array that is made in an unknown way.")
     fun.build(*args)
     return _filled(state)
@@ -187,14 +216,18 @@ for _build, _names in _BUILDERS.items():
 class _Machine:
     """Carries out the instructions of a pickle: a stack, marks in it, and a memo."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_bytes: int) -> None:
         self.stack: list[Any] = []
         self.below_marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.bytes_left = most_bytes
 
     def run(self, content: mmap.mmap) -> Any:
         """Returns what the pickle describes."""
-        for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]  # reads, as a file does
+        instructions = pickletools.genops(content)  # type: ignore[arg-type]  # reads, as a file does
+        for count, (opcode, argument, _) in enumerate(instructions, start=1):
+            if count > _MOST_INSTRUCTIONS:
+                raise _RefusedError(f"It has more than {_MOST_INSTRUCTIONS:,} instructions.")
             name = opcode.name
             if name == "STOP":
                 return self.stack.pop()
@@ -209,6 +242,8 @@ class _Machine:
         raise ValueError("no end")
 
     def mark(self, _: Any) -> None:
+        if len(self.below_marks) >= 2 * MOST_LEVELS:  # at most one of a container, and one of its items
+            raise _RefusedError(f"It nests containers in more than {MOST_LEVELS} levels.")
         self.below_marks.append(self.stack)
         self.stack = []
 
@@ -263,6 +298,13 @@ class _Machine:
         arguments, admitted = self.stack.pop(), self.stack.pop()
         if not isinstance(admitted, _Admitted) or not isinstance(arguments, tuple):
             raise _RefusedError(f"It calls {type(admitted).__name__}.")
+        if len(arguments) > _MOST_ARGUMENTS:  # handing them over copies them, however often
+            raise _RefusedError(f"It calls {admitted.name} with {len(arguments):,} arguments.")
+        if admitted.build is _bytes and arguments and isinstance(arguments[0], str):
+            # One text may be made bytes often.
+            self.bytes_left -= len(arguments[0])
+            if self.bytes_left < 0:
+                raise _RefusedError("It makes more bytes than the file has.")
         self.stack.append(admitted.build(*arguments))
 
     def set_state(self, _: Any) -> None:
@@ -271,6 +313,7 @@ class _Machine:
             self.stack[-1] = _filled(state)
             for key in target.memo_keys:
                 self.memo[key] = self.stack[-1]
+            target.memo_keys.clear()
         elif isinstance(target, _DType) and isinstance(state, tuple) and state[1] in ("<", ">", "|", "="):
             # Fields and sub-arrays are for structured types.
             if any(part is not None for part in state[2:5]):
@@ -284,6 +327,8 @@ def _pairs(items: list[Any]) -> dict[str, Any]:
     keys, values = items[::2], items[1::2]
     if not all(type(key) is str for key in keys):
         raise _RefusedError("It has a mapping whose keys are no text.")
+    if any(len(key) > _LONGEST_NAME for key in keys):
+        raise _RefusedError(f"It has a name of more than {_LONGEST_NAME:,} characters.")
     return dict(zip(keys, values, strict=True))
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
+from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.published import layouts
 from perceiver_io.registry import TASKS
 from perceiver_io.running.loaded_model import check_source
@@ -84,9 +83,7 @@ def task_of_class(architecture: str) -> Task | None:
 
 def _architecture(source: str | Path) -> str:
     check_source(source, has_config=True)
-    content: Any = PreTrainedConfig.get_config_dict(source)[0]
-    if not isinstance(content, dict):
-        raise ValueError(f"The config.json of {source} must be an object, got {type(content).__name__}.")
+    content: dict[str, Any] = PerceiverIOConfig.get_config_dict(source)[0]  # strict, whatever model it is of
     names = content.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ValueError(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from perceiver_io.config_json import read_json_object
+
 __all__ = ["locked"]
 
 
@@ -74,7 +76,7 @@ def _is_of(lock: BaseFileLock, file: Path) -> bool:
 
 def _holder(file: Path) -> str:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json_object(file)
         return f"process {content['pid']} on {content['host']} since {content['since']}"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"

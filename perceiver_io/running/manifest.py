@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from perceiver_io.config_json import read_json_object
 from perceiver_io.files import PARTIAL, remove, writing
 
 __all__ = ["CHECKPOINTS", "LOCK", "Manifest"]
@@ -57,10 +58,10 @@ class Manifest:
         if not self.exists:
             return []
         try:
-            content: Any = json.loads(self.file.read_text(encoding="utf-8"))
+            content = read_json_object(self.file)
         except (OSError, ValueError) as error:
             raise ValueError(f"The list of a run's files, {self.file}, cannot be read: {error}.") from error
-        names = content.get("files") if isinstance(content, dict) else None
+        names = content.get("files")
         if not isinstance(names, list) or not all(map(_is_plain, names)) or content.get("format") != _FORMAT:
             raise ValueError(
                 f"The list of a run's files, {self.file}, is damaged, or of another version: expected format "

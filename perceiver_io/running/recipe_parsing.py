@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-import yaml
 from transformers import HfArgumentParser
 
 from perceiver_io.plugins import PROVIDED_BY
 from perceiver_io.running.recipe import TrainingRecipe, section_names
+from perceiver_io.running.yaml_text import LONGEST_YAML, read_yaml
 
 __all__ = ["merged", "parse_recipe", "read_recipe_file", "recipe_parser", "task_of_recipe"]
 
@@ -61,11 +61,14 @@ def task_of_recipe(path: str | Path) -> tuple[Any, Any]:
 
 def _content(path: str | Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LONGEST_YAML + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The recipe {path} cannot be read: {error}.") from error
-    except (yaml.YAMLError, ValueError) as error:  # of a date that does not exist PyYAML raises the latter
-        raise ValueError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"The recipe {path} is not YAML: {str(error).rstrip('.')}.") from error
     if content is None:
         content = {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
@@ -217,8 +220,8 @@ def _take_sections(flags: list[str], sections: Sequence[str]) -> tuple[list[str]
 
 def _read(word: str, flag: str) -> Any:
     try:
-        return _numbers(yaml.safe_load(word))
-    except (yaml.YAMLError, ValueError) as error:  # of a date that does not exist PyYAML raises the latter
+        return _numbers(read_yaml(word))
+    except ValueError as error:
         raise ValueError(f"{flag} has the value {word!r:.80}, which cannot be read.") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from perceiver_io.config_json import read_json_object
 from perceiver_io.extras import require
 from perceiver_io.files import (
     absolute_path,
@@ -104,14 +104,11 @@ class RunFolder:
             ValueError: The file is missing or damaged.
         """
         try:
-            content: Any = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+            return read_json_object(self.metrics_file)
         except (OSError, ValueError) as error:
-            raise ValueError(f"The results {self.metrics_file} cannot be read: {error}.") from error
-        if not isinstance(content, dict):
             raise ValueError(
-                f"The results {self.metrics_file} must be an object, got {type(content).__name__}."
-            )
-        return content
+                f"The results {self.metrics_file} cannot be read: {str(error).rstrip('.')}."
+            ) from error
 
     def check(self, recipe: TrainingRecipe, *, task: str | None = None) -> None:
         """Refuses what a run would destroy or could not continue; changes nothing.

@@ -15,6 +15,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_text import SeenText, byte_pieces
+from perceiver_io.printable import printable
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
 from perceiver_io.running.task import OURS, Collate, Drawing, Layout
@@ -137,7 +138,7 @@ class CausalLanguageModelingTask(AutoregressiveTask):
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns the text with each continuation, a line apart."""
-        return "\n\n".join(_printable(prediction["input"] + text) for text in prediction["texts"])
+        return "\n\n".join(printable(prediction["input"] + text, lines=True) for text in prediction["texts"])
 
     def load_processor(self, source: str | Path) -> PreTrainedTokenizerBase:
         """Loads the tokenizer beside a model; that of bytes if there is none."""
@@ -200,12 +201,4 @@ def _view(
         pieces = [str(tokenizer.decode([index])) for index in ids]
     return AttentionView(
         maps=maps, seen={TOKENS: SeenText(pieces=pieces)}, title=" ".join(title.split())[:80]
-    )
-
-
-def _printable(text: str) -> str:
-    """The text without what steers a terminal."""
-    return "".join(
-        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode("ascii")
-        for one in text
     )

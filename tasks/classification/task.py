@@ -20,6 +20,7 @@ from perceiver_io.extras import require
 from perceiver_io.pictures.attention_view import draw_view
 from perceiver_io.pictures.confusion import draw_confusion
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
+from perceiver_io.printable import printable
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.loaded_model import load_model
 from perceiver_io.running.row_task import RowTask
@@ -164,7 +165,9 @@ class ClassificationTask(RowTask):
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns one line: the file, and its classes with probabilities."""
-        labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
+        labels = "  ".join(
+            f"{printable(one['label'])} {one['probability']:.1%}" for one in prediction["labels"]
+        )
         return f"{prediction['file']}: {labels}"
 
 

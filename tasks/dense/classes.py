@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content
 from perceiver_io.extras import require
+from perceiver_io.printable import printable
 from perceiver_io.running.task import Batch, as_number
 from perceiver_io.tasks.dense.losses import UNKNOWN
 
@@ -162,6 +163,8 @@ def segmented_line(results: Mapping[str, Any], *, element: str, noun: str) -> st
 
 def parts_line(prediction: Mapping[str, Any]) -> str:
     """Returns one line: the file, its classes with the part that each takes, and what was written."""
-    classes = "  ".join(f"{one['label']} {one['part']:.1%}" for one in prediction["classes"][:_NUM_NAMED])
+    classes = "  ".join(
+        f"{printable(one['label'])} {one['part']:.1%}" for one in prediction["classes"][:_NUM_NAMED]
+    )
     written = f"  written: {'  '.join(prediction['files'])}" if "files" in prediction else ""
     return f"{prediction['file']}: {classes}{written}"

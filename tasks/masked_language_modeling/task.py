@@ -17,6 +17,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Splits, byte_windows, read_texts, standard_library
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_text import SeenText, byte_pieces
+from perceiver_io.printable import printable
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
 from perceiver_io.running.loaded_model import reading_settings
@@ -176,7 +177,7 @@ class MaskedLanguageModelingTask(TrainableTask):
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns the filled text, and a line with the candidates of each masked byte."""
         # A model that has learned nothing yet fills in anything, and some characters steer a terminal.
-        lines = ["".join(map(_printable, prediction["text"]))]
+        lines = [printable(prediction["text"], lines=True)]
         for one in prediction["masked"]:
             candidates = "  ".join(
                 f"{_shown(guess['text'])} {guess['probability']:.1%}" for guess in one["candidates"]
@@ -229,12 +230,6 @@ def _view(model: PerceiverIOForMaskedLM, ids: torch.Tensor, title: str) -> Atten
     maps = model.perceiver.attention_maps({TEXT: ids.to(model.device)})
     seen = SeenText(pieces=byte_pieces(ids[0].tolist()))
     return AttentionView(maps=maps, seen={TEXT: seen}, title=" ".join(title.split())[:80])
-
-
-def _printable(character: str) -> str:
-    if character.isprintable() or character == "\n":
-        return character
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _shown(text: str) -> str:

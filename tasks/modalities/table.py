@@ -52,9 +52,10 @@ class TableSettings(ComponentConfig):
 
 
 def _read(source: Source) -> dict[str, Any]:
+    text = read_text(source)
     try:
-        row = json.loads(read_text(source))
-    except json.JSONDecodeError as error:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source!r:.200} is not JSON: {error}.") from error
     if not isinstance(row, dict):
         raise ValueError(f"{source!r:.200} holds a {type(row).__name__}, expected values by column.")

@@ -28,6 +28,7 @@ from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.pictures.seen_sound import SeenSound
 from perceiver_io.pictures.seen_video import SeenVideo
+from perceiver_io.printable import printable
 from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
@@ -332,7 +333,9 @@ class MultimodalAutoencodingTask(TrainableTask):
 
     def describe_prediction(self, prediction: Mapping[str, Any]) -> str:
         """Returns some lines: the file, its labels, how close the reconstruction is, and what was written."""
-        labels = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in prediction["labels"])
+        labels = "  ".join(
+            f"{printable(one['label'])} {one['probability']:.1%}" for one in prediction["labels"]
+        )
         video, audio = (_decibels(prediction[name]) for name in ("psnr_video", "psnr_audio"))
         sound = f"sound {audio}" if prediction["has_sound"] else "the file has no sound"
         lines = [

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from perceiver_io.media.clips import Clip, ClipFormat, read_clips
+from perceiver_io.media.images import write_image
 from perceiver_io.media.sound import write_wav
 from perceiver_io.media.video import sample_frames, video_fault, video_frames, video_suffixes
 from perceiver_io.media.video_stream import TimedFrames
@@ -286,6 +287,25 @@ def test_playlists_open_nothing_on_the_network(reader: str, tmp_path: Path) -> N
         READERS[reader](tmp_path / "list.m3u8")
 
 
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("suffix", ["mp4", "ffconcat"])
+def test_lists_open_no_other_files(reader: str, suffix: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "part.mp4", grey_frames([0, 100, 200]))
+    (tmp_path / f"list.{suffix}").write_text("ffconcat version 1.0\nfile part.mp4\n")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        READERS[reader](tmp_path / f"list.{suffix}")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_name_with_a_pattern_is_that_of_one_file(reader: str, tmp_path: Path) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    for index in range(3):
+        write_image(tmp_path / f"page{index}.png", image)
+    (tmp_path / "page%d.png").write_bytes(b"this is no picture")
+    with pytest.raises(ValueError, match=r"no video|cannot be decoded"):
+        READERS[reader](tmp_path / "page%d.png")
+
+
 def test_frames_in_their_own_size_one_after_the_other(tmp_path: Path) -> None:
     levels = range(0, 240, 24)
     write_video(tmp_path / "a.mp4", grey_frames(levels, height=34, width=22))
@@ -433,3 +453,12 @@ def test_faults_of_videos(tmp_path: Path) -> None:
     assert video_fault({"path": "b.mp4", "bytes": b""}) == "empty"
     with pytest.raises(ValueError, match=r"b\.mp4 is empty"):
         sample_frames({"path": "b.mp4", "bytes": b""}, 2)
+
+
+@pytest.mark.parametrize("name", ["num_frames", "num_samples", "frame_rate"])
+@pytest.mark.parametrize(
+    "value", [10**400, 2**63, 1e308, math.nan, math.inf], ids=lambda value: f"{value!r:.9}"
+)
+def test_clips_of_sizes_that_none_has(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match="must be above zero and below"):
+        ClipFormat(**{name: value})  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def test_parameters_without_their_state(trees: Any, tmp_path: Path) -> None:
 
 def test_the_file_of_another_model(trees: Any, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"do not fit PerceiverIOForOpticalFlow(.|\n)*unexpected array: .*conv2_d"
+        ValueError, match=r"do not fit PerceiverIOForOpticalFlow(.|\n)*unexpected array: (.|\n)*and \d+ more"
     ):
         load(trees, tmp_path, optical_flow.config(variant="tiny"))
     with pytest.raises(ValueError, match=r"unexpected array: .*conv2_d_downsample"):
@@ -157,10 +157,34 @@ def test_trees_of_another_form(content: Any, message: str, tmp_path: Path) -> No
         load(content, tmp_path, config())
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (2, 2, 2), (1, 1, 1, 1, 1)])
+def test_weights_of_no_layer(shape: tuple[int, ...], trees: Any, tmp_path: Path) -> None:
+    damaged = {
+        "params": {name: dict(leaves) for name, leaves in trees["params"].items()},
+        "state": trees["state"],
+    }
+    name = next(name for name, leaves in damaged["params"].items() if "w" in leaves)
+    damaged["params"][name]["w"] = np.zeros(shape, np.float32)
+    with pytest.raises(ValueError, match=r"wrong shape: .*/w makes"):
+        load(damaged, tmp_path, config())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_noticed(value: float, trees: Any, tmp_path: Path) -> None:
+    damaged = {
+        "params": {name: dict(leaves) for name, leaves in trees["params"].items()},
+        "state": trees["state"],
+    }
+    name = next(name for name, leaves in damaged["params"].items() if "w" in leaves)
+    damaged["params"][name]["w"] = np.full_like(damaged["params"][name]["w"], value)
+    with pytest.raises(ValueError, match=r"are damaged: 1 of the \d+ tensors"):
+        load(damaged, tmp_path, config())
+
+
 def test_trees_that_hold_themselves(tmp_path: Path) -> None:
     endless: dict[str, Any] = {}
     endless["a"] = {"w": endless}
-    with pytest.raises(ValueError, match="got a mapping"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         load(endless, tmp_path, config())
 
 

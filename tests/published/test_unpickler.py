@@ -8,6 +8,7 @@ import pickletools
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -315,19 +316,99 @@ def test_damaged_programs_are_refused(program: bytes, tmp_path: Path) -> None:
         read(program, tmp_path)
 
 
-def test_depth_is_no_recursion(tmp_path: Path) -> None:
-    depth = 100_000
-    found = read(b"\x80\x04" + b"]" * depth + b"a" * (depth - 1) + b".", tmp_path)
-    for _ in range(depth - 1):
-        found = found[0]
-    assert found == []
+BINPUT, BINGET = b"q\x00", b"h\x00"
+BIG = b"\x8b" + struct.pack("<i", 100_000) + b"\x7f" * 100_000  # LONG4
+LEAVES = b"}(" + b"".join(f"V{index}\nN".encode() for index in range(1_000)) + b"u"
+FROM_BUFFER = b"\x80\x04cnumpy.core.numeric\n_frombuffer\n"
 
 
-def test_content_may_hold_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # The hash of a tuple goes as deep as it is nested: three million levels were a segmentation fault.
+        (
+            FROM_BUFFER + b"(C\x04aaaa" + DTYPE + b"(K\x01tVK\n(" + b")" + b"\x85" * 300_000 + b"ttR.",
+            "impossible order of its axes",
+        ),
+        (
+            b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".",
+            "nested too deeply, expected at most 32 levels",
+        ),
+        (b"\x80\x04)" + b"\x85" * 300_000 + b".", "nested too deeply"),
+        # 2 ** 60 times nothing.
+        (
+            b"\x80\x04)" + (BINPUT + BINGET + b"\x86") * 60 + b".",
+            "It describes more than 100,000 values|nested too",
+        ),
+        (b"\x80\x04)" + (BINPUT + BINGET + b"\x86") * 25 + b".", "It describes more than 100,000 values"),
+        # One dictionary of arrays in each of a thousand modules.
+        (
+            b"\x80\x04}(Vm\n"
+            + LEAVES
+            + BINPUT
+            + b"".join(f"V{index}\n".encode() + BINGET for index in range(1_000))
+            + b"u.",
+            "It describes more than 100,000 values",
+        ),
+        # The product of such numbers took minutes.
+        (
+            FROM_BUFFER + b"(C\x04aaaa" + DTYPE + b"(" + BIG + BINPUT + BINGET * 31 + b"ttR.",
+            "an array of a size that none has",
+        ),
+        (b"\x80\x04" + b"(" * 20_000_000, "It nests containers in more than 32 levels"),
+        (b"\x80\x04" + b"N0" * 300_000 + b"N.", "It has more than 500,000 instructions"),
+        # What is copied anew by every instruction.
+        (
+            b"\x80\x04X"
+            + struct.pack("<I", 100_000)
+            + b"a" * 100_000
+            + BINPUT
+            + b"c_codecs\nencode\nq\x01"
+            + b"h\x01("
+            + BINGET
+            + b"Vlatin1\ntR"
+            + b"h\x01("
+            + BINGET
+            + b"Vlatin1\ntR" * 3,
+            "It makes more bytes than the file has",
+        ),
+        (
+            b"\x80\x04" + b"cnumpy\ndtype\n(V<f4\n" + b"N" * 1_000 + b"tR.",
+            r"It calls numpy\.dtype with 1,001 arguments",
+        ),
+        (
+            b"\x80\x04}X" + struct.pack("<I", 5_000) + b"a" * 5_000 + b"Ns.",
+            "a name of more than 1,000 characters",
+        ),
+    ],
+    ids=range(12),
+)
+def test_what_costs_more_than_parameters_do_is_refused_within_seconds(
+    program: bytes, message: str, tmp_path: Path
+) -> None:
+    """None of them ran anything; they took minutes, all memory, or the process with them."""
+    started = time.process_time()
+    with pytest.raises(ValueError, match=message) as error:
+        read(program, tmp_path)
+    assert time.process_time() - started < 10 and len(str(error.value)) < 1_000
+
+
+def test_an_array_that_is_named_often_is_filled_once(tmp_path: Path) -> None:
+    """It was put into each of its places anew for each of its names: 1.6 * 10 ** 9 steps."""
+    names = 40_000
+    state = b"(I1\n(I1\nt" + DTYPE + b"I00\nC\x04aaaatr" + struct.pack("<I", names)
+    program = b"\x80\x04" + state + b"0" + EMPTY + b"".join(b"r" + struct.pack("<I", n) for n in range(names))
+    again = b"j" + struct.pack("<I", names) + b"b0"
+    started = time.process_time()
+    read(program + (b"h\x00" * names) + again * names + again[:-1] + b".", tmp_path)
+    assert time.process_time() - started < 10
+
+
+def test_content_that_holds_itself_is_refused(tmp_path: Path) -> None:
     endless: dict[str, Any] = {}
     endless["a"] = endless
-    found = read(pickle.dumps(endless), tmp_path)
-    assert found["a"] is found
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read(pickle.dumps(endless), tmp_path)
 
 
 @settings(max_examples=200)

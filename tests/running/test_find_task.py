@@ -67,3 +67,23 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_task("/missing")
     with pytest.raises(ValueError, match="no task 'juggling'"):
         get_task("juggling")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", '{"a": ' + "[" * 100_000, "nested too deeply"),
+        ("config.json", "5", "must hold a JSON object, got int"),
+        ("recipe.yaml", "task: " + "[" * 10_000, "nested too deeply"),
+        (
+            "recipe.yaml",
+            "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 10)}]" for i in range(11))
+            + "\ntask: *a10",
+            "describes more than 100,000 values",
+        ),
+    ],
+)
+def test_files_that_have_no_end_say_no_task(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        find_task(tmp_path)

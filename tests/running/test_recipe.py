@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,60 @@ def test_bad_files(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read_recipe_file(file, task="toys")
     assert "\n" not in str(caught.value)
+
+
+def nested_aliases(text: str, levels: int) -> str:
+    """Ten times ten times … a text, in a few lines."""
+    lines = [f"a0: &a0 [{', '.join([text] * 10)}]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (nested_aliases("x", 11), "describes more than 100,000 values"),
+        (nested_aliases("x", 11).replace("a10", "task"), "describes more than 100,000 values"),
+        ("t: &t " + "x" * 100_000 + "\n" + nested_aliases("*t", 3), "describes more than 100,000 values"),
+        (
+            "a0: &a0 {k: 1}\n"
+            + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 11)),
+            "describes more than 100,000 values",
+        ),
+        ("a: &a [*a]\n", "nested too deeply, expected at most 32 levels"),
+        ("a: " + "[" * 5_000, "nested too deeply, expected at most 32 levels"),
+        ("a: " + "{a: " * 5_000, "nested too deeply, expected at most 32 levels"),
+        ("- " * 5_000 + "a", "nested too deeply, expected at most 32 levels"),
+        ("a: 1\n" * 50_000, "more than 200,000 characters"),
+        ("a: " + "9" * 5_000, "a number of more than 400 characters"),
+        ("a: " + "59:" * 20_000 + "1", "a number of more than 400 characters"),
+        ("a: " + "59:" * 200 + "1.5", "a number of more than 400 characters|a value that is none"),
+        ("a: !!bool maybe", "a value that is none"),
+        ("a: !!timestamp then", "a value that is none"),
+        ("a: !!int ''", "a value that is none"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+    ],
+    ids=range(16),
+)
+def test_files_that_describe_more_than_there_is(tmp_path: Path, content: str, message: str) -> None:
+    """Shown in a message, a kilobyte of them took all memory."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text(content)
+    started = time.process_time()
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe_file(file, task="toys")
+    assert time.process_time() - started < 5 and len(str(caught.value)) < 600
+
+
+def test_a_flag_may_describe_no_more_than_a_file() -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        parse_recipe(Recipe, ["--model.encoder.num-latents", "[" * 5_000])
+
+
+def test_aliases_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("one: &one {a: [1, 2]}\ntwo: {<<: *one, b: *one}\n")
+    assert read_recipe_file(file) == {"one": {"a": [1, 2]}, "two": {"a": [1, 2], "b": {"a": [1, 2]}}}
 
 
 def test_a_bad_value_ends_in_one_full_stop() -> None:

@@ -220,7 +220,7 @@ def test_damaged_metrics_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"metrics\.json cannot be read"):
         run.metrics()
     run.metrics_file.write_text("[1]")
-    with pytest.raises(ValueError, match=r"metrics\.json must be an object, got list"):
+    with pytest.raises(ValueError, match=r"metrics\.json must hold a JSON object, got list"):
         run.metrics()
 
 
@@ -255,3 +255,10 @@ def test_a_link_to_a_folder_stays(tmp_path: Path) -> None:
         raise ValueError("bad")
     assert (tmp_path / "run").is_symlink()
     assert os.listdir(tmp_path / "disk") == []
+
+
+def test_results_without_an_end_are_refused(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.metrics_file.write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"cannot be read: .* nested too deeply"):
+        run.metrics()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,8 +234,8 @@ def test_bad_options(options: dict[str, object], message: str):
     ("settings", "message"),
     [
         ([1], "must be an object, got list"),
-        ({"num_channels": [1]}, "of a wrong type"),
-        ({"crop_fraction": "x"}, "of a wrong type"),
+        ({"num_channels": [1]}, "Got num_channels="),
+        ({"crop_fraction": "x"}, "Got crop_fraction='x', expected finite numbers"),
         ({"do_flip": True}, "unknown arguments"),
     ],
 )
@@ -262,3 +263,42 @@ def test_it_is_a_processor_of_inputs(tmp_path: Path) -> None:
         processor.prepare(str(tmp_path / "b.png"))
     with pytest.raises(ValueError, match="The image is not an image"):
         processor.prepare(None)
+
+
+NO_NUMBERS = [
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    10**400,
+    "0.5",
+    [],
+    {},
+    None,
+    True,
+    [float("nan")] * 3,
+]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: f"{value!r:.12}")
+@pytest.mark.parametrize("name", ["crop_fraction", "rescale_factor", "image_mean", "image_std"])
+def test_settings_that_are_no_numbers(name: str, value: Any) -> None:
+    """As a stranger's preprocessor_config.json may have them: NaN made NaN of every image."""
+    with pytest.raises(ValueError, match=f"Got {name}=") as error:
+        PerceiverIOImageProcessor(**{name: value})
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "size", [2**63, (8, 10**400), {"height": 1e9, "width": 8}, {"height": "8", "width": 8}, "88"]
+)
+def test_sizes_that_no_image_has(size: Any) -> None:
+    with pytest.raises(ValueError, match="Got size=") as error:
+        PerceiverIOImageProcessor(size=size)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["num_channels", "do_center_crop", "resample"])
+@pytest.mark.parametrize("value", [[], {}, "x", 10**400, float("nan")], ids=lambda value: f"{value!r:.12}")
+def test_choices_that_are_none(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"Got {name}="):
+        PerceiverIOImageProcessor(**{name: value})
