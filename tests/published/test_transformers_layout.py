@@ -141,7 +141,7 @@ def test_saving_over_the_folder_it_came_from(saved: Any) -> None:
     assert_bit_equal(pio.from_pretrained(folder), ours)
     save_transformers(ours, folder)
     assert_bit_equal(type(model).from_pretrained(folder), model)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", SAFETENSORS]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", SAFETENSORS]
 
 
 def test_another_number_of_classes_for_fine_tuning(saved: Any) -> None:
