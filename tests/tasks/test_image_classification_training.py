@@ -26,7 +26,7 @@ from perceiver_io.tasks.image_classification.recipe import ImageClassificationRe
 from perceiver_io.tasks.image_classification.task import ImageClassificationTask
 
 FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "metrics.json"}
-FILES |= {"attention.png", "confusion.png", "learning_curve.png", "checkpoints"}
+FILES |= {"README.md", "attention.png", "confusion.png", "learning_curve.png", "checkpoints"}
 FILES |= {".perceiver-io-run.json", ".perceiver-io-run.lock"}
 OPTIONS = ClassPredictOptions(top_k=5)
 TASK = ImageClassificationTask()
