@@ -2,9 +2,10 @@
 
 import itertools
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ Check = Callable[..., None]
 NOT_READ = (ValueError, OSError)
 LONGEST = 2_000
 CONFIG, PROCESSOR, RECIPE = "config.json", "processor_config.json", "recipe.yaml"
+
+
+@pytest.fixture(autouse=True)
+def no_logs() -> Iterator[None]:
+    """`transformers` logs a type as it stands, and what pytest-xdist reports of a test must be text."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
