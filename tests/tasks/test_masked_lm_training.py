@@ -119,4 +119,4 @@ def test_the_pipeline_of_transformers_fills_single_bytes(folder: Path) -> None:
 
 def test_characters_that_steer_a_terminal_are_not_printed() -> None:
     described = MaskedLanguageModelingTask().describe_prediction({"text": "é\x1b[2J\x07\ta\nb", "masked": []})
-    assert described == "é\\x1b[2J\\x07\\ta\nb"
+    assert described == "é\\x1b[2J\\x07\ta\nb"
