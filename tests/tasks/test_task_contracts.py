@@ -394,7 +394,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_trainable_task_has_a_case() -> None:
-    assert {name for name in TASKS.names() if issubclass(TASKS.get(name), TrainableTask)} == set(MAKE)
+    # Examples of the documentation, which other tests run, register theirs, too.
+    ours = {name: TASKS.get(name) for name in TASKS.names()}
+    ours = {name: task for name, task in ours.items() if task.__module__.startswith("perceiver_io.")}
+    assert {name for name, task in ours.items() if issubclass(task, TrainableTask)} == set(MAKE)
 
 
 CHECKS = {name: check for name, check in TASK_CHECKS.items() if check is not check_processes}
