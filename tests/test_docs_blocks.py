@@ -56,6 +56,11 @@ NOT_RUN = {
     "perceiver-io train multimodal-autoencoding --dataset videos --pretrained deepmind/multimodal-perceiver": (
         "clips of the published size; tests/tasks/test_multimodal_training.py fine-tunes a small one"
     ),
+    "pip install ./examples/plugin_lidar": "installs; a stage of CI has the plug-in, and its commands",
+    "perceiver-io train lidar-classification": "the plug-in, as above",
+    "perceiver-io evaluate runs/street": "the plug-in, as above",
+    "perceiver-io predict runs/street sweep.npy": "the plug-in, as above",
+    "perceiver-io attention runs/street sweep.npy": "the plug-in, as above",
     "perceiver-io convert optical_flow_checkpoint.pystate": "a published file; tests/published has small ones",
 }
 """Commands by their first words, and why they do not run here."""
@@ -63,6 +68,7 @@ NOT_RUN = {
 NOT_RUN_PYTHON = {
     "pio.from_deepmind(": "a published file; tests/published has small ones",
     'published_config("vision-perceiver-conv")': "a published model, as large as it is",
+    "get_model_state_dict(": "several processes; tests/test_small_models_in_two_processes.py saves what is sharded",
     "push_to_hub(": "needs the internet; tests/clients/test_model_card.py has what it sends",
 }
 """What is in blocks of Python that are marked as `text`, and why they do not run here."""
@@ -217,7 +223,8 @@ def test_no_code_is_passed_over(path: Path) -> None:
             assert any(start in content for start in NOT_RUN_PYTHON), content
         if language == "{ .python }":
             assert re.fullmatch(
-                r'--8<-- "examples/(my_adapter|my_decoder|my_task|test_my_task|name_the_digit)\.py:\w+"\n',
+                r'--8<-- "examples/(my_adapter\.py:\w+|my_decoder\.py:\w+|my_task\.py:\w+|test_my_task\.py:\w+'
+                r'|name_the_digit\.py:\w+|plugin_lidar/perceiver_io_lidar/\w+\.py)"\n',
                 content,
             ), content
 
