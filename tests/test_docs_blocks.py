@@ -224,7 +224,7 @@ def test_no_code_is_passed_over(path: Path) -> None:
         if language == "{ .python }":
             assert re.fullmatch(
                 r'--8<-- "examples/(my_adapter\.py:\w+|my_decoder\.py:\w+|my_task\.py:\w+|test_my_task\.py:\w+'
-                r'|name_the_digit\.py:\w+|plugin_lidar/perceiver_io_lidar/\w+\.py)"\n',
+                r'|name_the_digit\.py:\w+|plugin_lidar/(perceiver_io_lidar|tests)/\w+\.py)"\n',
                 content,
             ), content
 
