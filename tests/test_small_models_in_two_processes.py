@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
-    in_two_processes(["-m", "tests.train_small_model"], [str(folder), *CASES])
+    in_two_processes(["-m", "tests.train_small_model"], [str(folder), *CASES], more_tries=2)
     found: Results = torch.load(folder / "trained.pt")
     return found
 
