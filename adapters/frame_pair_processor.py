@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,14 +43,11 @@ class FramePairProcessor(ComponentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.image_processor()
+        _ = self.image_processor  # refuses another number of channels
 
+    @cached_property
     def image_processor(self) -> PerceiverIOImageProcessor:
-        """Returns what treats each frame.
-
-        Raises:
-            ValueError: There are neither 1 nor 3 channels.
-        """
+        """What treats each frame."""
         return PerceiverIOImageProcessor(num_channels=self.num_channels)
 
     def prepare(self, value: Any) -> Tensor:
@@ -83,14 +81,13 @@ class FramePairProcessor(ComponentConfig):
         Raises:
             ValueError: It is not an image, or cannot be read.
         """
-        processor = self.image_processor()
         image: Any = open_image(frame) if isinstance(frame, (str, os.PathLike)) else frame
-        images = processor.to_pil(image)
+        images = self.image_processor.to_pil(image)
         if len(images) != 1:
             raise ValueError(
                 f"Expected one image, got {len(images)}. Pass the two frames of a pair one by one."
             )
-        return processor.to_tensor(images[0])
+        return self.image_processor.to_tensor(images[0])
 
     def normalized(self, first: Tensor, second: Tensor) -> Tensor:
         """Returns a pair of frames, scaled.
@@ -110,7 +107,7 @@ class FramePairProcessor(ComponentConfig):
             raise ValueError(
                 f"The two frames must have one size, got {sizes[0]} and {sizes[1]} pixels. Crop or pad them alike."
             )
-        return self.image_processor().normalize_pixels(torch.stack([first, second]))
+        return self.image_processor.normalize_pixels(torch.stack([first, second]))
 
     def collate(self, samples: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
         """Makes a batch of pairs, padded to the largest.

@@ -136,10 +136,7 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         )
         super().save_pretrained(folder, *args, **kwargs)
         if kwargs.get("is_main_process", True) and (card is not None or not (folder / CARD_FILE).exists()):
-            with writing(folder / CARD_FILE) as partial:
-                partial.write_text(
-                    str(model_card(self, name=of_push.get("repo_id"), fields=card)), encoding="utf-8"
-                )
+            self._write_card(folder, name=of_push.get("repo_id"), fields=card)
         if push:
             upload(folder, of_push.pop("repo_id", folder.absolute().name), **of_push)
 
@@ -167,10 +164,15 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             card = {**(card or {}), "tags": [*(card or {}).get("tags", []), *tags]}
         of_push = {name: kwargs.pop(name) for name in _OF_PUSH if name in kwargs}
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **kwargs)
-            with writing(Path(folder) / CARD_FILE) as partial:
-                partial.write_text(str(model_card(self, name=repo_id, fields=card)), encoding="utf-8")
+            self._write_card(folder, name=repo_id, fields=card)
+            self.save_pretrained(folder, **kwargs)  # which leaves a card that is there
             return upload(folder, repo_id, keep_card=card is None, **of_push)
+
+    def _write_card(
+        self, folder: str | os.PathLike[str], *, name: str | None, fields: Mapping[str, Any] | None
+    ) -> None:
+        with writing(Path(folder) / CARD_FILE) as partial:
+            partial.write_text(str(model_card(self, name=name, fields=fields)), encoding="utf-8")
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # all that the base class names goes through kwargs

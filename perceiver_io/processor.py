@@ -31,8 +31,6 @@ from perceiver_io.registry import PROCESSORS
 __all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor", "save_whole"]
 
 PROCESSOR_FILE = "processor_config.json"
-# What is not a setting of a processor of all inputs.
-_OF_WHOLE = ("processor_class", "type")
 
 # What a folder without one may have instead: processors that `transformers` has a kind for. Two kinds share a file.
 _OTHERS: dict[str, Any] = {
@@ -208,8 +206,9 @@ class PerceiverIOProcessor:
         if cached_file(source, PROCESSOR_FILE, **_hub_options(kwargs), **quiet) is not None:
             settings = ProcessorMixin.get_processor_dict(str(source), **kwargs)[0]
             if "inputs" not in settings and isinstance(settings.get("type"), str):
-                fields = {key: value for key, value in settings.items() if key not in _OF_WHOLE}
-                return PROCESSORS.get(settings["type"]).from_dict(fields)
+                whole, fields = PROCESSORS.untagged(settings, where=PROCESSOR_FILE)
+                fields.pop("processor_class", None)
+                return whole.from_dict(fields)
             return cls.from_dict(settings)
         for file, auto_class in _OTHERS.items():
             found = cached_file(source, file, **_hub_options(kwargs), **quiet)
@@ -233,15 +232,8 @@ def save_whole(processor: InputProcessor | Any, save_directory: str | os.PathLik
     """
     folder = Path(save_directory)
     folder.mkdir(parents=True, exist_ok=True)
-    kind = type(processor)
-    _write(
-        {
-            "processor_class": PerceiverIOProcessor.__name__,
-            "type": PROCESSORS.name_of(kind),
-            **processor.to_dict(),
-        },
-        folder,
-    )
+    tagged = PROCESSORS.tagged(PROCESSORS.name_of(type(processor)), processor.to_dict())
+    _write({"processor_class": PerceiverIOProcessor.__name__, **tagged}, folder)
 
 
 def _write(settings: Mapping[str, Any], folder: Path) -> None:

@@ -296,7 +296,7 @@ def test_messages_that_quote_anything_else(check: Check, capsys: pytest.CaptureF
 
 
 ODD_PROVIDERS = (
-    "evil==1.0 --index-url x",
+    "evil==1.0 --target x",
     "-e 1.0",
     "name",
     "name 1.0 and more",

@@ -208,6 +208,15 @@ class _CausalAttend(GradientCheckpointingLayer):
         sum_BND: Tensor = x_BND + self.dropout(self.feed_forward(self.feed_forward_norm(x_BND)))
         return sum_BND
 
+    def attention_weights(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Returns the weights that `forward` attends with, (B, H, N, M); arguments as there, but no cache."""
+        asked, rest = self._asked(*args, **kwargs)
+        return self.attention.weights(*asked, **rest)
+
+    def _asked(self, *args: Any, **kwargs: Any) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """The attention's arguments for those of `forward`: what asks and what is asked, then the rest."""
+        raise NotImplementedError
+
 
 class CausalCrossAttend(_CausalAttend):
     """Latents on the last N elements attend to all M, each up to its own (Perceiver AR, section 3).
@@ -258,11 +267,6 @@ class CausalCrossAttend(_CausalAttend):
         asked, rest = self._asked(latents_BND, elements_BMC, rotation=rotation, mask_BM=mask_BM, cache=cache)
         return self.added(latents_BND, self.attention(*asked, **rest))
 
-    def attention_weights(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Returns the weights that `forward` attends with, (B, H, N, M); arguments as there, but no cache."""
-        asked, rest = self._asked(*args, **kwargs)
-        return self.attention.weights(*asked, **rest)
-
     def _asked(
         self,
         latents_BND: Tensor,
@@ -272,7 +276,6 @@ class CausalCrossAttend(_CausalAttend):
         mask_BM: Tensor | None,
         cache: CacheLayerMixin | None = None,
     ) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
-        """The attention's arguments: what asks and what is asked, then the rest."""
         queries_BND, inputs_BMC = self.normed(latents_BND, elements_BMC)
         return (queries_BND, inputs_BMC), {
             "query_rotation": None if rotation is None else rotation.last(latents_BND.shape[1]),
@@ -328,11 +331,6 @@ class CausalSelfAttend(_CausalAttend):
         asked, rest = self._asked(latents_BND, rotation=rotation, mask_BN=mask_BN, cache=cache)
         return self.added(latents_BND, self.attention(*asked, **rest))
 
-    def attention_weights(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Returns the weights that `forward` attends with, (B, H, N, N); arguments as there, but no cache."""
-        asked, rest = self._asked(*args, **kwargs)
-        return self.attention.weights(*asked, **rest)
-
     def _asked(
         self,
         latents_BND: Tensor,
@@ -341,7 +339,6 @@ class CausalSelfAttend(_CausalAttend):
         mask_BN: Tensor | None,
         cache: CacheLayerMixin | None = None,
     ) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
-        """The attention's arguments: what asks and what is asked, then the rest."""
         normed_BND = self.norm(latents_BND)
         return (normed_BND, normed_BND), {
             "query_rotation": rotation,

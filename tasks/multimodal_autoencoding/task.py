@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,10 +152,7 @@ class MultimodalAutoencodingTask(TrainableTask):
 
     def processor(self, recipe: MultimodalAutoencodingRecipe, data: Splits) -> ClipProcessor:
         """Returns what takes clips of videos."""
-        of = recipe.clip_format
-        return ClipProcessor(
-            num_frames=of.num_frames, size=of.size, frame_rate=of.frame_rate, num_samples=of.num_samples
-        )
+        return ClipProcessor(**asdict(recipe.clip_format))
 
     def load_processor(self, source: str | Path) -> ClipProcessor | None:
         """Loads the processor beside a model; None where there is none, as for those of older versions."""

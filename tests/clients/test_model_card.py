@@ -50,7 +50,6 @@ def test_every_class_writes_one(name: str, tmp_path: Path) -> None:
     net = model(name)
     net.save_pretrained(tmp_path, card={"license": "apache-2.0", "tags": ["toy"]})
     card = huggingface_hub.ModelCard.load(tmp_path / "README.md")
-    card.validate  # noqa: B018 - needs the hub; that the header is YAML is what loading says
     assert card.data.license == "apache-2.0" and card.data.library_name == "perceiver-io-toolkit"
     assert "toy" in card.data.tags and card.data.pipeline_tag == type(net).pipeline_tag
     assert f"{net.num_parameters():,} parameters" in card.text
