@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo lint format docs bench constraints clean
+.PHONY: help setup test fuzz demo lint format docs bench constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 
 RUN ?= runs/digits
 SEED ?= 0
+CASES ?= 10000
+FUZZ ?=
 RECIPE := tasks/image_classification/recipes/digits.yaml
 
 help: ## Show this list
@@ -33,6 +35,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n auto
+
+fuzz: $(READY) ## Try many more cases of tests/fuzz: make fuzz CASES=10000 FUZZ='-k sound'
+	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -n auto -o timeout=0 --hypothesis-show-statistics $(FUZZ)
 
 demo: $(READY) ## Train on handwritten digits, evaluate, and keep the run in runs/digits
 	$(BIN)/perceiver-io train image-classification --config $(RECIPE) --output-dir $(RUN) --seed $(SEED) --overwrite
