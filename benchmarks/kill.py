@@ -5,9 +5,10 @@
 
 Three trials, each of which ends with a count; the command ends with status 1 if one fails:
 
-kills: a run is ended by SIGKILL, SIGTERM or SIGINT at a random moment from its start to its end, and resumed until it
-is complete. Its weights and its measurements (but for times) must be, bit for bit, those of a run that nobody
-disturbed. What it was doing (starting, a step, a checkpoint, the final writing) is found from what it left.
+kills: a run is ended by SIGKILL, SIGTERM or SIGINT, half of them at a random moment from its start to its end, a
+quarter each while it writes a checkpoint and while it writes its end, and resumed until it is complete. Its weights and
+its measurements (but for times) must be, bit for bit, those of a run that nobody disturbed. What it was doing
+(starting, a step, a checkpoint, the final writing) is found from what it left.
 
 full disk: the disk is full at the first file that the end of a run writes, then at the second, and so on. The run says
 so in one line with status 2, leaves no half-written file, and resumes to the same bits.
@@ -52,6 +53,8 @@ SETTINGS = [
     *("--evaluate-every", "6", "--batch-size", "16", "--device", "cpu", "--num-threads", "1"),
 ]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# What a run does when it is killed, in turn; None is anything.
+TARGETS = (None, "a checkpoint", None, "final writing")
 # What differs between two runs that are the same.
 TIMES = ("train_seconds", "history", "versions")
 
@@ -117,13 +120,25 @@ def moment(folder: Path) -> str:
     return "a step"
 
 
+def wait_for(wanted: str, folder: Path, process: int) -> None:
+    """Waits until a run does something, or has ended."""
+    while moment(folder) != wanted:
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.0005)
+
+
 def kills(count: int, scratch: Path, reference: Path, seconds: float, draw: random.Random) -> list[str]:
     """Kills so many runs, and resumes them."""
     wrong, moments = [], Counter[str]()
     for index in tqdm(range(count), desc="kills", file=sys.stderr):
         folder, chosen = scratch / f"killed-{index}", SIGNALS[index % len(SIGNALS)]
         process = started(folder)
-        time.sleep(draw.uniform(0, 1.05 * seconds))
+        target = TARGETS[index // len(SIGNALS) % len(TARGETS)]
+        time.sleep(draw.uniform(0, (1.05 if target is None else 0.7) * seconds))
+        if target is not None:
+            wait_for(target, folder, process)
+            time.sleep(draw.uniform(0, 0.02))
         os.kill(process, chosen)
         status = ended(process)
         doing = moment(folder)

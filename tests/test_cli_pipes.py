@@ -14,6 +14,7 @@ import pytest
 
 import perceiver_io_command
 from perceiver_io.cli import main
+from perceiver_io.running.interrupt import Terminated
 
 
 @pytest.fixture
@@ -64,6 +65,52 @@ def test_a_disk_that_is_full_of_results() -> None:
     assert result.stderr == b"perceiver-io: error: The results cannot be printed: No space left on device\n"
 
 
+VERSION = [sys.executable, "-c", "import perceiver_io_command as c; raise SystemExit(c.main())", "--version"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_is_full_of_a_version(unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            VERSION,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert result.returncode == 2
+    assert result.stderr == b"perceiver-io: error: The results cannot be printed: No space left on device\n"
+
+
+def test_help_that_cannot_be_printed_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """argparse passes over the error of a stream that is not buffered."""
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main(["--help"]) == 2
+    assert capsys.readouterr().err.endswith("No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str, tmp_path: Path) -> None:
+    """What is opened next is not taken for stdout, and nothing is said that has no place."""
+    script = (
+        "import sys, perceiver_io_command as command; sys.argv = ['perceiver-io', '--version']; "
+        "status = command.main(); sys.exit(status if open('next', 'w').fileno() > 2 else 70)"
+    )
+    result = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result
+    assert result.stdout.startswith(b"perceiver-io ") is (closed in ("<&-", "2>&-"))
+    assert result.stderr == b""
+
+
 def test_names_that_are_no_text_on_a_terminal_that_knows_ascii(tmp_path: Path) -> None:
     name = os.fsdecode(b"sch\xc3\xb6n-\xff.png")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
@@ -91,6 +138,20 @@ def test_signals(
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, previous)
+    assert capsys.readouterr().err == f"perceiver-io: {word}.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
+)
+def test_signals_before_the_work(
+    error: type[BaseException], status: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def interrupted() -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["perceiver_io.cli.main"], "_parser", interrupted)
+    assert main(["info"]) == status
     assert capsys.readouterr().err == f"perceiver-io: {word}.\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import shlex
 import sys
@@ -36,13 +35,12 @@ from perceiver_io.running.interrupt import Terminated, terminating
 from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
+from perceiver_io_command import BAD_INPUT, printing
 
 __all__ = ["main"]
 
-_BAD_INPUT = 2
 _INTERRUPTED = 130
 _TERMINATED = 143
-_NO_READER = 141  # that of a process that SIGPIPE ended
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
 # What is raised for bad input: wrong values, files that can't be read or written, missing extras, a loss that diverges.
@@ -64,34 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status, which is 0, or 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads what
         is printed any more.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # File names need not be text, and terminals need not know all of it.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        with terminating():
-            status = _main(argv)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # as in `perceiver-io info | head -1`
-        _give_up_streams()
-        return _NO_READER
-    except OSError as error:  # all others are caught, where they are about the work and not about saying it
-        _give_up_streams()
-        with contextlib.suppress(OSError):
-            print(f"perceiver-io: error: The results cannot be printed: {_message(error)}", file=sys.stderr)
-        return _BAD_INPUT
 
-
-def _give_up_streams() -> None:
-    """Sends what cannot be printed to nowhere: Python would flush once more at its end, and complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    def run() -> int:
         try:
-            stream.flush()
-        except OSError:
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            with terminating():
+                return _main(argv)
+        except KeyboardInterrupt as stop:  # before or after the work
+            return _stopped(stop)
+
+    return printing(run)
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -116,7 +95,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if options.traceback:
             traceback.print_exc()
         print(f"perceiver-io: error: {shortened(_message(error))}", file=sys.stderr)
-        return _BAD_INPUT
+        return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and _NO_MEMORY not in str(error):
             raise
@@ -127,18 +106,26 @@ def _main(argv: Sequence[str] | None) -> int:
             f"or gradient checkpointing. ({_message(error):.200})",
             file=sys.stderr,
         )
-        return _BAD_INPUT
+        return BAD_INPUT
     except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
-        what = "terminated" if terminated else "interrupted"
-        print(f"perceiver-io: {what}.{_how_to_go_on(options)}", file=sys.stderr)
-        return _TERMINATED if terminated else _INTERRUPTED
+        return _stopped(stop, _how_to_go_on(options))
     if output:
         print(printable(output, lines=True))
     return 0
 
 
+def _stopped(stop: KeyboardInterrupt, how_to_go_on: str = "") -> int:
+    terminated = isinstance(stop, Terminated)
+    print(f"perceiver-io: {'terminated' if terminated else 'interrupted'}.{how_to_go_on}", file=sys.stderr)
+    return _TERMINATED if terminated else _INTERRUPTED
+
+
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Does not pass over what cannot be printed, as argparse does."""
+        if message:
+            (file or sys.stderr).write(message)
+
     def error(self, message: str) -> NoReturn:
         super().error(shortened(printable(message)))
 

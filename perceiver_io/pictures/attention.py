@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from perceiver_io.attention_maps import AttentionMap
 from perceiver_io.pictures.attention_colors import backdrop, highest_drawn, overlay_colormap, percent
 from perceiver_io.pictures.figure import DPI, INK, MUTED, RULE, new_figure, write_figure
+from perceiver_io.pictures.glyphs import drawable
 from perceiver_io.pictures.input_attention import by_latent, interesting_latents
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class _AttentionSheet:
         self.height = self.top + num_groups * self.group_height - self._group_gap + self._bottom
         self.figure: Figure = new_figure(self.width, self.height)
         if title:
+            title = drawable(title)
             size = min(12, 110 * (self.width - self._left - self._right) / len(title))
             self._text(self._left, 0.26, title, size=size, weight="bold")
         notes = (
@@ -207,7 +209,7 @@ class _AttentionSheet:
         axes = self._axes(self._left, top, self.image_width, self.panel_height, label=f"{name}: image")
         axes.set_anchor("NW")
         self._imshow(axes, self.pixels, cmap="gray", limits=(0, 255))
-        axes.set_title(name, fontsize=8.5, fontweight="bold", color=INK, loc="left", pad=4)
+        axes.set_title(name, fontsize=8.5, fontweight="bold", color=INK, loc="left", pad=4, parse_math=False)
 
     def _panel(self, left: float, top: float, label: str, *, row_label: str | None) -> Axes:
         axes = self._axes(left, top, self.panel_width, self.panel_height, label=label)
@@ -287,6 +289,10 @@ def image_pixels(image: ImageLike) -> NDArray[np.uint8]:
 def _check_maps(maps: Sequence[AttentionMap], input_name: str) -> int:
     if not maps:
         raise ValueError("There is no attention to draw: got no maps, expected one per cross-attend.")
+    if any(input_name not in attention_map.weights for attention_map in maps):
+        raise ValueError(
+            f"There are no maps of {input_name!r}, expected one of {list(maps[0].weights)} in all."
+        )
     shapes = {tuple(attention_map.weights[input_name].shape) for attention_map in maps}
     if any(len(shape) != 5 or shape[0] != 1 or 0 in shape for shape in shapes):
         raise ValueError(

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from perceiver_io.attention_maps import AttentionMap
-from perceiver_io.pictures.figure import INK, MUTED, RULE, new_figure, write_figure
+from perceiver_io.pictures.figure import INK, MUTED, RULE, new_figure, shortened, write_figure
+from perceiver_io.pictures.glyphs import drawable
 from perceiver_io.pictures.strips import binned
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def attention_overview_figure(
     figure = new_figure(1.2 + 5.0 * len(names), 0.5 + height * len(maps))
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     if title:
+        title = drawable(title)
         figure.suptitle(title, fontsize=11, fontweight="bold", color=INK, x=0.01, ha="left", parse_math=False)
     grid = figure.subplots(len(maps), len(names), squeeze=False)
     for row, parts in enumerate(panels):
@@ -88,7 +90,12 @@ def attention_overview_figure(
                 extent=(0, weights_NM.shape[1], len(shown), 0),
             )
             axes.set_title(
-                f"Cross-attend {row + 1}: {name}", loc="left", fontsize=9, fontweight="bold", color=INK
+                f"Cross-attend {row + 1}: {shortened(name)}",
+                loc="left",
+                fontsize=9,
+                fontweight="bold",
+                color=INK,
+                parse_math=False,
             )
             share, brightest = float(weights_NM.sum(axis=1).mean()), float(drawn_NM.max())
             note = f"{100 * share:.3g} % of the attention, brightest {100 * brightest:.2g} %"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
+from perceiver_io.pictures.glyphs import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +54,6 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def shortened(name: str) -> str:
-    """Returns a name on one line, cut to 24 characters."""
-    name = " ".join(str(name).split())
+    """Returns a name as the font can draw it, on one line, cut to 24 characters."""
+    name = drawable(str(name))
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"

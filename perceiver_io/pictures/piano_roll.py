@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.pictures.figure import DPI, INK, MUTED, RULE, new_figure, shortened, write_figure
+from perceiver_io.pictures.glyphs import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,6 +128,5 @@ def _draw_roll(axes: Axes, roll: Roll, seconds: float, *, is_last: bool) -> None
         spine.set(color=RULE, linewidth=0.6)
     if is_last:
         axes.set_xlabel("seconds", fontsize=7, color=MUTED, labelpad=1)
-    axes.set_title(
-        shortened(roll.title) if len(roll.title) > 70 else roll.title, loc="left", fontsize=8.5, color=INK
-    )
+    title = shortened(roll.title) if len(roll.title) > 70 else drawable(roll.title)
+    axes.set_title(title, loc="left", fontsize=8.5, color=INK, parse_math=False)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from perceiver_io.pictures.attention_colors import highest_drawn
 from perceiver_io.pictures.curves import show_ticks
 from perceiver_io.pictures.figure import shortened
-from perceiver_io.pictures.glyphs import drawable
 from perceiver_io.pictures.input_attention import InputAttention
 from perceiver_io.pictures.panel_sheet import PanelSheet
 from perceiver_io.pictures.seen import Seen, check_array, check_grid, check_real
@@ -108,5 +107,5 @@ class SeenSpectrogram(Seen):
             return
         count = min(len(self.bands), _MAX_BAND_TICKS)
         shown = sorted({round(index) for index in np.linspace(0, len(self.bands) - 1, count)})
-        names = [drawable(shortened(str(self.bands[index]))) for index in shown]
+        names = [shortened(str(self.bands[index])) for index in shown]
         axes.set_yticks([index + 0.5 for index in shown], names, parse_math=False)

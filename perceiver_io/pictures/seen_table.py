@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.pictures.figure import INK, shortened
-from perceiver_io.pictures.glyphs import drawable
 from perceiver_io.pictures.input_attention import InputAttention
 from perceiver_io.pictures.panel_sheet import PanelSheet
 from perceiver_io.pictures.seen import Seen, check_rows
@@ -84,4 +83,4 @@ class SeenTable(Seen):
             axes.tick_params(axis="y", length=0, labelsize=7, labelcolor=INK)
 
     def _label(self, index: int) -> str:
-        return drawable(f"{shortened(str(self.names[index]))} = {shortened(str(self.values[index]))}")
+        return f"{shortened(str(self.names[index]))} = {shortened(str(self.values[index]))}"

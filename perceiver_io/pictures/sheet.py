@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.pictures.figure import INK, MUTED
+from perceiver_io.printable import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +47,7 @@ class Sheet:
             text: The text.
             muted: Whether it is a mere label.
         """
-        self._texts.append((0, self._height, text, MUTED if muted else INK))
+        self._texts.append((0, self._height, printable(text), MUTED if muted else INK))
         self._height += _LINE
 
     def row(self, panels: Sequence[Image], *, captions: Sequence[str] = (), gap: int = _GAP) -> None:
@@ -62,8 +63,9 @@ class Sheet:
         for index, panel in enumerate(panels):
             width = panel.width
             if captions:
-                self._texts.append((left, self._height, captions[index], INK))
-                width = max(width, round(self._font.getlength(captions[index])))
+                caption = printable(captions[index])
+                self._texts.append((left, self._height, caption, INK))
+                width = max(width, round(self._font.getlength(caption)))
             self._panels.append((left, top, panel))
             self.width = max(self.width, left + width)
             left += width + gap

@@ -74,7 +74,13 @@ def draw_parts(
         left, top = (column * _TILE + 0.3) / width, 1 - (0.3 + lines * _TILE + (line + 0.5) * _KEY) / height
         figure.text(left, top, "●", size=13, color=colours_K3[index], va="center")
         figure.text(
-            left + 0.2 / width, top, shortened(class_names[index]), size=8.5, color=MUTED, va="center"
+            left + 0.2 / width,
+            top,
+            shortened(class_names[index]),
+            size=8.5,
+            color=MUTED,
+            va="center",
+            parse_math=False,
         )
     write_figure(figure, path)
 
