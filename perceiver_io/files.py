@@ -20,6 +20,7 @@ __all__ = [
     "make_folder",
     "remove",
     "remove_empty",
+    "set_mode",
     "settle",
     "write_error",
     "writing",
@@ -147,8 +148,13 @@ def settle(path: Path) -> None:
         for part in path.iterdir():
             settle(part)
     else:
-        path.chmod(0o666 & ~_UMASK)
+        set_mode(path)
     _sync(path)
+
+
+def set_mode(path: Path) -> None:
+    """Lets those read and write a file whom the user's umask lets: safetensors lets its owner alone."""
+    path.chmod(0o666 & ~_UMASK)
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
-from perceiver_io.files import writing
+from perceiver_io.files import set_mode, writing
 from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
 from perceiver_io.model_card import CARD_FILE, model_card, upload
 from perceiver_io.quantized_weights import QUANTIZATION, joined_shapes
@@ -135,8 +135,11 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             {name: kwargs.pop(name) for name in (*_OF_PUSH, "repo_id") if name in kwargs} if push else {}
         )
         super().save_pretrained(folder, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and (card is not None or not (folder / CARD_FILE).exists()):
-            self._write_card(folder, name=of_push.get("repo_id"), fields=card)
+        if kwargs.get("is_main_process", True):
+            for weights in folder.glob("*.safetensors"):
+                set_mode(weights)
+            if card is not None or not (folder / CARD_FILE).exists():
+                self._write_card(folder, name=of_push.get("repo_id"), fields=card)
         if push:
             upload(folder, of_push.pop("repo_id", folder.absolute().name), **of_push)
 

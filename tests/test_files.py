@@ -9,6 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from perceiver_io import ClassificationDecoder, PerceiverIO, PerceiverIOConfig
+from perceiver_io.adapters import FeaturesAdapter
 from perceiver_io.files import (
     PARTIAL,
     check_outputs,
@@ -19,6 +21,7 @@ from perceiver_io.files import (
     writing,
     writing_into,
 )
+from perceiver_io.testing.common import tiny_encoder
 
 
 def full() -> OSError:
@@ -65,6 +68,16 @@ def test_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
     os.umask(umask)
     for file in (tmp_path / "a.safetensors", tmp_path / "folder" / "deep" / "b"):
         assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_saved_models_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    """safetensors 0.5 and later lets only the owner read what it writes."""
+    adapters = {"x": FeaturesAdapter.Config(num_features=2)}
+    outputs = {"label": ClassificationDecoder.Config(num_classes=2)}
+    PerceiverIO(PerceiverIOConfig(inputs=adapters, encoder=tiny_encoder(), outputs=outputs)).save_pretrained(
+        tmp_path
+    )
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, list(tmp_path.iterdir())
 
 
 def test_what_is_renamed_is_on_the_disk_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
