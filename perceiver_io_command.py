@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 
 __all__ = ["BAD_INPUT", "main", "printing"]
 
@@ -82,5 +81,7 @@ def _give_up_streams() -> None:
 
 
 def _say_version() -> int:
+    from importlib.metadata import version
+
     print(f"perceiver-io {version('perceiver-io-toolkit')}")
     return 0
