@@ -20,7 +20,7 @@ from perceiver_io.tasks.point_cloud_segmentation.picture import draw_parts
 from perceiver_io.tasks.semantic_segmentation.picture import draw_segmentation
 
 # A file's name that is no text, a formula that is none, what would clear a terminal, lines, what no font has.
-NAMES = ["f\udcff.png", "$x_{$", "\x1b[2J\x07", "one\ntwo\u2028three", "\U000fffff\u202e名", "x" * 10_000]
+NAMES = ["f\udcff \x1b[2J\x07", "$x_{$ one\ntwo\u2028three \U000fffff\u202e名", "x" * 10_000]
 
 
 def attention_map(name: str) -> AttentionMap:
