@@ -91,10 +91,7 @@ def test_two_processes_find_what_one_does(tmp_path: Path, num_train: int, eval_b
         assert one[name] == two[name]
 
 
-@pytest.mark.parametrize("more", [[], ["--evaluate-every", "2"]], ids=["by epochs", "within an epoch"])
-def test_an_interrupted_run_of_two_processes_resumes_to_the_same_bits(
-    tmp_path: Path, more: list[str]
-) -> None:
+def test_an_interrupted_run_of_two_processes_resumes_within_an_epoch_to_the_same_bits(tmp_path: Path) -> None:
     data = squares(tmp_path / "data", 21)
     settings = [
         "--batch-size",
@@ -103,7 +100,8 @@ def test_an_interrupted_run_of_two_processes_resumes_to_the_same_bits(
         "0.2",
         "--augmentation.preset",
         "digits",
-        *more,
+        "--evaluate-every",
+        "2",
     ]
     program = ["-m", "perceiver_io.cli"]
     in_two_processes(program, arguments(data, tmp_path / "whole", *settings))
@@ -111,8 +109,7 @@ def test_an_interrupted_run_of_two_processes_resumes_to_the_same_bits(
     # An epoch has three steps.
     in_two_processes(["-c", INTERRUPTED.format(steps=5)], parts, status=130)
     assert not (tmp_path / "parts" / "metrics.json").exists()
-    newest = "checkpoint-4" if more else "checkpoint-3"
-    assert newest in os.listdir(tmp_path / "parts" / "checkpoints")
+    assert "checkpoint-4" in os.listdir(tmp_path / "parts" / "checkpoints")
     in_two_processes(program, [*parts, "--resume"])
     whole, resumed = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "parts")
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts")]
