@@ -20,7 +20,6 @@ from perceiver_io.running.folder_lock import locked
 
 from . import toy_task
 
-# No torch: it starts at once.
 HOLDER = """
 import importlib.util, pathlib, sys, time
 spec = importlib.util.spec_from_file_location("folder_lock", sys.argv[1])
@@ -53,9 +52,9 @@ def test_the_second_run_is_told_who_is_there(tmp_path: Path) -> None:
     (run.checkpoints / ".partial-checkpoint-9").mkdir(parents=True)
     run.manifest.add(["recipe.yaml", "checkpoints/"])
     run.recipe_file.write_text(toy_task.recipe().to_yaml(task="votes"))
-    for changes in ({"resume": True}, {"overwrite": True}):
-        with holder(run.path) as process:
-            who = f"process {process.pid} on {socket.gethostname()} since 20"
+    with holder(run.path) as process:
+        who = f"process {process.pid} on {socket.gethostname()} since 20"
+        for changes in ({"resume": True}, {"overwrite": True}):
             with pytest.raises(ValueError, match=f"is being written by {who}.*Wait"):
                 runner.train(toy_task.Votes(), toy_task.recipe(run.path, **changes))
             assert os.listdir(run.checkpoints) == [".partial-checkpoint-9"]
