@@ -254,14 +254,15 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """Reads tokens that follow those of a cache; returns the latents that were added, or all of a new reading."""
         encoder, adapter = cast(CausalEncoder, self.perceiver.encoder), self._adapter
         before, added = cache.num_tokens, ids_BT.shape[1]
-        if mask_BT is not None:
-            ids_BT = torch.where(mask_BT, ids_BT, 0)
         check_indices(
             ids_BT,
             count=self.vocab_size,
             name="input_ids",
             advice="Use the tokenizer that belongs to the model.",
+            mask=mask_BT,
         )
+        if mask_BT is not None:
+            ids_BT = torch.where(mask_BT, ids_BT, 0)
         cache.append(ids_BT, mask_BT)
         schedule = cache.schedule
         num_latents = schedule.num_latents(before + added)
