@@ -9,7 +9,9 @@ Shape legend: B batch, M elements, C content channels, P position channels.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,11 +31,11 @@ __all__ = [
     "check_plain",
     "check_positive",
     "check_shape",
-    "check_whole",
     "element_mask",
     "listed",
     "patch_grid",
     "spread_mask",
+    "whole_number",
 ]
 
 _LARGEST = 1e16
@@ -58,8 +60,8 @@ def check_positive(config: ComponentConfig, *names: str) -> None:
             raise ValueError(f"{type(config).__qualname__}.{name} must be at least 1, got {value}.")
 
 
-def check_whole(value: object, *, name: str, least: int = 1) -> None:
-    """Checks that something is a whole number, of Python, of NumPy or a symbol; None passes.
+def whole_number(value: Any, *, name: str, least: int = 1) -> int:
+    """Returns what is a whole number of Python, of NumPy, in a tensor, or a symbol.
 
     Args:
         value: What should be one.
@@ -69,11 +71,15 @@ def check_whole(value: object, *, name: str, least: int = 1) -> None:
     Raises:
         ValueError: It is none, or less.
     """
-    if value is None:
-        return
-    whole = hasattr(value, "__index__") and not isinstance(value, (bool, Tensor))
-    if not whole or value < least:  # type: ignore[operator]  # what is an index can be compared
+    number = value
+    if not isinstance(value, torch.SymInt):
+        try:
+            number = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            number = None
+    if number is None or number < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r:.80}.")
+    return number
 
 
 def check_names(given: object, *, name: str) -> None:

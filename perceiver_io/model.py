@@ -22,7 +22,7 @@ from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
-from perceiver_io.input_tools import bool_mask, check_names, check_plain, check_whole, listed
+from perceiver_io.input_tools import bool_mask, check_names, check_plain, listed, whole_number
 from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
@@ -253,8 +253,10 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             raise ValueError(f"The model has no outputs {unknown}; it has {list(self.decoders)}.")
         if unused := sorted({*points, *grids} - set(names)):
             raise ValueError(f"There are points or grids for {unused}, but only {names} are asked for.")
-        check_whole(chunk_size, name="chunk_size")
-        check_whole(memory_budget, name="memory_budget")
+        if chunk_size is not None:
+            chunk_size = whole_number(chunk_size, name="chunk_size")
+        if memory_budget is not None:
+            memory_budget = whole_number(memory_budget, name="memory_budget")
         request = DecoderRequest(chunk_size=chunk_size, memory_budget=memory_budget, on_decoded=on_decoded)
         return {
             name: self._decode(name, encoded, request, points=points.get(name), grid=grids.get(name))
@@ -305,9 +307,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 raise ValueError(
                     f"The grid of the output {name!r} must be one size or more, got {grid!r:.80}."
                 )
-            for size in grid:
-                check_whole(size, name=f"A size of the grid of the output {name!r}")
-            request = replace(request, grid=tuple(grid))
+            sizes = [whole_number(size, name=f"A size of the grid of the output {name!r}") for size in grid]
+            request = replace(request, grid=tuple(sizes))
         decoded: Tensor = decoder(encoded, request)
         return decoded
 

@@ -140,9 +140,15 @@ def generator(draw: Any) -> torch.Generator:
     return torch.Generator().manual_seed(draw(st.integers(0, 999)))
 
 
-def forms(draw: Any, x: Tensor) -> Tensor:
-    """Returns a tensor of the same shape and type in other memory."""
-    return FORMS[draw(st.sampled_from(list(FORMS)))](x)
+def forms(draw: Any, x: Tensor, *, keep: bool = False) -> Tensor:
+    """Returns a tensor of the same shape and type in other memory.
+
+    Args:
+        draw: Draws from a strategy.
+        x: The tensor.
+        keep: Whether its values stay; else they may be those of the first sample, or along the last axis the first.
+    """
+    return FORMS[draw(st.sampled_from([name for name in FORMS if not (keep and "expanded" in name)]))](x)
 
 
 def copied(x: Any) -> Any:

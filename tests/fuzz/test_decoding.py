@@ -65,12 +65,12 @@ def batches(draw: Any, name: str, *, odd: bool) -> tuple[Any, Any, bool | None]:
         if inputs and draw(one_in(5)):  # one may be missing
             continue
         rows = batch + (odd and draw(one_in(60)))
-        wrong = wrong or rows != batch
         x, mask_shape = _raw(draw, key, rows)
         mask, is_right = masks(draw, mask_shape, odd=odd and draw(one_in(8)))
         wrong = wrong or not is_right
-        if is_right and rows == batch:
-            real |= torch.ones(batch, dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1)
+        if is_right:
+            some_real = torch.ones(rows, dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1)
+            real[: len(some_real)] |= some_real[:batch]
         x = forms(draw, x) if key != "table" else x
         if odd and draw(one_in(30)):
             x, wrong = NO_TENSORS[draw(st.sampled_from(list(NO_TENSORS)))](x), True
@@ -79,6 +79,7 @@ def batches(draw: Any, name: str, *, odd: bool) -> tuple[Any, Any, bool | None]:
             given_masks[key] = mask
         elif odd and draw(one_in(30)):  # what is said by leaving it out
             given_masks[key] = None
+    wrong = wrong or len({len(x) for x in inputs.values() if isinstance(x, Tensor) and x.ndim}) > 1
     result: list[Any] = [inputs, given_masks or None]
     if odd and draw(one_in(20)):
         place = draw(st.integers(0, 1))
@@ -310,11 +311,12 @@ def points_of(
         dtype = draw(some(torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16))
         values = torch.rand(*indices.shape, len(grid), generator=random) * 2 - 1
         if draw(one_in(8)):
-            values.flatten()[0] = draw(some(math.nan, math.inf, 1.0001, -2.0, 1e20))
+            values.view(-1)[0] = draw(some(math.nan, math.inf, 1.0001, -2.0, 1e20))
         values = (values if own else values[0]).to(dtype)
         if dtype in (torch.float16, torch.bfloat16):
             return values, True, None
-        return forms(draw, values), not bool((values.abs() <= 1).all()), None
+        values = forms(draw, values)
+        return values, not bool((values.abs() <= 1).all()), None
     if kind == "odd":
         return draw(
             some(
@@ -338,15 +340,15 @@ def points_of(
         values = torch.stack(torch.unravel_index(values, grid), dim=-1)
     wrong = False
     if draw(one_in(8)):
-        values = values.clone()
-        values.flatten()[draw(st.integers(0, values.numel() - 1))] = draw(some(-1, total, 100))
+        values = copied(values)
+        values.view(-1)[draw(st.integers(0, values.numel() - 1))] = draw(some(-1, total, 100))
         wrong = True
     if not own:
         values = values[0]
     elif kind == "flat" and values.shape[-1] == len(grid):
         return values, None, None  # read as one for each axis
     return (
-        forms(draw, values.to(dtype)),
+        values.to(dtype),
         None if wrong and kind == "axes" else wrong,
         None if wrong else where,
     )
