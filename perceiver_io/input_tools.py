@@ -266,6 +266,8 @@ def bool_mask(mask: Tensor, *, name: str) -> Tensor:
     Raises:
         ValueError: It is no tensor, of another type, or, where values are checked, holds other integers.
     """
+    if isinstance(mask, Tensor):
+        check_plain(mask, name=name, device=mask.device)
     if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
         given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"{name} must be bool or integer, got {given}. True or 1 is what is real.")

@@ -314,7 +314,7 @@ def test_positions_that_are_given(data: st.DataObject) -> None:
     elif which == "int32" or (which == "far" and kind in ("sinusoidal", "rotary")):
         wrong = None
     answer = refused_if(
-        wrong, made, ids, position_ids=forms(draw, positions) if which == "right" else positions
+        wrong, made, ids, position_ids=forms(draw, positions, keep=True) if which == "right" else positions
     )
     if isinstance(answer, Refused) or which != "right":
         return
