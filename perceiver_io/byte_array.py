@@ -44,11 +44,12 @@ class ByteArray:
             if part is not None or name == "values":
                 device = part.device if isinstance(part, Tensor) else None
                 check_plain(part, name=f"The {name} of a byte array", device=device)
-        if self.values.ndim != 3 or not self.values.is_floating_point():
+        if self.values.ndim != 3:
             raise ValueError(
-                f"A byte array's values must be floating point (B, M, C), got {self.values.dtype} "
-                f"{tuple(self.values.shape)}."
+                f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}."
             )
+        if not self.values.is_floating_point():
+            raise ValueError(f"A byte array's values must be floating point, got {self.values.dtype}.")
         num_elements, num_channels = self.values.shape[1:]
         if self.mask is not None and self.mask.shape != self.values.shape[:2]:
             raise ValueError(

@@ -77,8 +77,10 @@ def whole_number(value: Any, *, name: str, least: int = 1) -> int:
             number = None if isinstance(value, bool) else operator.index(value)
         except TypeError:
             number = None
-    if number is None or number < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r:.80}.")
+    if number is None:
+        raise ValueError(f"{name} must be a whole number, got {value!r:.80}.")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r:.80}.")
     return number
 
 
@@ -139,7 +141,8 @@ def check_floating(x: Tensor, *, name: str, advice: str) -> None:
         ValueError: It is of another type.
     """
     if x.dtype not in _FLOATING:
-        raise ValueError(f"{name} must be floating point, of 16 bits or more, got {x.dtype}. {advice}")
+        expected = "floating point of 16 bits or more" if x.is_floating_point() else "floating point"
+        raise ValueError(f"{name} must be {expected}, got {x.dtype}. {advice}")
 
 
 def check_plain(x: object, *, name: str, device: torch.device | None) -> None:

@@ -303,11 +303,16 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             )
             request = replace(request, points=parsed)
         if grid is not None:
-            if not isinstance(grid, Sequence) or isinstance(grid, str) or not grid:
-                raise ValueError(
-                    f"The grid of the output {name!r} must be one size or more, got {grid!r:.80}."
+            try:
+                sizes = (
+                    [whole_number(size, name="A size") for size in grid] if isinstance(grid, Sequence) else []
                 )
-            sizes = [whole_number(size, name=f"A size of the grid of the output {name!r}") for size in grid]
+            except ValueError:
+                sizes = []
+            if not sizes:
+                raise ValueError(
+                    f"The grid of the output {name!r} must have sizes of at least 1, got {grid!r:.80}."
+                )
             request = replace(request, grid=tuple(sizes))
         decoded: Tensor = decoder(encoded, request)
         return decoded

@@ -229,7 +229,7 @@ class CausalEncoder(nn.Module):
             )
         if num_latents is None:
             num_latents = config.num_latents
-        num_latents = whole_number(num_latents, name="num_latents")
+        num_latents = whole_number(num_latents, name="num_latents", least=0)
         if not 1 <= num_latents <= config.num_latents:
             raise ValueError(f"num_latents must be from 1 to {config.num_latents}, got {num_latents}.")
         num_latents = min(num_latents, num_elements - num_before)

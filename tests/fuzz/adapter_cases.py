@@ -360,7 +360,7 @@ def odd_cases(draw: Any, name: str, *, odd: bool = True) -> OddCase:
     if odd and x.numel() and draw(one_in(5)):
         _put_special(draw, kind, x)
     given: Any = forms(draw, x)
-    if wrong is False:
+    if wrong is False and not fields_are_odd:
         wrong = _must_be_refused(kind, given, mask if mask_is_right else None)
     if odd and draw(one_in(8)):
         given = _of_other_type(draw, kind, given)
