@@ -49,7 +49,6 @@ SERIES = TimeSeriesAdapter(TimeSeriesAdapter.Config(num_variables=1, time_range=
 LOUD = AudioAdapter(AudioAdapter.Config(num_samples=4, samples_per_patch=2, num_bands=1, scale=1e30))
 PICTURE, MASK = torch.zeros(2, 3, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool)
 IDS, SEEN = torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool)
-NESTED = torch.nested.nested_tensor([SEEN[0], SEEN[1, :2]])
 
 
 def image_model(**arguments: Any) -> Any:
@@ -71,7 +70,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "nested": lambda: TEXT(torch.nested.nested_tensor([IDS[0], IDS[1]])),
     "a mask that is a list": lambda: IMAGE(PICTURE, MASK.tolist()),
     "a mask that is sparse": lambda: IMAGE(PICTURE, MASK.to_sparse()),
-    "a mask that is nested": lambda: bool_mask(NESTED, name="mask"),
+    "a mask that is nested": lambda: bool_mask(torch.nested.nested_tensor(list(SEEN)), name="mask"),
     "a sample that is a list": lambda: pad_ragged([torch.ones(2), [1.0, 2.0]]),  # type: ignore[list-item]
     "known points that are a list": lambda: draw_points([[True]], 1),  # type: ignore[arg-type]
     "values that are a list": lambda: ByteArray(values=[[[1.0]]], num_content_channels=1),  # type: ignore[arg-type]
