@@ -143,9 +143,9 @@ class AudioAdapter(InputAdapter):
         grid = self.config.grid(x_BFS.shape[2])
         if mask is not None:
             x_BFS = torch.where(mask[:, None], x_BFS, 0)
-        check_finite(x_BFS, name="The batch of sounds")
         if self.config.scale != 1:
             x_BFS = x_BFS * self.config.scale
+        check_finite(x_BFS, name="The batch of sounds")
         if self.convolutions is None:
             content_BMC = rearrange(x_BFS, "b f (m j) -> b m (j f)", j=self.config.samples_per_patch)
         else:

@@ -18,7 +18,7 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from perceiver_io.adapters.log_mel import log_mel
 from perceiver_io.component import ComponentConfig
 from perceiver_io.extras import require
-from perceiver_io.input_tools import check_positive
+from perceiver_io.input_tools import check_finite, check_plain, check_positive
 from perceiver_io.media.sound import Sound, read_sound
 from perceiver_io.media.source import is_source
 from perceiver_io.ragged import pad_ragged
@@ -306,6 +306,7 @@ def _checked(samples: Any) -> Tensor:
             samples = torch.from_numpy(np.array(samples))
         except (TypeError, ValueError) as error:
             raise ValueError(f"Got {type(samples).__name__}, expected a recording: {error}.") from error
+    check_plain(samples, name="The recording", device=None)
     samples = samples.detach().cpu()
     if not samples.is_floating_point():
         raise ValueError(
@@ -328,6 +329,7 @@ def _checked(samples: Any) -> Tensor:
     if not samples.isfinite().all():
         place = int((~samples.isfinite()).any(0).nonzero()[0])
         raise ValueError(f"The recording is NaN or infinite at sample {place}. Repair it, or leave it out.")
+    check_finite(samples, name="The recording")
     return samples
 
 

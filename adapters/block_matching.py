@@ -37,9 +37,13 @@ def matched_motion(
         shift.
     """
     height, width = first_BFHW.shape[-2:]
+    # In half precision, differences are rounded by as much as tells one shift from another.
+    dtype = first_BFHW.dtype
+    wide = torch.promote_types(dtype, torch.float32)
     to_even = [0, width % 2, 0, height % 2]
     first, second = (
-        nn.functional.avg_pool2d(nn.functional.pad(one, to_even), 2) for one in (first_BFHW, second_BFHW)
+        nn.functional.avg_pool2d(nn.functional.pad(one.to(wide), to_even), 2)
+        for one in (first_BFHW, second_BFHW)
     )
     real_B1hw = None
     if mask_BHW is not None:
@@ -63,4 +67,4 @@ def matched_motion(
     motion_B2hw = torch.einsum("bshw,sa->bahw", weights, by_axis)
     found = torch.cat([motion_B2hw, costs.amin(dim=1, keepdim=True) * _COST_SCALE], dim=1)
     # Nothing in between: pixels beside masked ones would be mixed with what was found there.
-    return nn.functional.interpolate(found, scale_factor=2, mode="nearest")[..., :height, :width]
+    return nn.functional.interpolate(found, scale_factor=2, mode="nearest")[..., :height, :width].to(dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
-from perceiver_io.input_tools import check_positive
+from perceiver_io.input_tools import check_finite, check_plain, check_positive
 from perceiver_io.media.clouds import read_cloud
 from perceiver_io.media.source import is_source
 from perceiver_io.ragged import pad_ragged
@@ -79,7 +79,9 @@ class PointCloudProcessor(ComponentConfig):
             radius = centred.norm(dim=1).max()
             centred = centred / radius if radius > 0 else centred
             points_PC = torch.cat([centred, points_PC[:, self.num_coordinates :]], dim=1)
-        return points_PC[self.kept(len(points_PC), generator)].float()
+        kept_PC = points_PC[self.kept(len(points_PC), generator)].float()
+        check_finite(kept_PC, name="The cloud")
+        return kept_PC
 
     def collate(self, samples: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
         """Makes a batch (B, P, C) of samples, padded with 0, and its mask (B, P)."""
@@ -106,6 +108,7 @@ def _checked(points: Any) -> Tensor:
             points = torch.from_numpy(np.array(points))
         except (TypeError, ValueError) as error:
             raise ValueError(f"Got {type(points).__name__}, expected a point cloud: {error}.") from error
+    check_plain(points, name="The cloud", device=None)
     if points.ndim != 2 or points.is_complex() or points.dtype == torch.bool:
         raise ValueError(
             f"The cloud is {points.dtype} {tuple(points.shape)}, expected real numbers (points, columns)."

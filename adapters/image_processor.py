@@ -12,6 +12,7 @@ import torch
 from transformers import BaseImageProcessor, BatchFeature
 
 from perceiver_io.extras import require
+from perceiver_io.input_tools import check_plain
 from perceiver_io.media.images import open_image
 from perceiver_io.media.source import is_source
 from perceiver_io.ragged import pad_ragged
@@ -292,6 +293,9 @@ def _as_list(images: Any) -> list[Any]:
 def _as_pixel_array(image: Any, name: str) -> np.ndarray[Any, Any]:
     """Checks an array or tensor and returns it as (H, W) or (H, W, 3 or 4), uint8 or (greyscale) uint16."""
     if isinstance(image, torch.Tensor):
+        check_plain(image, name=name, device=None)
+        if image.dtype not in (torch.uint8, torch.uint16):  # of some NumPy has no name
+            raise _unfit_type(name, image.dtype)
         array = image.detach().cpu().numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
         layout = "(H, W) or (C, H, W)"
@@ -310,11 +314,15 @@ def _as_pixel_array(image: Any, name: str) -> np.ndarray[Any, Any]:
     if array.size == 0:
         raise ValueError(f"{name} is empty: its shape is {tuple(image.shape)}.")
     if array.dtype != np.uint8 and not (array.dtype == np.uint16 and array.ndim == 2):
-        raise ValueError(
-            f"{name} has values of type {array.dtype}, expected uint8 from 0 to 255 (or greyscale uint16). "
-            "Convert it, or pass values that are normalised already to the model directly."
-        )
+        raise _unfit_type(name, array.dtype)
     return np.ascontiguousarray(array)
+
+
+def _unfit_type(name: str, dtype: object) -> ValueError:
+    return ValueError(
+        f"{name} has values of type {dtype}, expected uint8 from 0 to 255 (or greyscale uint16). Convert it, or pass "
+        "values that are normalised already to the model directly."
+    )
 
 
 def _upper_8_bits(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:

@@ -69,8 +69,8 @@ class LabelAdapter(InputAdapter):
             ValueError: The shape or type does not fit, the batch is empty, a real index is no class, or a real label
                 is NaN.
         """
-        check_mask(mask, x.shape[:1], x=x, name="labels")
-        values_BK = self._from_indices(x, mask) if x.ndim < 2 else self._from_numbers(x, mask)
+        of_numbers = isinstance(x, Tensor) and x.ndim > 1
+        values_BK = self._from_numbers(x, mask) if of_numbers else self._from_indices(x, mask)
         return ByteArray(
             values=values_BK[:, None],
             mask=None if mask is None else mask[:, None],
@@ -82,9 +82,9 @@ class LabelAdapter(InputAdapter):
         num_classes = self.config.num_classes
         advice = f"Or give (batch, {num_classes}) floating-point labels."
         check_shape(x, ("batch",), name="Class indices", advice=advice)
-        indices_B = x if mask_B is None else torch.where(mask_B, x, 0)
-        check_indices(indices_B, count=num_classes, name="Class indices", advice=advice)
-        hot_BK = indices_B[:, None] == torch.arange(num_classes, device=x.device)
+        check_mask(mask_B, x.shape[:1], x=x, name="labels")
+        check_indices(x, count=num_classes, name="Class indices", advice=advice, mask=mask_B)
+        hot_BK = x[:, None] == torch.arange(num_classes, device=x.device)
         if mask_B is not None:
             hot_BK = hot_BK & mask_B[:, None]
         return hot_BK.to(torch.get_default_dtype())  # the model converts it to its own type
@@ -92,6 +92,7 @@ class LabelAdapter(InputAdapter):
     def _from_numbers(self, x: Tensor, mask_B: Tensor | None) -> Tensor:
         advice = "Or give (batch,) int64 class indices."
         check_shape(x, ("batch", self.config.num_classes), name="Labels", advice=advice)
+        check_mask(mask_B, x.shape[:1], x=x, name="labels")
         check_floating(x, name="Labels of one number per class", advice=f"Call `.float()` on them. {advice}")
         values_BK = x if mask_B is None else torch.where(mask_B[:, None], x, 0)
         check_finite(values_BK, name="The batch of labels")

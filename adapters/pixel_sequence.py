@@ -94,13 +94,14 @@ class PixelSequenceAdapter(SequenceAdapter):
             x, ("batch", "tokens"), name="Pixel ids", advice="Give one sequence a batch axis: ids[None]."
         )
         check_mask(mask, x.shape, x=x, name="pixel ids")
-        ids_BT = x if mask is None else torch.where(mask, x, 0)
         check_indices(
-            ids_BT,
+            x,
             count=self.vocab_size,
             name="Pixel ids",
             advice="Use the processor that belongs to the model.",
+            mask=mask,
         )
+        ids_BT = x if mask is None else torch.where(mask, x, 0)
         if positions is None:
             positions = (
                 torch.arange(x.shape[1], device=x.device)[None] if mask is None else token_positions(mask)

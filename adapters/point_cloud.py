@@ -125,9 +125,16 @@ class PointCloudAdapter(InputAdapter):
             x = torch.where(mask[..., None], x, 0)
         check_finite(x, name="The batch of point clouds")
         place_BPA = x[..., :axes].to(torch.promote_types(x.dtype, torch.float32))
-        low_A, high_A = (place_BPA.new_tensor(bound) for bound in self.config.bounds)
+        low_A, high_A = (
+            torch.tensor(bound, dtype=place_BPA.dtype, device=place_BPA.device)
+            for bound in self.config.bounds
+        )
         scaled_BPA = (2 * place_BPA - low_A - high_A) / (high_A - low_A)
-        content_BPC = torch.cat([scaled_BPA.to(x.dtype), x[..., axes:]], dim=-1)
+        coordinates_BPA = scaled_BPA.to(x.dtype)
+        check_finite(
+            coordinates_BPA, name="The batch of scaled coordinates", advice="The scale is too small."
+        )
+        content_BPC = torch.cat([coordinates_BPA, x[..., axes:]], dim=-1)
         return ByteArray(
             values=beside(content_BPC, self.position.at_coordinates(scaled_BPA, like=x)),
             mask=mask,

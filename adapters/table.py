@@ -140,7 +140,8 @@ class TableAdapter(InputAdapter):
         check_finite(x_BV, name="The batch of rows", advice="What is missing is NaN, not infinite.")
         parts = []
         if self.numbers is not None:
-            parts.append(self.numbers(x_BV[:, self.number_columns]))
+            columns = self.number_columns
+            parts.append(self.numbers(x_BV[:, columns], real_BV[:, columns]))
         if self.categories is not None:
             x_BG = x_BV[:, self.category_columns]
             self._check_categories(x_BG)
@@ -248,17 +249,27 @@ class NumberEmbedding(nn.Module):
             count, 2 * num_frequencies * num_channels, std=math.sqrt(0.5 / num_frequencies)
         )
 
-    def forward(self, x_BN: Tensor) -> Tensor:
-        """Returns (B, N, E)."""
+    def forward(self, x_BN: Tensor, real_BN: Tensor) -> Tensor:
+        """Returns (B, N, E).
+
+        Args:
+            x_BN: The numbers.
+            real_BN: Bool; what is not real counts as the mean.
+        """
         # Standardised in float32 at least: a year of four digits is not one in half precision.
         wide_BN = x_BN.to(torch.promote_types(x_BN.dtype, torch.float32))
         slope_NE = self.slope()
-        z_BN1 = ((wide_BN - wide_BN.new_tensor(self.means)) / wide_BN.new_tensor(self.scales))[..., None]
-        phases_BNK = 2 * math.pi * z_BN1 * self.frequencies()
+        means_N, scales_N = (
+            torch.tensor(one, dtype=wide_BN.dtype, device=wide_BN.device) for one in (self.means, self.scales)
+        )
+        z_BN = torch.where(real_BN, (wide_BN - means_N) / scales_N, 0)
+        content_BN1 = z_BN.to(slope_NE.dtype)[..., None]
+        check_finite(content_BN1, name="The batch of standardised numbers", advice="A scale is too small.")
+        phases_BNK = 2 * math.pi * z_BN[..., None] * self.frequencies()
         waves_BNW = torch.cat([phases_BNK.sin(), phases_BNK.cos()], dim=-1).to(slope_NE.dtype)
         mix_NWE = self.mix().unflatten(1, (-1, slope_NE.shape[1]))
         mixed_BNE = torch.einsum("bnw,nwe->bne", waves_BNW, mix_NWE)
-        return z_BN1.to(slope_NE.dtype) * slope_NE + self.bias() + mixed_BNE
+        return content_BN1 * slope_NE + self.bias() + mixed_BNE
 
 
 class CategoryEmbedding(nn.Module):

@@ -21,6 +21,10 @@ from perceiver_io.registry import register_processor
 __all__ = ["TableProcessor", "is_missing"]
 
 
+# Squares of larger numbers overflow in float32.
+_LARGEST = 1e16
+
+
 @register_processor("table")
 @dataclass(frozen=True, kw_only=True)
 class TableProcessor(ComponentConfig):
@@ -118,9 +122,10 @@ class TableProcessor(ComponentConfig):
                 means.append(0.0)
                 scales.append(1.0)
             else:
-                if not np.isfinite(numbers).all():
+                if not (np.abs(numbers) <= _LARGEST).all():
                     raise ValueError(
-                        f"The column {column!r} holds infinities. Make them None, or leave the rows out."
+                        f"The column {column!r} holds infinities, or numbers beyond {_LARGEST:g}. Make them None, or "
+                        "leave the rows out."
                     )
                 categories.append(None)
                 means.append(float(numbers.mean()))
@@ -188,12 +193,19 @@ class TableProcessor(ComponentConfig):
         numbers = _numbers([value])
         if numbers is None or not math.isfinite(numbers[0]):
             raise ValueError(f"The column {column!r} holds {value!r:.100}, expected a number, or None.")
-        return float((numbers[0] - self.means[index]) / self.scales[index])
+        standardised = float((numbers[0] - self.means[index]) / self.scales[index])
+        if not abs(standardised) <= _LARGEST:
+            raise ValueError(
+                f"The column {column!r} holds {value!r:.100}, which is too far from its mean {self.means[index]:g}."
+            )
+        return standardised
 
 
 def is_missing(value: Any) -> bool:
     """Returns whether a cell holds nothing: None, NaN or an empty text."""
-    return value is None or value == "" or (isinstance(value, Real) and math.isnan(value))
+    if isinstance(value, Real):
+        return bool(value != value)  # an integer may be larger than any float
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -202,7 +214,7 @@ def _numbers(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]] | N
         return None
     try:
         return np.array([float(value) for value in values])
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
 
 

@@ -152,13 +152,14 @@ class TextAdapter(SequenceAdapter):
                 f"The sequence of {x.shape[1]} tokens is longer than the model's {self.config.max_length}. "
                 "Truncate it, or split it in several."
             )
-        ids_BT = x if mask is None else torch.where(mask, x, 0)
         check_indices(
-            ids_BT,
+            x,
             count=self.config.vocab_size,
             name="Token ids",
             advice="Use the tokenizer that belongs to the model.",
+            mask=mask,
         )
+        ids_BT = x if mask is None else torch.where(mask, x, 0)
         if positions is None and self.config.counts_real and mask is not None:
             positions = token_positions(mask)
         if positions is None and self.config.position == "sinusoidal":

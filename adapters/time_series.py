@@ -110,6 +110,9 @@ class TimeSeriesAdapter(InputAdapter):
         first, last = self.config.time_range
         time_BT = time_BT.to(torch.promote_types(x.dtype, torch.float32))
         scaled_BT1 = ((time_BT - first) / (last - first) * 2 - 1)[..., None]
+        check_finite(
+            scaled_BT1.to(x.dtype), name="The batch of scaled times", advice="The time_range is too short."
+        )
         content_BTC = torch.cat([values_BTV, measured_BTV.to(x.dtype)], dim=-1)
         return ByteArray(
             values=beside(content_BTC, self.position.at_coordinates(scaled_BT1, like=x)),

@@ -21,9 +21,10 @@ from perceiver_io.byte_array import ByteArray, Segment
 from perceiver_io.cross_attention import CrossAttention
 from perceiver_io.encoder import Encoder
 from perceiver_io.fused_attention import attention_map
+from perceiver_io.input_tools import listed
 from perceiver_io.plain import is_plain
 
-__all__ = ["AttentionMap", "attention_maps", "by_input", "logit_parts"]
+__all__ = ["AttentionMap", "attention_maps", "by_input", "latent_indices", "logit_parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,7 @@ def attention_maps(
     """
     num_latents = encoder.latents.weight.shape[0]
     byte_array = byte_array.in_type_of(encoder.weight)
-    indices = list(range(num_latents)) if latents is None else list(latents)
-    if out_of_range := [index for index in indices if not 0 <= index < num_latents]:
-        raise ValueError(f"The model has the latents 0 to {num_latents - 1}, got {out_of_range}.")
+    indices = latent_indices(latents, num_latents)
     maps: list[AttentionMap] = []
 
     def record(cross_attend: CrossAttention, latents_BND: Tensor) -> None:
@@ -77,6 +76,24 @@ def attention_maps(
 
     encoder(byte_array, on_cross_attend=record)
     return maps
+
+
+def latent_indices(latents: Iterable[int] | None, num_latents: int) -> list[int]:
+    """Returns the indices of the latents that are wanted; of all if None.
+
+    Raises:
+        ValueError: An index is out of range, or is none.
+    """
+    if latents is None:
+        return list(range(num_latents))
+    wanted = latents.tolist() if isinstance(latents, Tensor) else latents
+    if not isinstance(wanted, Iterable):
+        raise ValueError(f"latents must be indices of latents, such as [0, 1], got {latents!r:.80}.")
+    indices = list(wanted)
+    is_index = [hasattr(index, "__index__") and not isinstance(index, bool) for index in indices]
+    if wrong := [i for i, one in zip(indices, is_index, strict=True) if not (one and 0 <= i < num_latents)]:
+        raise ValueError(f"There are the latents 0 to {num_latents - 1}, got {listed(wrong):.200}.")
+    return indices
 
 
 def logit_parts(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from perceiver_io.input_tools import check_plain, whole_number
+
 __all__ = ["draw_points"]
 
 
@@ -29,13 +31,13 @@ def draw_points(known_BM: Tensor, number: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: The mask or the number is none.
     """
+    check_plain(known_BM, name="The mask of known points", device=None)
     if known_BM.ndim != 2 or known_BM.dtype != torch.bool or known_BM.numel() == 0:
         raise ValueError(
             f"Known points must be a bool tensor (batch, elements), not empty, got {known_BM.dtype} "
             f"{tuple(known_BM.shape)}."
         )
-    if number < 1:
-        raise ValueError(f"The number of points to draw must be at least 1, got {number}.")
+    number = whole_number(number, name="The number of points to draw")
     drawn = []
     for known_M in known_BM:
         candidates = known_M.nonzero()[:, 0]

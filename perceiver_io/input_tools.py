@@ -9,7 +9,9 @@ Shape legend: B batch, M elements, C content channels, P position channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ __all__ = [
     "check_floating",
     "check_indices",
     "check_mask",
+    "check_names",
     "check_plain",
     "check_positive",
     "check_shape",
@@ -32,9 +35,12 @@ __all__ = [
     "listed",
     "patch_grid",
     "spread_mask",
+    "whole_number",
 ]
 
 _LARGEST = 1e16
+# Types of 8 bits are for storing: next to nothing is computed in them.
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_positive(config: ComponentConfig, *names: str) -> None:
@@ -54,8 +60,52 @@ def check_positive(config: ComponentConfig, *names: str) -> None:
             raise ValueError(f"{type(config).__qualname__}.{name} must be at least 1, got {value}.")
 
 
+def whole_number(value: Any, *, name: str, least: int = 1) -> int:
+    """Returns what is a whole number of Python, of NumPy, in a tensor, or a symbol.
+
+    Args:
+        value: What should be one.
+        name: What the message calls it.
+        least: The least that it may be.
+
+    Raises:
+        ValueError: It is none, or less.
+    """
+    number = value
+    if not isinstance(value, torch.SymInt):
+        try:
+            number = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            number = None
+    if number is None:
+        raise ValueError(f"{name} must be a whole number, got {value!r:.80}.")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r:.80}.")
+    return number
+
+
+def check_names(given: object, *, name: str) -> None:
+    """Checks that something is a mapping by name, such as tensors by the names of inputs; None passes.
+
+    Args:
+        given: What should be one.
+        name: What the message calls it.
+
+    Raises:
+        ValueError: It is none, or a key is no text.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"{name} must be a mapping by name, such as {{'image': …}}, got {type(given).__name__}."
+        )
+    if wrong := [key for key in given if not isinstance(key, str)]:
+        raise ValueError(f"{name} must have texts for names, got {listed(wrong):.200}.")
+
+
 def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: str) -> None:
-    """Checks the number of axes and their sizes.
+    """Checks that an input is a plain tensor (`check_plain`), the number of its axes and their sizes.
 
     Args:
         x: The raw input.
@@ -64,8 +114,9 @@ def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: st
         advice: What to do, a sentence.
 
     Raises:
-        ValueError: The rank or a size does not fit, or the input is empty.
+        ValueError: It is no plain tensor, the rank or a size does not fit, or the input is empty.
     """
+    _check_plain_anywhere(x, name=f"The batch of {name.lower()}")
     fits = x.ndim == len(layout) and all(
         isinstance(expected, str) or size == expected for size, expected in zip(x.shape, layout, strict=True)
     )
@@ -89,8 +140,9 @@ def check_floating(x: Tensor, *, name: str, advice: str) -> None:
     Raises:
         ValueError: It is of another type.
     """
-    if not x.is_floating_point():
-        raise ValueError(f"{name} must be floating point, got {x.dtype}. {advice}")
+    if x.dtype not in _FLOATING:
+        expected = "floating point of 16 bits or more" if x.is_floating_point() else "floating point"
+        raise ValueError(f"{name} must be {expected}, got {x.dtype}. {advice}")
 
 
 def check_plain(x: object, *, name: str, device: torch.device | None) -> None:
@@ -117,6 +169,11 @@ def check_plain(x: object, *, name: str, device: torch.device | None) -> None:
         )
     if x.is_meta and (device is None or device.type != "meta"):
         raise ValueError(f"{name} is on the device meta, so it has no values; the model has.")
+
+
+def _check_plain_anywhere(x: object, *, name: str) -> None:
+    """As `check_plain`, for who does not know where the model is."""
+    check_plain(x, name=name, device=x.device if isinstance(x, Tensor) else None)
 
 
 def check_finite(
@@ -155,7 +212,7 @@ def check_finite(
     )
 
 
-def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
+def check_indices(x: Tensor, *, count: int, name: str, advice: str, mask: Tensor | None = None) -> None:
     """Checks that integers lie in [0, count), where values are checked; see `check_values`.
 
     Args:
@@ -163,13 +220,19 @@ def check_indices(x: Tensor, *, count: int, name: str, advice: str) -> None:
         count: One more than the highest index.
         name: What the message calls it, a plural.
         advice: What to do, a sentence.
+        mask: Bool, of the same shape; where it is False, any value will do.
 
     Raises:
         ValueError: The type is neither int64 nor int32, or some are out of range; the message lists them.
     """
     if x.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"{name} must be int64 or int32, got {x.dtype}. {advice}")
-    if looks_at(x) and (outside := (x < 0) | (x >= count)).any():
+    if not looks_at(x):
+        return
+    outside = (x < 0) | (x >= count)
+    if mask is not None:
+        outside = outside & mask
+    if outside.any():
         found = listed(x[outside].unique().tolist())
         raise ValueError(f"{name} must be from 0 to {count - 1}, got {found}. {advice}")
 
@@ -184,9 +247,12 @@ def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: st
         name: What the message calls the input, a plural.
 
     Raises:
-        ValueError: One of them does not fit.
+        ValueError: It is no plain tensor, or one of them does not fit.
     """
-    if mask is not None and (mask.shape != tuple(shape) or mask.dtype != torch.bool):
+    if mask is None:
+        return
+    _check_plain_anywhere(mask, name=f"The mask of {name}")
+    if mask.shape != tuple(shape) or mask.dtype != torch.bool:
         raise ValueError(
             f"The mask of {name} {tuple(x.shape)} must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}. "
             "True is what is real."
@@ -203,6 +269,8 @@ def bool_mask(mask: Tensor, *, name: str) -> Tensor:
     Raises:
         ValueError: It is no tensor, of another type, or, where values are checked, holds other integers.
     """
+    if isinstance(mask, Tensor):
+        check_plain(mask, name=name, device=mask.device)
     if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.is_complex():
         given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"{name} must be bool or integer, got {given}. True or 1 is what is real.")

@@ -22,7 +22,7 @@ from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
-from perceiver_io.input_tools import bool_mask, check_plain, listed
+from perceiver_io.input_tools import bool_mask, check_names, check_plain, listed, whole_number
 from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
@@ -240,24 +240,40 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         Raises:
             ValueError: An output is unknown, has no points, or a point lies outside; a size is below 1.
         """
+        self._check_encoded(encoded)
+        check_names(points, name="points")
+        check_names(grids, name="grids")
         points, grids = points or {}, grids or {}
         names = list(self.decoders)
         if outputs is not None:
-            names = list(outputs)
+            names = _names(outputs)
         elif points or grids:
             names = [name for name in names if name in points or name in grids]
         if unknown := sorted({*names, *points, *grids} - set(self.decoders)):
             raise ValueError(f"The model has no outputs {unknown}; it has {list(self.decoders)}.")
         if unused := sorted({*points, *grids} - set(names)):
             raise ValueError(f"There are points or grids for {unused}, but only {names} are asked for.")
-        for what, size in (("chunk_size", chunk_size), ("memory_budget", memory_budget)):
-            if size is not None and size < 1:
-                raise ValueError(f"{what} must be at least 1, got {size}.")
+        if chunk_size is not None:
+            chunk_size = whole_number(chunk_size, name="chunk_size")
+        if memory_budget is not None:
+            memory_budget = whole_number(memory_budget, name="memory_budget")
         request = DecoderRequest(chunk_size=chunk_size, memory_budget=memory_budget, on_decoded=on_decoded)
         return {
             name: self._decode(name, encoded, request, points=points.get(name), grid=grids.get(name))
             for name in names
         }
+
+    def _check_encoded(self, encoded: Encoded) -> None:
+        if not isinstance(encoded, Encoded):
+            raise ValueError(
+                f"encoded must be what encode() returned, an Encoded, got {type(encoded).__name__}."
+            )
+        width, expected = encoded.latents.shape[-1], self.config.encoder.latent_channels
+        if width != expected:
+            raise ValueError(
+                f"The encoded batch has latents of {width} channels, those of this model have {expected}: it is of "
+                "another model."
+            )
 
     def _decode(
         self,
@@ -287,11 +303,17 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
             )
             request = replace(request, points=parsed)
         if grid is not None:
-            if not (isinstance(grid, Sequence) and grid and min(grid) >= 1):
-                raise ValueError(
-                    f"The grid of the output {name!r} must have sizes of at least 1, got {grid}."
+            try:
+                sizes = (
+                    [whole_number(size, name="A size") for size in grid] if isinstance(grid, Sequence) else []
                 )
-            request = replace(request, grid=tuple(grid))
+            except ValueError:
+                sizes = []
+            if not sizes:
+                raise ValueError(
+                    f"The grid of the output {name!r} must have sizes of at least 1, got {grid!r:.80}."
+                )
+            request = replace(request, grid=tuple(sizes))
         decoded: Tensor = decoder(encoded, request)
         return decoded
 
@@ -372,6 +394,8 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         hidden: Mapping[str, Tensor] | None = None,
     ) -> dict[str, ByteArray]:
         """Returns the byte array of each input that is there, before they are packed; arguments as `encode`."""
+        for what, given in (("inputs", inputs), ("masks", masks), ("hidden", hidden)):
+            check_names(given, name=what)
         masks, hidden = masks or {}, hidden or {}
         if unknown := sorted(set(inputs) - set(self.adapters)):
             raise ValueError(f"The model has no inputs {unknown}; it has {list(self.adapters)}.")
@@ -414,6 +438,16 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 name, adapter(x, adapter.mask_without(hidden[name], x, mask)), hidden[name]
             )
         return adapted
+
+
+def _names(outputs: Iterable[str]) -> list[str]:
+    """The names that are asked for, as a list."""
+    if isinstance(outputs, str) or not isinstance(outputs, Iterable):
+        raise ValueError(f"outputs must be names of outputs, such as ['label'], got {outputs!r:.80}.")
+    names = list(outputs)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"outputs must be names of outputs, such as ['label'], got {listed(wrong):.80}.")
+    return names
 
 
 def _check_sequence(name: str, adapters: Mapping[str, InputAdapter]) -> None:

@@ -147,7 +147,7 @@ def _row_major(
 
 def _check_inside(points: Tensor, grid: tuple[int, ...], *, name: str, row_major: bool) -> None:
     if points.is_floating_point():
-        low, high = (float(bound) for bound in points.aminmax())
+        low, high = (float(bound) for bound in points.detach().aminmax())
         if not -1 <= low <= high <= 1:  # NaN is not
             raise _unfit(name, grid, f"must have coordinates in [-1, 1], got {low:g} to {high:g}.")
         return

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from perceiver_io.input_tools import check_plain
+
 __all__ = ["pad_ragged"]
 
 
@@ -35,6 +37,8 @@ def pad_ragged(
         ValueError: No sample has it, or they differ along other axes, in type or in rank, or a size is 0.
     """
     present = [sample for sample in samples if sample is not None]
+    for index, one in enumerate(present):
+        check_plain(one, name=f"Sample {index} of those that are there", device=None)
     if not present:
         raise ValueError("None of the samples of the batch has this input: leave the input out.")
     first = present[0]

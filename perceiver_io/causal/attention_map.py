@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from perceiver_io.attention_maps import AttentionMap, by_input
+from perceiver_io.attention_maps import AttentionMap, by_input, latent_indices
 from perceiver_io.byte_array import ByteArray, Segment
 from perceiver_io.causal.encoder import CausalEncoder
 
@@ -39,10 +39,7 @@ def causal_attention_map(
     """
     weights_BHNM, logits_BHNM = encoder.cross_attention(byte_array)
     num_latents = weights_BHNM.shape[2]
-    indices = list(range(num_latents)) if latents is None else list(latents)
-    if out_of_range := [index for index in indices if not 0 <= index < num_latents]:
-        raise ValueError(f"There are the latents 0 to {num_latents - 1}, got {out_of_range}.")
-
+    indices = latent_indices(latents, num_latents)
     weights_BHNM, logits_BHNM = weights_BHNM[:, :, indices], logits_BHNM[:, :, indices]
     return AttentionMap(
         weights=by_input(weights_BHNM, segments),

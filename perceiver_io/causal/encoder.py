@@ -27,7 +27,7 @@ from perceiver_io.causal.layers import (
 from perceiver_io.causal.rotary import RotaryPositions, Rotation, Wavelengths
 from perceiver_io.causal.sequence import token_positions
 from perceiver_io.component import ComponentConfig
-from perceiver_io.input_tools import check_positive
+from perceiver_io.input_tools import check_positive, whole_number
 from perceiver_io.layers import linear
 
 __all__ = ["CausalEncoder", "CausalEncoderConfig"]
@@ -229,7 +229,8 @@ class CausalEncoder(nn.Module):
             )
         if num_latents is None:
             num_latents = config.num_latents
-        elif not 1 <= num_latents <= config.num_latents:
+        num_latents = whole_number(num_latents, name="num_latents", least=0)
+        if not 1 <= num_latents <= config.num_latents:
             raise ValueError(f"num_latents must be from 1 to {config.num_latents}, got {num_latents}.")
         num_latents = min(num_latents, num_elements - num_before)
         elements_BMC, mask_BM = aligned_to_end(byte_array.values, byte_array.mask)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from perceiver_io.input_tools import whole_number
+
 __all__ = ["LatentSchedule"]
 
 
@@ -37,6 +39,7 @@ class LatentSchedule:
 
     def __post_init__(self) -> None:
         for name in ("prompt_latents", "refill_latents"):
+            whole_number(getattr(self, name), name=name, least=0)
             if not 1 <= getattr(self, name) <= self.max_latents:
                 raise ValueError(
                     f"{name} must be from 1 to the model's {self.max_latents} latents, got {getattr(self, name)}."

@@ -6,6 +6,7 @@ D latent channels, O output channels, S sets that are resampled: B * T, R featur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -109,9 +110,13 @@ class PerceiverResampler(nn.Module):
             channels=channels,
             depth=depth,
             latent_channels=latent_channels,
-            output_channels=output_channels,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
+        )
+        _check_at_least(
+            1,
+            or_none=True,
+            output_channels=output_channels,
             head_channels=head_channels,
             projection_channels=projection_channels,
             num_positions=num_positions,
@@ -126,12 +131,12 @@ class PerceiverResampler(nn.Module):
             input_projection = "none" if channels == latent_channels else "linear"
         _check_one_of(Projection, input_projection=input_projection)
         for name, probability in (("dropout", dropout), ("attention_dropout", attention_dropout)):
-            if not 0 <= probability < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {probability}.")
-        if round(widening_factor * latent_channels) < 1:
-            raise ValueError(f"widening_factor must be above zero, got {widening_factor}.")
-        if norm_eps is not None and norm_eps <= 0:
-            raise ValueError(f"norm_eps must be above zero, got {norm_eps}.")
+            if not (_is_number(probability) and 0 <= probability < 1):
+                raise ValueError(f"{name} must be in [0, 1), got {probability!r:.80}.")
+        if not (_is_number(widening_factor) and round(widening_factor * latent_channels) >= 1):
+            raise ValueError(f"widening_factor must be above zero, got {widening_factor!r:.80}.")
+        if norm_eps is not None and not (_is_number(norm_eps) and norm_eps > 0):
+            raise ValueError(f"norm_eps must be above zero, got {norm_eps!r:.80}.")
         if num_heads % num_kv_heads:
             raise ValueError(
                 f"num_heads must be a multiple of num_kv_heads, got {num_heads} and {num_kv_heads}."
@@ -403,9 +408,15 @@ def _positions(count: int | None, channels: int) -> LearnedArray | None:
     return None if count is None else LearnedArray(count, channels, std=_POSITION_STD)
 
 
-def _check_at_least(least: int, **numbers: int | None) -> None:
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_at_least(least: int, *, or_none: bool = False, **numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
+        if number is None and or_none:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}.")
 
 

@@ -21,7 +21,15 @@ from perceiver_io.causal.encoder import CausalEncoder, CausalEncoderConfig
 from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.decoder import Encoded
-from perceiver_io.input_tools import bool_mask, check_indices, check_shape, listed
+from perceiver_io.input_tools import (
+    bool_mask,
+    check_indices,
+    check_names,
+    check_plain,
+    check_shape,
+    listed,
+    whole_number,
+)
 from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.model import PerceiverIO
 from perceiver_io.pretrained import PerceiverIOPreTrainedModel
@@ -32,6 +40,8 @@ __all__ = ["IGNORED", "PerceiverARForCausalLM"]
 
 IGNORED = -100
 """The label of positions that the loss leaves out, as everywhere in `transformers`."""
+
+_MOST_POSITIONS = 2**31
 
 
 class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
@@ -126,6 +136,9 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
                 row of padding alone, latents that are not in 1 … N, or a cache of another model or batch.
         """
         mask_BT = self._checked(input_ids, attention_mask, labels)
+        check_names(conditions, name="conditions")
+        check_names(condition_masks, name="condition_masks")
+        logits_to_keep = whole_number(logits_to_keep, name="logits_to_keep", least=0)
         if labels is not None and mask_BT is not None:
             # What stands on padding says nothing of the first token either.
             follows_BT = mask_BT & (mask_BT.cumsum(dim=1) > 1)
@@ -139,6 +152,13 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
                 )
             check_shape(
                 position_ids, input_ids.shape, name="position_ids", advice="One for each of input_ids."
+            )
+            check_indices(
+                position_ids,
+                count=_MOST_POSITIONS,
+                name="position_ids",
+                advice="Count from the first token of the sequence.",
+                mask=unaligned_BT,
             )
             position_ids, _ = aligned_to_end(position_ids, unaligned_BT)
         if use_cache or past_key_values is not None:
@@ -190,6 +210,7 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
             advice="Give one sequence a batch axis: ids[None].",
         )
         if labels is not None:
+            check_plain(labels, name="labels", device=input_ids.device)
             if labels.dtype != torch.int64 or labels.shape != input_ids.shape:
                 raise ValueError(
                     f"labels must be int64 token ids {tuple(input_ids.shape)}, got {labels.dtype} "
@@ -254,14 +275,15 @@ class PerceiverARForCausalLM(PerceiverIOPreTrainedModel, LatentGenerationMixin):
         """Reads tokens that follow those of a cache; returns the latents that were added, or all of a new reading."""
         encoder, adapter = cast(CausalEncoder, self.perceiver.encoder), self._adapter
         before, added = cache.num_tokens, ids_BT.shape[1]
-        if mask_BT is not None:
-            ids_BT = torch.where(mask_BT, ids_BT, 0)
         check_indices(
             ids_BT,
             count=self.vocab_size,
             name="input_ids",
             advice="Use the tokenizer that belongs to the model.",
+            mask=mask_BT,
         )
+        if mask_BT is not None:
+            ids_BT = torch.where(mask_BT, ids_BT, 0)
         cache.append(ids_BT, mask_BT)
         schedule = cache.schedule
         num_latents = schedule.num_latents(before + added)
