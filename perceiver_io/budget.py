@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["MOST_LEVELS", "MOST_VALUES", "check_nesting"]
+__all__ = ["MOST_JSON_VALUES", "MOST_LEVELS", "MOST_VALUES", "check_nesting"]
 
 MOST_LEVELS = 32
 """How deeply values may be nested: configurations have 4 levels, trees of parameters 2, states of optimizers 8."""
 
 MOST_VALUES = 100_000
 """How many values a file may describe whose values can share parts, YAML and pickles."""
+
+
+MOST_JSON_VALUES = 3_000_000
+"""How many values a file of JSON may describe, by its brackets and commas: a tokenizer of 256,000 tokens has 2e6."""
 
 
 def _items(value: Any) -> Iterable[Any]:

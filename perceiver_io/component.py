@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 __all__ = ["ComponentConfig"]
 
+_LARGEST_INT = 2**63 - 1
+
 ConfigT = TypeVar("ConfigT", bound="ComponentConfig")
 
 
@@ -25,7 +27,7 @@ class ComponentConfig:
 
     Fields may be bool, int, float, str, None, literals, tuples of these, and unions of them. Every field is
     checked against its annotation when a configuration is made; lists (as JSON has them) become tuples. Floats are
-    finite.
+    finite, and ints have 64 bits, as sizes of tensors do.
     Subclasses that check more call ``super().__post_init__()`` first.
 
     Raises:
@@ -78,7 +80,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     """Returns the value as its annotation wants it (a list as a tuple, an int as a float where floats go)."""
     matched, result = _match(value, hint)
     if not matched:
-        raise ValueError(f"{where} must be {_hint_name(hint)}, got {value!r:.200}.")
+        too_large = ", which 64 bits cannot hold" if type(value) is int and abs(value) > _LARGEST_INT else ""
+        raise ValueError(f"{where} must be {_hint_name(hint)}, got {value!r:.200}{too_large}.")
     return result
 
 
@@ -109,6 +112,8 @@ def _match(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is float and isinstance(value, (int, float)):
         fits = abs(value) <= sys.float_info.max  # neither infinite nor NaN
         return fits, float(value) if fits else value
+    if hint is int and isinstance(value, int):
+        return -_LARGEST_INT <= value <= _LARGEST_INT, value
     return isinstance(value, hint), value
 
 

@@ -43,6 +43,7 @@ _ENCODERS: dict[str, type[EncoderConfig] | type[CausalEncoderConfig]] = {
 # More layers than any model has: a file could ask for billions, and each is a module that is built before it is used.
 _MOST_LAYERS = 1_000
 _MOST_CLASSES = 10_000_000
+_LONGEST_NAME = 100  # of an input or output
 
 
 class PerceiverIOConfig(PreTrainedConfig):
@@ -82,15 +83,30 @@ class PerceiverIOConfig(PreTrainedConfig):
         decoders: Mapping[str, type] | None = None,
     ) -> None:
         is_empty = inputs is None and encoder is None and outputs is None
-        inputs, outputs = inputs or {}, outputs or {}
+        inputs = _by_name("inputs", inputs, ComponentConfig, "the Config of an adapter")
+        outputs = _by_name("outputs", outputs, ComponentConfig, "the Config of a decoder")
+        adapters, decoders = (
+            _by_name(where, classes, type, "a class")
+            for where, classes in (("adapters", adapters), ("decoders", decoders))
+        )
+        label2id = None if label2id is None else _by_name("label2id", label2id, int, "an index")
+        for where, part, kind in (
+            ("packing", packing, PackingConfig),
+            ("shared_attention", shared_attention, SharedAttentionConfig),
+        ):
+            if part is not None and not isinstance(part, kind):
+                raise ValueError(f"{where} must be a {kind.__name__}, got {part!r:.200}.")
         if not is_empty and not (inputs and outputs):
             raise ValueError(
                 f"A model needs at least one input and one output, got the inputs {sorted(inputs)} and the outputs "
                 f"{sorted(outputs)}."
             )
         for name in (*inputs, *outputs):
-            if not name.isidentifier():
-                raise ValueError(f"Inputs and outputs are named by Python identifiers, got {name!a:.80}.")
+            if not name.isidentifier() or len(name) > _LONGEST_NAME:
+                raise ValueError(
+                    f"Inputs and outputs are named by Python identifiers, got {name!a:.80}; expected at most "
+                    f"{_LONGEST_NAME} characters."
+                )
             if hasattr(nn.ModuleDict, name):
                 raise ValueError(f"The name {name!a:.80} is taken by torch.nn.ModuleDict: choose another.")
         if isinstance(encoder, (EncoderConfig, CausalEncoderConfig)):
@@ -100,8 +116,8 @@ class PerceiverIOConfig(PreTrainedConfig):
                 f"encoder must be an EncoderConfig or a CausalEncoderConfig, got {type(encoder).__name__}."
             )
         self.format_version = FORMAT_VERSION
-        self._adapters = ADAPTERS.extended(adapters or {})
-        self._decoders = DECODERS.extended(decoders or {})
+        self._adapters = ADAPTERS.extended(adapters)
+        self._decoders = DECODERS.extended(decoders)
         self.inputs = {name: inputs[name] for name in sorted(inputs)}
         self.encoder: EncoderConfig | CausalEncoderConfig = encoder  # type: ignore[assignment]  # None if it is empty
         self.outputs = {name: outputs[name] for name in sorted(outputs)}
@@ -117,7 +133,7 @@ class PerceiverIOConfig(PreTrainedConfig):
         self.id2label = None if id2label is None else class_names(id2label)
         if label2id is None and self.id2label is not None:
             label2id = {label: index for index, label in self.id2label.items()}
-        self.label2id = None if label2id is None else dict(label2id)
+        self.label2id = label2id
         self.__post_init__()
         if id2label is None:  # the base class makes up two labels
             self.id2label = self.label2id = None
@@ -140,7 +156,7 @@ class PerceiverIOConfig(PreTrainedConfig):
             named[f"outputs[{output!r}]"] = (part.needs().names, self.inputs)
         for where, (names, known) in named.items():
             if unknown := sorted(names - set(known)):
-                raise ValueError(f"{where} names {unknown}, but there are only {list(known)}.")
+                raise ValueError(f"{where} names {unknown!a:.200}, but there are only {list(known)}.")
 
     def adapter_class(self, name: str) -> type:
         """Returns the adapter class of an input."""
@@ -342,7 +358,8 @@ class PerceiverIOConfig(PreTrainedConfig):
         if config_dict.get(QUANTIZATION) is not None:
             config.quantization_config = dict(config_dict[QUANTIZATION])
         config.dtype = given_dtype(config.dtype)
-        labels = {name: kwargs.pop(name) for name in LABEL_OPTIONS if kwargs.get(name) is not None}
+        given = {name: kwargs.pop(name) for name in LABEL_OPTIONS if name in kwargs}
+        labels = {name: value for name, value in given.items() if value is not None}
         if labels:
             config = config.with_labels(**labels)
         unused = {}
@@ -357,6 +374,17 @@ class PerceiverIOConfig(PreTrainedConfig):
             else:
                 unused[name] = value
         return (config, unused) if return_unused_kwargs else config
+
+
+def _by_name(where: str, values: Any, kind: type, what: str) -> dict[str, Any]:
+    """Returns the values of a mapping whose values are of a kind; nothing for None."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, kind) for name, value in values.items()
+    ):
+        raise ValueError(f"{where} must be a mapping of names, each with {what}, got {values!r:.200}.")
+    return dict(values)
 
 
 def _encoder(values: Mapping[str, Any]) -> EncoderConfig | CausalEncoderConfig:

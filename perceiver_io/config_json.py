@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from perceiver_io.budget import MOST_LEVELS, check_nesting
+from perceiver_io.budget import MOST_JSON_VALUES, MOST_LEVELS, check_nesting
 from perceiver_io.quantized_weights import QUANTIZATION, check_quantization
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "class_names",
     "given_dtype",
     "is_known",
+    "json_object",
     "read_json_object",
 ]
 
@@ -51,31 +52,55 @@ _OPTIONAL_PARTS = {"packing", "shared_attention"}
 _KNOWN_KEYS = PARTS | _OPTIONAL_PARTS | {"format_version"} | BASE_FIELDS | _BASE_EXTRAS
 
 
-def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a file that must hold one JSON object, strictly: no key twice, no NaN, no depth without end.
+def read_json_object(path: str | os.PathLike[str], *, is_own: bool = False) -> dict[str, Any]:
+    """Reads a file that must hold one JSON object, strictly, as `json_object` does.
 
     Args:
         path: The file.
+        is_own: Whether it is of a run that is resumed: then it may have any number of values, and NaN.
 
     Raises:
         json.JSONDecodeError: It is no JSON.
         UnicodeDecodeError: It is no text.
-        ValueError: It holds something else, as above; or one of the two before, which are ValueErrors too.
+        ValueError: It holds something else; or one of the two before, which are ValueErrors too.
         OSError: It cannot be opened.
     """
     with open(path, encoding="utf-8") as file:
         text = file.read()
+    most_values = None if is_own else MOST_JSON_VALUES
+    return json_object(text, name=os.fspath(path), may_hold_nan=is_own, most_values=most_values)
+
+
+def json_object(
+    text: str, *, name: str, may_hold_nan: bool = False, most_values: int | None = MOST_JSON_VALUES
+) -> dict[str, Any]:
+    """Returns the one JSON object that a text must hold: no key twice, no NaN, a limit on depth and length.
+
+    Args:
+        text: The text.
+        name: What it is, for messages.
+        may_hold_nan: Whether numbers may be NaN and infinite, as `json.dump` writes them.
+        most_values: How many there may be; any number if None.
+
+    Raises:
+        json.JSONDecodeError: It is no JSON.
+        ValueError: It holds something else, as above.
+    """
+    if most_values is not None and sum(map(text.count, "[{,")) > most_values:
+        raise ValueError(f"{name} describes more than {most_values:,} values.")
     try:
-        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        values = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=None if may_hold_nan else _no_number
+        )
         check_nesting(values)
     except json.JSONDecodeError:
         raise
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply, expected at most {MOST_LEVELS} levels.") from None
+        raise ValueError(f"{name} is nested too deeply, expected at most {MOST_LEVELS} levels.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not the JSON that was expected: {error}") from error
+        raise ValueError(f"{name} is not the JSON that was expected: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}.")
+        raise ValueError(f"{name} must hold a JSON object, got {type(values).__name__}.")
     return values
 
 

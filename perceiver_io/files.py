@@ -60,8 +60,8 @@ def is_path(source: str | os.PathLike[str]) -> bool:
         or "\\" in source
         or source.count("/") > 1
         or path.suffix.lower() in _SUFFIXES
-        or ("/" in source and path.parent.is_dir())
-        or path.exists()
+        or ("/" in source and os.path.isdir(path.parent))
+        or os.path.exists(path)  # which says no to what no file can be called, and raises nothing
     )
 
 

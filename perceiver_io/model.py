@@ -20,13 +20,14 @@ from perceiver_io.causal.attention_map import causal_attention_map
 from perceiver_io.causal.encoder import CausalEncoder, CausalEncoderConfig
 from perceiver_io.causal.sequence import SequenceAdapter
 from perceiver_io.config import PerceiverIOConfig
+from perceiver_io.config_json import given_dtype
 from perceiver_io.decoder import Decoder, DecoderConfig, DecoderParts, DecoderRequest, Encoded
 from perceiver_io.encoder import Encoder
 from perceiver_io.input_tools import bool_mask, check_names, check_plain, listed, whole_number
 from perceiver_io.layer_outputs import with_layer_outputs
 from perceiver_io.layers import under_autocast
 from perceiver_io.points import Points
-from perceiver_io.pretrained import PerceiverIOPreTrainedModel
+from perceiver_io.pretrained import PerceiverIOPreTrainedModel, building
 from perceiver_io.query_attention import SharedAttention
 from perceiver_io.value_checks import looks_at
 from perceiver_io.zero_gradients import with_zero_gradients
@@ -74,6 +75,12 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
         super().__init__(config)
         if config.is_empty:
             raise ValueError("The configuration is empty: give it inputs, an encoder and outputs.")
+        given_dtype(config.dtype)  # it is only used, and written, later
+        with building(type(self).__name__):
+            self._build(config)
+            self.post_init()
+
+    def _build(self, config: PerceiverIOConfig) -> None:
         adapters: dict[str, InputAdapter] = {
             name: config.adapter_class(name)(part) for name, part in config.inputs.items()
         }
@@ -116,7 +123,6 @@ class PerceiverIO(PerceiverIOPreTrainedModel):
                 },
                 latent_channels=config.encoder.latent_channels,
             )
-        self.post_init()
 
     @with_layer_outputs
     def forward(

@@ -32,8 +32,8 @@ def variant_parts(variants: Mapping[str, Callable[[], PartsT]], variant: str, *,
     Raises:
         ValueError: There is no such variant.
     """
-    if variant not in variants:
-        raise ValueError(f"There is no variant {variant!r} of the {of}. Known: {', '.join(variants)}.")
+    if not isinstance(variant, str) or variant not in variants:
+        raise ValueError(f"There is no variant {variant!r:.80} of the {of}. Known: {', '.join(variants)}.")
     return variants[variant]()
 
 
@@ -76,5 +76,7 @@ def laid_over(config_class: type[ConfigT], *layers: Mapping[str, Any] | None) ->
     """
     fields: dict[str, Any] = {}
     for layer in layers:
+        if layer is not None and not isinstance(layer, Mapping):
+            raise ValueError(f"{config_class.__qualname__} has fields by name, got {layer!r:.200}.")
         fields |= layer or {}
     return config_class.from_dict(fields)

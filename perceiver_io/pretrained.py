@@ -5,18 +5,24 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
+from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from perceiver_io.config import LABEL_OPTIONS, PerceiverIOConfig
+from perceiver_io.config_json import read_json_object
 from perceiver_io.files import set_mode, writing
 from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
 from perceiver_io.model_card import CARD_FILE, model_card, upload
+from perceiver_io.printable import printable
 from perceiver_io.quantized_weights import QUANTIZATION, joined_shapes
 from perceiver_io.weight_files import (
     HUB_OPTIONS,
@@ -29,7 +35,7 @@ from perceiver_io.weight_files import (
     tensor_shapes,
 )
 
-__all__ = ["PerceiverIOPreTrainedModel", "resolved_config"]
+__all__ = ["PerceiverIOPreTrainedModel", "building", "resolved_config"]
 
 ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
 
@@ -197,6 +203,11 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         """
         source = pretrained_model_name_or_path
         _check_attention(kwargs.get("attn_implementation"))
+        if source is not None:
+            hub_options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            _check_no_adapter(source, hub_options)
+            if cls.can_generate():
+                _check_generation(source, hub_options)
         config, kwargs = resolved_config(source, kwargs)
         kwargs.setdefault("use_safetensors", True)
         if (state_dict := kwargs.get("state_dict")) is not None:
@@ -211,9 +222,10 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
             may_mismatch=kwargs.get("ignore_mismatched_sizes", False),
             prefix=f"{cls.base_model_prefix}.",
         )
-        loaded: Any = super().from_pretrained(source, *args, config=config, **kwargs)
-        model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
-        check_finite(model.state_dict(), source=source, model_name=cls.__name__)
+        with _putting_together(source) if hasattr(config, QUANTIZATION) else nullcontext():
+            loaded: Any = super().from_pretrained(source, *args, config=config, **kwargs)
+            model: PreTrainedModel = loaded[0] if isinstance(loaded, tuple) else loaded
+            check_finite(model.state_dict(), source=source, model_name=cls.__name__)
         _align(model)
         return loaded
 
@@ -227,14 +239,71 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: It is none that this class can have, or one tensor is larger than any memory.
         """
-        try:
-            with torch.device("meta"):  # names and shapes only
-                model = cls(copy.deepcopy(config))
-        except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"A {cls.__name__} of these settings cannot be built ({error!s:.300}). Are all sizes right?"
-            ) from error
+        with torch.device("meta"):  # names and shapes only
+            model = cls(copy.deepcopy(config))
         return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@contextmanager
+def building(model_name: str) -> Iterator[None]:
+    """For the block that builds a model's parts: what no memory can hold becomes an error that says so.
+
+    Args:
+        model_name: The model's class, for the message.
+
+    Raises:
+        ValueError: A part is larger than any tensor can be, or than memory has room for.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:  # of an accelerator, which the caller may want to free
+        raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise ValueError(
+            f"A {model_name} of these settings cannot be built ({printable(reason):.200}). Are all sizes right?"
+        ) from error
+
+
+@contextmanager
+def _putting_together(source: str | os.PathLike[str]) -> Iterator[None]:
+    """For the block that has torchao make tensors of what a file says of them, in which anything can go wrong."""
+    try:
+        yield
+    except (OSError, ValueError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = printable(" ".join(str(error).split()) or type(error).__name__)
+        raise ValueError(
+            f"The quantised weights in {source} cannot be put together: what the files say of them does not fit them "
+            f"({reason:.300})."
+        ) from error
+
+
+def _check_no_adapter(source: str | os.PathLike[str], hub_options: Mapping[str, Any]) -> None:
+    """Refuses what `transformers` would add to the model by itself, whatever it does."""
+    if find_adapter_config_file(os.fspath(source), **hub_options) is not None:
+        raise ValueError(
+            f"{source} also holds an adapter of peft ({ADAPTER_CONFIG_NAME}), which is not loaded with a model. Load "
+            "the model from a folder without it, then the adapter with peft.PeftModel.from_pretrained."
+        )
+
+
+def _check_generation(source: str | os.PathLike[str], hub_options: Mapping[str, Any]) -> None:
+    """Checks what `transformers` would read beside a model that continues sequences, and takes as it is."""
+    file = cached_file(
+        source, GENERATION_CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **hub_options
+    )
+    if file is None:
+        return
+    values = read_json_object(file)
+    try:
+        GenerationConfig.from_dict(values)
+    except Exception as error:  # of whatever type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"The {GENERATION_CONFIG_NAME} of {source} cannot be used: {printable(reason):.300}"
+        ) from error
 
 
 def _check_attention(implementation: Any) -> None:

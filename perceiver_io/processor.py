@@ -27,6 +27,7 @@ from perceiver_io.files import writing
 from perceiver_io.input_processor import InputProcessor, SavedAlone
 from perceiver_io.model_card import upload
 from perceiver_io.registry import PROCESSORS
+from perceiver_io.settings_files import reading_settings
 
 __all__ = ["PROCESSOR_FILES", "PerceiverIOProcessor", "save_whole"]
 
@@ -197,6 +198,11 @@ class PerceiverIOProcessor:
             ValueError: The file is damaged, or none of its kind.
             OSError: There is none.
         """
+        with reading_settings(source, *PROCESSOR_FILES):
+            return cls._from_pretrained(source, kwargs)
+
+    @classmethod
+    def _from_pretrained(cls, source: str | os.PathLike[str], kwargs: dict[str, Any]) -> Any:
         kwargs.pop("_from_auto", None)
         quiet = {
             "_raise_exceptions_for_gated_repo": False,

@@ -100,7 +100,7 @@ def _is_plain(values: Any) -> bool:
     if not isinstance(values, Mapping):
         return values is None or isinstance(values, (bool, int, float, str))
     kind, data = values.get("_type"), values.get("_data")
-    if kind not in _TYPES or set(values) - {"_type", "_data", "_version"}:
+    if not isinstance(kind, str) or kind not in _TYPES or set(values) - {"_type", "_data", "_version"}:
         return False
     if kind == "MappingType":
         return isinstance(data, str) and data.isupper() and data.isidentifier()

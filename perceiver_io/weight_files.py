@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import re
+import struct
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,10 @@ SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 _MOST_LINES = 10
 _OLD_PICKLES = 5  # one after the other in files of PyTorch until 2020, before the numbers themselves
+# The ends of an archive (zip): the last one, and what stands before it for 64 bits.
+_END = struct.Struct("<4s8x2IH")
+_LOCATOR = struct.Struct("<4s4xQ4x")
+_END_64 = struct.Struct("<4s36x2Q")
 _MOST_SHARED = 4  # how often numbers may be there, under several names
 
 
@@ -190,7 +195,7 @@ def check_finite(
 
     Args:
         tensors: The model's tensors by name. Those without memory and those of a type of their own (sharded ones) are
-            not looked at, nor are whole numbers.
+            not looked at, nor are whole numbers; quantised ones are, as the numbers that they stand for.
         source: Where they were read, for the message.
         model_name: The model's class, for the message.
 
@@ -218,6 +223,8 @@ def first_lines(*kinds: Sequence[str]) -> list[str]:
 
 def _is_finite(tensor: Tensor) -> bool:
     values = tensor.detach()
+    if hasattr(type(values), "tensor_data_names"):  # integers with their scales, as torchao has them
+        values = values.dequantize()
     if type(values) is not Tensor and type(values) is not nn.Parameter:
         return True
     if (
@@ -261,18 +268,9 @@ def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
-            f"run. ({str(error).splitlines()[0]:.200})"
+            f"run. ({printable(str(error).splitlines()[0]):.200})"
         ) from error
-    except (
-        EOFError,
-        IndexError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # whatever a damaged program leads to
         raise ValueError(
             f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
             "again."
@@ -286,13 +284,16 @@ def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
 
 def _check_program(path: str, size: int) -> None:
     """Checks what a file of `torch.save` asks for, before PyTorch carries it out."""
-    if not zipfile.is_zipfile(path):
-        if tarfile.is_tarfile(path):
-            raise ValueError("it is an archive as PyTorch wrote it in 2016")
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        is_archive = file.read(4) == b"PK\3\4"  # as PyTorch tells them apart
+        file.seek(0)
+        if not is_archive:
+            if tarfile.is_tarfile(path):
+                raise ValueError("it is an archive as PyTorch wrote it in 2016")
             for _ in range(_OLD_PICKLES):
                 check_pickle(file)
-        return
+            return
+        _check_directory(file, size)
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         _check_not_compressed(parts, size)
@@ -300,6 +301,29 @@ def _check_program(path: str, size: int) -> None:
             if part.filename.lower().endswith(".pkl"):
                 with archive.open(part) as program:
                     check_pickle(cast(BinaryIO, program))
+
+
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Checks that the directory of an archive ends where its end begins, and that nothing follows.
+
+    Python and PyTorch look for a directory in different ways, and could be shown two: one that is checked, one that is
+    used.
+    """
+
+    def read(structure: struct.Struct, position: int) -> tuple[Any, ...]:
+        file.seek(position)
+        return structure.unpack(file.read(structure.size))
+
+    position = size - _END.size
+    mark, length, start, comment = read(_END, position)
+    is_plain = mark == b"PK\5\6" and comment == 0
+    before = position - _LOCATOR.size - _END_64.size
+    if before >= 0 and (locator := read(_LOCATOR, before + _END_64.size))[0] == b"PK\6\7":
+        mark, length, start = read(_END_64, before)
+        is_plain = is_plain and mark == b"PK\6\6" and locator[1] == before
+        position = before
+    if not is_plain or start + length != position:
+        raise ValueError("its directory is not where torch.save puts it")
 
 
 def _check_not_compressed(parts: Sequence[zipfile.ZipInfo], size: int) -> None:
@@ -333,5 +357,6 @@ def _check_plain(tensors: Mapping[str, Tensor], *, path: str, size: int, device:
 
 def _unreadable(path: str, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} cannot be read ({error}): the file is truncated or is no safetensors file. Fetch or save it again."
+        f"{path} cannot be read ({printable(str(error)):.300}): the file is truncated or is no safetensors file. Fetch "
+        "or save it again."
     )

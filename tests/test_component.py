@@ -25,18 +25,21 @@ class Example(ComponentConfig):
     maybe: int | None = None
 
 
+INTS = st.integers(-(2**63) + 1, 2**63 - 1)
+
+
 @given(
     st.builds(
         Example,
-        count=st.integers(),
+        count=INTS,
         scale=st.floats(allow_nan=False, allow_infinity=False),
         flag=st.booleans(),
         name=st.text('aé"\n'),
         mode=st.sampled_from(["concat", "add"]),
-        size=st.tuples(st.integers(), st.integers()),
-        sizes=st.lists(st.integers()).map(tuple),
-        nested=st.lists(st.tuples(st.integers(), st.text('aé"\n'))).map(tuple),
-        maybe=st.none() | st.integers(),
+        size=st.tuples(INTS, INTS),
+        sizes=st.lists(INTS).map(tuple),
+        nested=st.lists(st.tuples(INTS, st.text('aé"\n'))).map(tuple),
+        maybe=st.none() | INTS,
     )
 )
 def test_survives_json(config: Example) -> None:
@@ -55,12 +58,21 @@ def test_lists_become_tuples_and_ints_become_floats() -> None:
     [
         ("count", 1.5),
         ("count", True),
+        ("count", 2**63),
+        ("count", -(10**400)),
+        ("size", (1, 2**63)),
+        ("maybe", 2**63),
         ("count", None),
         ("count", "1"),
         ("scale", "1.0"),
+        ("scale", float("nan")),
+        ("scale", float("-inf")),
+        ("scale", 10**400),
         ("scale", True),
         ("flag", 1),
         ("name", 1),
+        ("name", ["a"]),
+        ("mode", ["concat"]),
         ("mode", "multiply"),
         ("size", (1,)),
         ("size", (1, 2, 3)),

@@ -260,3 +260,32 @@ def test_names_of_what_is_not_there_are_refused(fields: dict[str, Any], message:
     with pytest.raises(ValueError, match=message):
         config(**fields)
     assert config(outputs={"flow": dense(query_input="image", query_input_channels=1)}).outputs
+
+
+@pytest.mark.parametrize("field", ["num_latents", "latent_channels", "cross_attention_widening_factor"])
+@pytest.mark.parametrize("size", [2**60, 2**62, 2**63 - 1])
+def test_models_that_nothing_can_hold(field: str, size: int) -> None:
+    """They were errors of any type, out of the depth of PyTorch."""
+    encoder = EncoderConfig(**{"num_latents": 3, "latent_channels": 8, field: size})
+    with pytest.raises(ValueError, match=r"A PerceiverIO of these settings cannot be built|channels|heads"):
+        pio.PerceiverIO(config(encoder=encoder))
+
+
+@pytest.mark.parametrize("dtype", ["bogus", "int8", torch.int8, 5, ["float32"]])
+def test_types_that_no_weights_have(dtype: Any) -> None:
+    settings = config()
+    settings.dtype = dtype
+    with pytest.raises(ValueError, match=r"dtype must name a type of weights"):
+        pio.PerceiverIO(settings)
+
+
+PARTS = ("inputs", "outputs", "packing", "shared_attention", "label2id", "adapters", "decoders", "encoder")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "value", [5, "image", ["image"], [1], {5: 1}, {"image": [1]}, {"image": "x"}, object()]
+)
+def test_parts_of_other_types(part: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{part} must be "):
+        config(**{part: value})

@@ -138,7 +138,8 @@ def _arrays(content: Any, *, path: str | os.PathLike[str]) -> dict[str, np.ndarr
                     continue
                 if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
                     raise ValueError(
-                        f"{path} must hold arrays of floating-point numbers, got {_kind(value)} under {name:.80}."
+                        f"{path} must hold arrays of floating-point numbers, got {_kind(value)} under "
+                        f"{printable(name):.80}."
                     )
                 arrays[name] = value
     return arrays

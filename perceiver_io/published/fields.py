@@ -11,6 +11,7 @@ from perceiver_io.attention import Activation
 from perceiver_io.causal.encoder import CausalEncoderConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.encoder import EncoderConfig
+from perceiver_io.printable import printable
 
 __all__ = [
     "activation",
@@ -51,7 +52,10 @@ def all_fields(config_json: Mapping[str, Any]) -> dict[str, Any]:
     try:
         config = PerceiverConfig.from_dict(dict(config_json))
     except Exception as error:  # the strict dataclasses of huggingface_hub have errors of their own
-        raise ValueError(f"The config.json of this Perceiver cannot be used: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The config.json of this Perceiver cannot be used: {printable(reason):.300}"
+        ) from error
     label_query = getattr(config, "_label_trainable_num_channels", 1024)
     return {**config.to_dict(), "id2label": config.id2label, "_label_trainable_num_channels": label_query}
 

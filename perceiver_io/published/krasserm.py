@@ -265,6 +265,6 @@ def _name(ours: str, names: Mapping[str, str], config: PerceiverIOConfig) -> str
     elif part in ATTENTION_PARTS:
         # What is added to its input is a module of a module.
         outputs = list(config.outputs.values())
-        adds = not ours.removeprefix("perceiver.").startswith("decoders") or outputs[0].use_query_residual  # type: ignore[attr-defined]
+        adds = not ours.removeprefix("perceiver.").startswith("decoders") or outputs[0].use_query_residual
         part = f"0.{'module.' if adds else ''}{ATTENTION_PARTS[part]}"
     return f"{module}.{index}{part}.{leaf}"

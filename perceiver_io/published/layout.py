@@ -96,9 +96,9 @@ def published_config(name: str) -> PerceiverIOConfig:
         ValueError: The name is unknown.
     """
     models = {model: make for layout in layouts() for model, make in layout.models.items()}
-    make = models.get(name.removeprefix("deepmind/"))
+    make = models.get(name.removeprefix("deepmind/")) if isinstance(name, str) else None
     if make is None:
-        raise ValueError(f"There is no published model {name!r}. Known: {', '.join(sorted(models))}.")
+        raise ValueError(f"There is no published model {name!r:.80}. Known: {', '.join(sorted(models))}.")
     return make()
 
 

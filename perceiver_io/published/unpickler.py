@@ -21,11 +21,14 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.budget import MOST_LEVELS, MOST_VALUES, check_nesting
+from perceiver_io.printable import printable
 
 __all__ = ["read_pickle"]
 
 # The published models have up to 457 arrays, of at most 38 instructions each; an optimizer keeps two more of each.
 _MOST_INSTRUCTIONS = 500_000
+_NEWEST_PROTOCOL = 5
+_FRAME_HEADER = 9
 _LONGEST_NAME = 1_000
 _MOST_ARGUMENTS = 8
 _LARGEST_SIZE = 2**63 - 1
@@ -51,6 +54,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
             try:
                 found = _Machine(most_bytes=len(content)).run(content)
                 _check_size(found)
+                _check_made(found)
                 return found
             except _RefusedError as error:
                 raise ValueError(
@@ -105,6 +109,17 @@ def _check_size(values: Any) -> None:
         check_nesting(values, most_values=MOST_VALUES)
     except ValueError as error:
         raise _RefusedError(f"{str(error).capitalize()}") from None
+
+
+def _check_made(value: Any) -> None:
+    """Refuses what only stands for something: a name that is not called, an array without content."""
+    if isinstance(value, (_Admitted, _DType, _EmptyArray)):
+        raise _RefusedError(
+            f"It names what arrays are made of ({type(value).__name__.strip('_')}), and makes none of it."
+        )
+    if isinstance(value, (dict, list, tuple)):
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_made(one)
 
 
 def _refuse_call(*_: Any) -> Any:
@@ -225,7 +240,7 @@ class _Machine:
     def run(self, content: mmap.mmap) -> Any:
         """Returns what the pickle describes."""
         instructions = pickletools.genops(content)  # type: ignore[arg-type]  # reads, as a file does
-        for count, (opcode, argument, _) in enumerate(instructions, start=1):
+        for count, (opcode, argument, position) in enumerate(instructions, start=1):
             if count > _MOST_INSTRUCTIONS:
                 raise _RefusedError(f"It has more than {_MOST_INSTRUCTIONS:,} instructions.")
             name = opcode.name
@@ -237,7 +252,13 @@ class _Machine:
                 self.stack.append(_CONSTANTS[name]())
             elif name in _INSTRUCTIONS:
                 _INSTRUCTIONS[name](self, argument)
-            elif name not in _IGNORED:
+            elif name == "PROTO":
+                if int(argument or 0) > _NEWEST_PROTOCOL:
+                    raise _RefusedError(f"It is of protocol {argument}, expected at most {_NEWEST_PROTOCOL}.")
+            elif name == "FRAME":
+                if int(argument or 0) > len(content) - (position or 0) - _FRAME_HEADER:
+                    raise ValueError("a frame that has no end")
+            else:
                 raise _RefusedError(f"It has the instruction {name}.")
         raise ValueError("no end")
 
@@ -285,7 +306,7 @@ class _Machine:
 
     def name(self, module: Any, attribute: Any) -> None:
         if (module, attribute) not in _ADMITTED:
-            raise _RefusedError(f"It asks for {module!s:.80}.{attribute!s:.80}.")
+            raise _RefusedError(f"It asks for {printable(module):.80}.{printable(attribute):.80}.")
         self.stack.append(_ADMITTED[module, attribute])
 
     def stack_name(self, _: Any) -> None:
@@ -314,10 +335,15 @@ class _Machine:
             for key in target.memo_keys:
                 self.memo[key] = self.stack[-1]
             target.memo_keys.clear()
-        elif isinstance(target, _DType) and isinstance(state, tuple) and state[1] in ("<", ">", "|", "="):
-            # Fields and sub-arrays are for structured types.
-            if any(part is not None for part in state[2:5]):
-                raise _RefusedError("It has an array of structures.")
+        elif isinstance(target, _DType) and isinstance(state, tuple):
+            # What else NumPy would take is for structures, and for types of others.
+            if (*state[:1], *state[2:]) != (3, None, None, None, -1, -1, 0) or state[1] not in (
+                "<",
+                ">",
+                "|",
+                "=",
+            ):
+                raise _RefusedError("It has an array of structures, or of an unknown type.")
             target.order = state[1]
         else:
             raise _RefusedError(f"It sets the state of {type(target).__name__}.")
@@ -332,7 +358,6 @@ def _pairs(items: list[Any]) -> dict[str, Any]:
     return dict(zip(keys, values, strict=True))
 
 
-_IGNORED = {"PROTO", "FRAME"}
 # Instructions whose argument is the value.
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

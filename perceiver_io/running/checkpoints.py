@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from transformers import TrainerState
 
+from perceiver_io.config_json import read_json_object
 from perceiver_io.files import PARTIAL, remove
+from perceiver_io.printable import printable
 
 __all__ = ["checkpoint_state", "newest_checkpoint", "remove_old_checkpoints", "whole_checkpoints"]
 
@@ -40,7 +41,7 @@ def checkpoint_state(checkpoint: Path) -> TrainerState:
     """
     file = checkpoint / "trainer_state.json"
     try:
-        state = TrainerState(**json.loads(file.read_text(encoding="utf-8")))
+        state = TrainerState(**read_json_object(file, is_own=True))
         if not (type(state.global_step) is int and 1 <= state.global_step <= state.max_steps):
             raise ValueError(f"{file.name} says step {state.global_step!r:.40} of {state.max_steps!r:.40}")
         return state
@@ -71,7 +72,7 @@ def remove_old_checkpoints(folder: Path, *, keep: int, best: str | None) -> None
 
 def damaged(checkpoint: Path, error: Exception) -> ValueError:
     """Returns an error for a checkpoint that cannot be read that says what to do."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = printable(" ".join(str(error).split()) or type(error).__name__)
     return ValueError(
         f"The checkpoint {checkpoint} is damaged ({reason:.200}). Remove it, and --resume goes on from the one before."
     )

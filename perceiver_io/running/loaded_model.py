@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,7 +15,7 @@ from perceiver_io.pretrained import PerceiverIOPreTrainedModel
 from perceiver_io.progress_bars import no_progress_bars
 from perceiver_io.running.run_folder import RunFolder
 
-__all__ = ["LoadedModel", "check_source", "load_model", "reading_settings"]
+__all__ = ["LoadedModel", "check_source", "load_model"]
 
 ModelT = TypeVar("ModelT", bound=PerceiverIOPreTrainedModel)
 
@@ -99,40 +96,3 @@ def check_source(source: str | Path, *, has_config: bool = False) -> None:
         raise ValueError(f"There is no folder {source}.")
     if has_config and path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"There is no model in {source}: it has no config.json.")
-
-
-@contextmanager
-def reading_settings(source: str | Path, *names: str) -> Iterator[None]:
-    """For the block that reads JSON files beside a model: whatever is wrong with them becomes an error that names one.
-
-    Args:
-        source: The folder or hub id.
-        names: The files that are read; they need not be there.
-
-    Raises:
-        ValueError: A file holds no JSON object, or values that nobody can use.
-        OSError: A file cannot be read or fetched.
-    """
-    present = [name for name in names if Path(source, name).is_file()]
-    for name in present:
-        _check_object(Path(source, name))
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"The {' or '.join(present or names[:1])} of {source} is damaged: {reason:.200}."
-        ) from error
-
-
-def _check_object(file: Path) -> None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"The {file.name} of {file.parent} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"The {file.name} of {file.parent} is damaged: expected an object, got {type(content).__name__}."
-        )

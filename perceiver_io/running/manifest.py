@@ -22,6 +22,7 @@ LOCK = ".perceiver-io-run.lock"
 """The file that a running process holds; see folder_lock.py."""
 
 _FORMAT = 1
+_LONGEST_NAME = 255  # file systems take no more
 # What a run writes to the folder of checkpoints: they themselves, what is left of half of one, and TensorBoard's logs.
 # In a checkpoint that is what the trainer, the model, and its processor or tokenizer save. Folders end with a slash.
 _IN_CHECKPOINTS = re.compile(
@@ -148,7 +149,10 @@ class Manifest:
 
 
 def _is_plain(name: Any) -> bool:
-    """Whether a name stays in its folder."""
+    """Whether a name is one of a file, and stays in its folder."""
     return (
-        isinstance(name, str) and name.rstrip("/") not in ("", ".", "..") and not set("/\\") & set(name[:-1])
+        isinstance(name, str)
+        and len(name) <= _LONGEST_NAME
+        and name.rstrip("/") not in ("", ".", "..")
+        and not set("/\\") & set(name[:-1])
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from perceiver_io.running.loaded_model import reading_settings
+from perceiver_io.settings_files import reading_settings
 
 __all__ = ["byte_tokenizer", "encoder_of", "load_tokenizer"]
 
@@ -71,6 +71,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     with reading_settings(source, *_FILES):
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+            tokenizer("a")  # settings of wrong types fail where they are used
         except OSError as error:
             raise ValueError(
                 f"There is no tokenizer {str(source)!r}: {error} Give a folder that a tokenizer was saved to, or a hub "

@@ -23,8 +23,8 @@ from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.running import LoadedModel, PredictOptions, Setup
 from perceiver_io.running.evaluator import to_device
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import Drawing
+from perceiver_io.settings_files import reading_settings
 from perceiver_io.tasks.dense.presets import IMAGE
 from perceiver_io.tasks.dense.task import DenseTask
 

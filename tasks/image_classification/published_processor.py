@@ -48,7 +48,7 @@ def from_published_settings(settings: Mapping[str, Any]) -> PerceiverIOImageProc
             f"preprocessor_config.json must be an object, got {type(settings).__name__}: the file is damaged."
         )
     kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         ours: PerceiverIOImageProcessor = PerceiverIOImageProcessor.from_dict(dict(settings))
         return ours
     size = _sides(settings, "size", _SIZE)

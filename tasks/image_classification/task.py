@@ -19,8 +19,8 @@ from perceiver_io.pictures.attention_view import AttentionView
 from perceiver_io.pictures.seen_image import SeenImage
 from perceiver_io.registry import register_task
 from perceiver_io.running import Setup
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import OURS, Batch, Collate, Layout
+from perceiver_io.settings_files import reading_settings
 from perceiver_io.tasks.classification import ClassificationTask
 from perceiver_io.tasks.image_classification.augmentation import ImageCollator
 from perceiver_io.tasks.image_classification.data import EMBEDDED, IMAGES

@@ -23,10 +23,9 @@ from perceiver_io.files import check_outputs, writing_into
 from perceiver_io.media.images import image_suffixes, open_image, write_image
 from perceiver_io.pictures.attention_view import AttentionView, draw_view
 from perceiver_io.pictures.seen_pixel_sequence import SeenPixelSequence
-from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
+from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import OURS, Collate, Drawing, Layout, as_number
 from perceiver_io.tasks.autoregressive.presets import TOKENS
 from perceiver_io.tasks.autoregressive.task import AutoregressiveTask
@@ -258,8 +257,7 @@ class ImageGenerationTask(AutoregressiveTask):
             ValueError: It is damaged, or none of pixels.
             OSError: There is none.
         """
-        with reading_settings(source, *PROCESSOR_FILES):
-            loaded = PerceiverIOProcessor.from_pretrained(source)
+        loaded = PerceiverIOProcessor.from_pretrained(source)
         if not isinstance(loaded, PerceiverIOProcessor) or loaded.names != [TOKENS]:
             raise ValueError(f"The processor in {source} is not one of pixels ({TOKENS!r}).")
         _pixels(loaded)

@@ -20,9 +20,9 @@ from perceiver_io.pictures.seen_text import SeenText, byte_pieces
 from perceiver_io.printable import printable
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout
+from perceiver_io.settings_files import reading_settings
 from perceiver_io.tasks.masked_language_modeling.masking import MaskingCollator
 from perceiver_io.tasks.masked_language_modeling.model import IGNORED, TEXT, PerceiverIOForMaskedLM
 from perceiver_io.tasks.masked_language_modeling.pipeline import FillMaskPipeline

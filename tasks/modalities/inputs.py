@@ -18,8 +18,7 @@ from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.data import Content
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.presets import laid_over
-from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
-from perceiver_io.running.loaded_model import reading_settings
+from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.running.model_settings import ModelSettings
 from perceiver_io.single_output import Arguments
 from perceiver_io.tasks.modalities.modality import Modality
@@ -173,8 +172,7 @@ class Inputs:
             ValueError: It is damaged, or of other inputs.
             OSError: There is none.
         """
-        with reading_settings(source, *PROCESSOR_FILES):
-            loaded = PerceiverIOProcessor.from_pretrained(source)
+        loaded = PerceiverIOProcessor.from_pretrained(source)
         if not isinstance(loaded, PerceiverIOProcessor):
             names = list(self.modalities)
             if len(names) > 1:  # then the model says which of them it has

@@ -5,7 +5,6 @@ Shape legend: V columns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from perceiver_io.adapters.table import TableAdapter
 from perceiver_io.adapters.table_processor import TableProcessor
 from perceiver_io.component import ComponentConfig
+from perceiver_io.config_json import json_object
 from perceiver_io.data import Content, file_feature
 from perceiver_io.media.source import Source, fault_of
 from perceiver_io.media.texts import read_text
@@ -54,12 +54,11 @@ class TableSettings(ComponentConfig):
 def _read(source: Source) -> dict[str, Any]:
     text = read_text(source)
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source!r:.200} is not JSON: {error}.") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{source!r:.200} holds a {type(row).__name__}, expected values by column.")
-    return row
+        return json_object(text, name="a row", may_hold_nan=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{source!r:.200} is no row of a table, expected a JSON object of values by column: {error}"
+        ) from error
 
 
 def _decoded(value: Any) -> Any:

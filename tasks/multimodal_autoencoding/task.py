@@ -32,7 +32,6 @@ from perceiver_io.printable import printable
 from perceiver_io.processor import PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, PredictOptions, Setup, TrainableTask
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.measures import mean_metric
 from perceiver_io.running.task import OURS, Batch, Collate, Drawing, Layout, as_number
 from perceiver_io.tasks.multimodal_autoencoding.data import read_video_clips
@@ -158,8 +157,7 @@ class MultimodalAutoencodingTask(TrainableTask):
         """Loads the processor beside a model; None where there is none, as for those of older versions."""
         if is_path(source) and not Path(source, "processor_config.json").exists():
             return None
-        with reading_settings(source, "processor_config.json"):
-            found = PerceiverIOProcessor.from_pretrained(source)
+        found = PerceiverIOProcessor.from_pretrained(source)
         return found if isinstance(found, ClipProcessor) else None
 
     def save_processor(

@@ -34,8 +34,8 @@ from perceiver_io.pictures.seen_music import SeenMusic
 from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
-from perceiver_io.running.loaded_model import reading_settings
 from perceiver_io.running.task import OURS, Collate, Drawing, Layout
+from perceiver_io.settings_files import reading_settings
 from perceiver_io.tasks.autoregressive.collator import WindowCollator
 from perceiver_io.tasks.autoregressive.model import PerceiverARForCausalLM
 from perceiver_io.tasks.autoregressive.options import GenerateOptions

@@ -85,7 +85,7 @@ def tried(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         text = str(answer.error)
         assert text.strip(), f"{answer.error!r} says nothing"
         assert len(text) <= _LONGEST_MESSAGE, f"the message has {len(text):,} characters: {text[:500]}"
-        assert text == printable(text), f"the message is not printable: {text!r}"
+        assert text == printable(text, lines=True), f"the message is not printable: {text!r}"
     if currently_in_test_context():
         event(f"refused ({type(answer.error).__name__})" if isinstance(answer, Refused) else "answered")
     return answer

@@ -226,6 +226,10 @@ EMPTY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR
         call("_codecs", "decode", b"(Vtext\nVlatin1\nt"),
         call("haiku._src.data_structures", "to_immutable_dict", b"(}t"),
         call("haiku._src.data_structures", "FlatMapping", b"(]t"),
+        # What arrays are made of, and nothing made of it: it was handed out as it stood on the stack.
+        b"\x80\x04cnumpy\ndtype\n.",
+        b"\x80\x04](cnumpy\ndtype\n(V<f4\nI00\nI01\ntRe.",
+        b"\x80\x04" + EMPTY + b".",
         # Extensions, persistent ids, buffers from outside.
         b"\x80\x04\x82\x01.",
         b"\x80\x04Pid\n.",
@@ -426,7 +430,14 @@ def test_a_changed_byte_is_read_or_refused_clearly(
 def test_every_instruction_is_known_or_refused(tmp_path: Path) -> None:
     from perceiver_io.published import unpickler
 
-    known = {*unpickler._VALUES, *unpickler._CONSTANTS, *unpickler._INSTRUCTIONS, *unpickler._IGNORED, "STOP"}
+    known = {
+        *unpickler._VALUES,
+        *unpickler._CONSTANTS,
+        *unpickler._INSTRUCTIONS,
+        "PROTO",
+        "FRAME",
+        "STOP",
+    }
     names = {opcode.name for opcode in pickletools.opcodes}
     assert known <= names
     # Those that make objects, or bring in something from outside.

@@ -25,7 +25,7 @@ def test_what_is_no_object_is_named(name: str, content: bytes, tmp_path: Path) -
     for other in ("tokenizer_config.json", "preprocessor_config.json"):
         (tmp_path / other).write_text("{}")
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"The {name} of .* is (not JSON|damaged: expected an object)"):
+    with pytest.raises(ValueError, match=f"The {name} of .* is damaged: "):
         get_task(FILES[name]).load_processor(tmp_path)
 
 
