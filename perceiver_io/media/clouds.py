@@ -181,7 +181,7 @@ def _checked(points: NDArray[Any], source: Source) -> Cloud:
             source,
             f"no point cloud: its points have {points.shape[1]} columns, expected two coordinates or more",
         )
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, which is found
         cloud = np.ascontiguousarray(points, np.float32)
     if not np.isfinite(cloud).all():
         place = int(np.argwhere(~np.isfinite(cloud).all(1))[0, 0])

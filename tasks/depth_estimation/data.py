@@ -70,7 +70,8 @@ def depth_values(values: Any, *, unit: float, unknown: float | None) -> Tensor:
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind not in "uif" or array.size == 0:
         raise ValueError(f"Depths must be one number a pixel, got {array.dtype} {array.shape}.")
-    depth_HW = torch.from_numpy(array.astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite, which is not known
+        depth_HW = torch.from_numpy(array.astype(np.float32))
     is_known_HW = depth_HW.isfinite() if unknown is None else depth_HW.isfinite() & (depth_HW != unknown)
     return torch.where(is_known_HW, depth_HW * unit, float("nan"))
 

@@ -30,6 +30,7 @@ ODD_NUMBERS = (
 """What fields of files break at."""
 
 _HEADER = 96  # bytes at the start of a file, where most fields are
+_CHANGES = ("number", "bit", "bit", "bytes", "cut", "delete", "insert", "repeat")
 _FORMS = ("B", "<H", ">H", "<I", ">I", "<Q", ">Q")
 
 
@@ -58,17 +59,18 @@ def _apply(content: bytes, operation: tuple[str, int, int, int, bytes]) -> bytes
     return content[:place] + extra + content[place + len(extra) :]
 
 
-def mutated(originals: Sequence[bytes], *, most: int = 2) -> st.SearchStrategy[bytes]:
+def mutated(originals: Sequence[bytes], *, most: int = 2, in_place: bool = False) -> st.SearchStrategy[bytes]:
     """Returns a strategy of files with no, one or several of these changes; each file comes unchanged, too.
 
     Args:
         originals: Valid files.
         most: How many changes a file has at most.
+        in_place: Whether files keep their lengths, where all others would be refused alike.
     """
     anywhere = st.integers(0, max(map(len, originals)))
-    places = st.one_of(st.integers(0, _HEADER), anywhere, anywhere)
+    places = anywhere if in_place else st.one_of(st.integers(0, _HEADER), anywhere, anywhere)
     operations = st.tuples(
-        st.sampled_from(("number", "bit", "bit", "bytes", "cut", "delete", "insert", "repeat")),
+        st.sampled_from(("bit", "bytes") if in_place else _CHANGES),
         places,
         st.integers(0, 7),
         st.integers(0, 64),
