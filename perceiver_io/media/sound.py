@@ -129,13 +129,14 @@ def _is_sample_dump(file: BinaryIO) -> bool:
 def _samples(sound: Any, source: Source) -> NDArray[np.float32]:
     """All samples of an open file, (F, S), read in pieces: memory is taken for what is there."""
     pieces: list[NDArray[np.float32]] = []
-    taken = 0
-    while len(piece := sound.read(max(_PIECE // sound.channels, 1), dtype="float32", always_2d=True)):
+    taken, most = 0, max(_PIECE // sound.channels, 1)
+    while not pieces or pieces[-1].shape[1] == most:  # a piece that is shorter is the last
+        piece = sound.read(most, dtype="float32", always_2d=True)
         pieces.append(piece.T)
         taken += piece.nbytes
         check_decoded(source, taken)  # not all headers hold libsndfile back
     samples = np.empty((sound.channels, sum(piece.shape[1] for piece in pieces)), np.float32)
-    return np.concatenate(pieces, axis=1, out=samples) if pieces else samples
+    return np.concatenate(pieces, axis=1, out=samples)
 
 
 def _is_cut_short(log: str) -> bool:

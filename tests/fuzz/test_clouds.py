@@ -7,6 +7,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ def test_a_ply_is_its_vertices(
     ]
     before = [face for face, (is_first, *_) in zip(faces, others, strict=True) if is_first]
     after = [face for face, (is_first, *_) in zip(faces, others, strict=True) if not is_first]
-    lines = ["ply", f"format {form} 1.0", *sum(before, []), *vertices, *sum(after, []), "end_header", ""]
+    lines = ["ply", f"format {form} 1.0", *chain(*before), *vertices, *chain(*after), "end_header", ""]
     values = [
         b"".join(
             np.array(value).astype((">" if "big" in form else "<") + codes.get(kind, "f4")).tobytes()
