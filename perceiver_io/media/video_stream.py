@@ -72,7 +72,7 @@ class Decoding:
         Raises:
             UnreadableError: They are more than may be decoded.
         """
-        for frame in self._container.decode(stream):
+        for frame in self._frames(stream):
             self._take(frame.width * frame.height * _BYTES_A_PIXEL)
             yield frame
 
@@ -82,7 +82,7 @@ class Decoding:
         Raises:
             UnreadableError: It is more than may be decoded, or has too low a rate.
         """
-        for frame in self._container.decode(stream):
+        for frame in self._frames(stream):
             if frame.sample_rate < _LEAST_RATE:
                 raise unreadable(
                     self._source,
@@ -90,6 +90,14 @@ class Decoding:
                 )
             self._take(frame.samples * len(frame.layout.channels) * np.dtype(np.float32).itemsize)
             yield frame
+
+    def _frames(self, stream: Any) -> Iterator[Any]:
+        try:
+            yield from self._container.decode(stream)
+        except IndexError as error:  # of PyAV, in files that may have streams that their headers lack
+            raise unreadable(
+                self._source, "damaged: it has a stream that appears in the middle of others"
+            ) from error
 
     def _take(self, num_bytes: int) -> None:
         self._taken += num_bytes

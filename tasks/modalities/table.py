@@ -17,7 +17,7 @@ from perceiver_io.adapters.table import TableAdapter
 from perceiver_io.adapters.table_processor import TableProcessor
 from perceiver_io.component import ComponentConfig
 from perceiver_io.data import Content, file_feature
-from perceiver_io.media.source import Source, fault_of
+from perceiver_io.media.source import Source, fault_of, unreadable
 from perceiver_io.media.texts import read_text
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.pictures.seen_table import SeenTable
@@ -56,9 +56,9 @@ def _read(source: Source) -> dict[str, Any]:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source!r:.200} is not JSON: {error}.") from error
+        raise unreadable(source, f"not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{source!r:.200} holds a {type(row).__name__}, expected values by column.")
+        raise unreadable(source, f"JSON of a {type(row).__name__}, expected values by column")
     return row
 
 

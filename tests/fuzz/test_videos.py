@@ -148,6 +148,9 @@ READERS: Sequence[Callable[[bytes], Any]] = (clips, film, four, every_other, pre
 @cases(few=120)
 @given(content=mutated(ORIGINALS), reader=st.sampled_from(READERS))
 @example(content=ORIGINALS[1].replace(b"mp4v", b"zzzz"), reader=clips)  # an AttributeError
+@example(
+    content=ORIGINALS[8][:4] + b"\0" + ORIGINALS[8][5:], reader=clips
+)  # FLV without streams: an IndexError
 @example(content=ORIGINALS[3].replace(b"A_FLAC", b"A_NONE"), reader=clips)
 def test_a_file_is_a_video_or_refused(
     content: bytes, reader: Callable[[bytes], Any], capfd: pytest.CaptureFixture[str]
