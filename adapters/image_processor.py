@@ -26,7 +26,7 @@ __all__ = ["PerceiverIOImageProcessor"]
 
 _PIL_MODES = {1: "L", 3: "RGB"}
 _ORIENTATION = 0x112  # of EXIF; what to do with each is a `PIL.Image.Transpose` number
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_TURNS: dict[Any, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _MOST_PIXELS = 65_535  # along an axis, as in JPEG files
 
 # The entry point alone registers this processor: without Pillow its base class has no attributes that could be checked.

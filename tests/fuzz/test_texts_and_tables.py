@@ -159,7 +159,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
 SUFFIXES = st.sampled_from([".csv", ".tsv", ".json", ".jsonl", ".parquet"])
 
 
-@cases(few=120)
+@cases(few=60)
 @given(rows=TABLES, suffix=SUFFIXES, change=st.data())
 def test_a_file_is_a_table_or_refused(
     rows: list[dict[str, Any]],
