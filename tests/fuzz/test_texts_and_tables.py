@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,15 @@ def test_a_row_of_json_is_its_values_or_refused(content: bytes) -> None:
     row = tried(processor.prepare, found)
     if not isinstance(row, Refused):
         assert len(row) == 2 and (is_missing(found.get("a")) or float(row[0]) == np.float32(found["a"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    """A device filled the memory, and a pipe was waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for source in ("/dev/zero", tmp_path / "pipe", {"path": "/dev/zero", "bytes": None}):
+        found = tried(read_text, source)
+        assert isinstance(found, Refused)
+        assert "no file, but a device or a pipe" in str(found.error)
+    for source in ("a\0b", tmp_path / "x\ny", tmp_path):
+        assert isinstance(tried(read_text, source), Refused)
