@@ -195,7 +195,12 @@ class TableProcessor(ComponentConfig):
         numbers = _numbers([value])
         if numbers is None or not math.isfinite(numbers[0]):
             raise ValueError(f"The column {column!r} holds {value!r:.100}, expected a number, or None.")
-        return float((numbers[0] - self.means[index]) / self.scales[index])
+        number = (float(numbers[0]) - self.means[index]) / self.scales[index]
+        if not abs(number) <= torch.finfo(torch.float32).max:
+            raise ValueError(
+                f"The column {column!r:.200} holds {value!r:.100}, which is too far from its mean for float32."
+            )
+        return number
 
 
 def is_missing(value: Any) -> bool:
