@@ -71,7 +71,7 @@ def check(found: Any, content: bytes) -> None:
         np.testing.assert_array_equal(found.flow.permute(1, 2, 0).numpy()[known], values[known])
 
 
-@cases(few=150)
+@cases(few=80)
 @given(data=st.data())
 def test_a_file_is_a_flow_or_refused(
     data: st.DataObject, files: tuple[Path, list[bytes]], capfd: pytest.CaptureFixture[str]

@@ -81,7 +81,7 @@ def _originals() -> list[bytes]:
 ORIGINALS = _originals()
 
 
-@cases(few=120)
+@cases(few=60)
 @given(content=st.one_of(mutated(ORIGINALS), mutated(ORIGINALS, in_place=True)), drums=st.booleans())
 @example(
     content=file(

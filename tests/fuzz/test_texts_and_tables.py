@@ -160,7 +160,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
 SUFFIXES = st.sampled_from([".csv", ".tsv", ".json", ".jsonl", ".parquet"])
 
 
-@cases(few=60)
+@cases(few=40)
 @given(rows=TABLES, suffix=SUFFIXES, change=st.data())
 def test_a_file_is_a_table_or_refused(
     rows: list[dict[str, Any]],
