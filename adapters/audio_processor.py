@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from perceiver_io.adapters.log_mel import log_mel
+from perceiver_io.budget import most_decoded_bytes
 from perceiver_io.component import ComponentConfig
 from perceiver_io.extras import require
 from perceiver_io.input_tools import check_finite, check_plain, check_positive
@@ -28,8 +29,9 @@ __all__ = ["AudioSettings", "PerceiverIOFeatureExtractor"]
 
 # What transformers writes into a preprocessor_config.json beside the settings.
 _SERVICE_KEYS = {"auto_map", "feature_extractor_type", "processor_class"}
-# Rates without a common divisor need a filter for each pair of samples of a second: gigabytes.
-_MAX_RESAMPLING = 100_000_000
+# Rates without a common divisor need a filter for each pair of samples of a second: gigabytes. So many bytes are taken
+# for each weight of the filters, and so many weights are besides those.
+_FILTER_BYTES, _FILTER_MARGIN = 40, 14
 # A standard deviation of logarithms that is rounding.
 _CONSTANT = 1e-4
 
@@ -336,11 +338,18 @@ def _checked(samples: Any) -> Tensor:
 def _resampled(samples_FS: Tensor, rate: int, wanted: int) -> Tensor:
     if rate == wanted:
         return samples_FS
-    divisor = math.gcd(rate, wanted)
-    if (rate // divisor) * (wanted // divisor) > _MAX_RESAMPLING:
+    most = most_decoded_bytes()
+    weights = math.prod(one // math.gcd(rate, wanted) + _FILTER_MARGIN for one in (rate, wanted))
+    if _FILTER_BYTES * weights > most:
         raise ValueError(
             f"The recording has {rate} samples a second, which have next to no divisor in common with {wanted}: "
             "resample it to a usual rate first."
+        )
+    size = -(-samples_FS.shape[1] * wanted // rate)
+    if len(samples_FS) * size * samples_FS.itemsize > most:
+        raise ValueError(
+            f"The recording is too long: at {wanted} samples a second it has {size:,} of them, in {len(samples_FS)} "
+            f"channels, and at most {most:,} bytes are made of a file. Cut it in pieces."
         )
     resampled: Tensor = require("torchaudio.functional", extra="audio").resample(samples_FS, rate, wanted)
     return resampled

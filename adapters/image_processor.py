@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["PerceiverIOImageProcessor"]
 
 _PIL_MODES = {1: "L", 3: "RGB"}
+_ORIENTATION = 0x112  # of EXIF; what to do with each is a `PIL.Image.Transpose` number
+_TURNS: dict[Any, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _MOST_PIXELS = 65_535  # along an axis, as in JPEG files
 
 # The entry point alone registers this processor: without Pillow its base class has no attributes that could be checked.
@@ -256,7 +258,7 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
         )
         if picture.width == 0 or picture.height == 0:
             raise ValueError(f"{name} is empty: {picture.width} x {picture.height} pixels. Leave it out.")
-        picture = require("PIL.ImageOps", extra="image").exif_transpose(picture)
+        picture = _upright(picture)
         mode = _PIL_MODES[self.num_channels]
         if picture.mode == mode:
             return picture
@@ -266,6 +268,15 @@ class PerceiverIOImageProcessor(BaseImageProcessor):
             picture = picture.convert("RGBA")
         # All colours take one way to greyscale, so that an image and its RGB copy give equal values.
         return picture.convert("RGB").convert(mode)
+
+
+def _upright(image: Image) -> Image:
+    """Turns an image as its metadata say; where these are damaged, it is left as it is."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # readers raise what they like, and metadata are no pixels
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _brought_to(maps_BVHW: torch.Tensor, sizes: Sequence[tuple[int, int]] | None) -> Iterable[torch.Tensor]:

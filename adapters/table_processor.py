@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
+from perceiver_io.printable import printable, shortened
 from perceiver_io.registry import register_processor
 
 __all__ = ["TableProcessor", "is_missing"]
@@ -103,10 +104,12 @@ class TableProcessor(ComponentConfig):
             raise ValueError("There are no rows to fit a table to, or they have no columns.")
         if absent := sorted({*categorical} - values.keys()):
             raise ValueError(
-                f"The columns {absent} are said to be categorical, but the table has {list(values)}."
+                f"The columns {absent} are said to be categorical, but the table has {_shortened(values)}."
             )
         if empty := [column for column, present in values.items() if not present]:
-            raise ValueError(f"The columns {empty} hold nothing in any row. Leave them out of `columns`.")
+            raise ValueError(
+                f"The columns {_shortened(empty)} hold nothing in any row. Leave them out of `columns`."
+            )
         categories: list[tuple[str, ...] | None] = []
         means, scales = [], []
         for column, present in values.items():
@@ -122,15 +125,17 @@ class TableProcessor(ComponentConfig):
                 means.append(0.0)
                 scales.append(1.0)
             else:
-                if not (np.abs(numbers) <= _LARGEST).all():
+                with np.errstate(over="ignore", invalid="ignore"):
+                    mean, scale = float(numbers.mean()), float(numbers.std())
+                if not math.isfinite(mean + scale):
                     raise ValueError(
-                        f"The column {column!r} holds infinities, or numbers beyond {_LARGEST:g}. Make them None, or "
-                        "leave the rows out."
+                        f"The column {column!r:.200} holds infinities, or numbers too large for a deviation. Make them "
+                        "None, or leave the rows out."
                     )
                 categories.append(None)
-                means.append(float(numbers.mean()))
+                means.append(mean)
                 # A column whose numbers are all one is left with 0.
-                scales.append(float(numbers.std()) or 1.0)
+                scales.append(scale or 1.0)
         return cls(
             columns=tuple(values),
             categories=tuple(categories),
@@ -160,13 +165,15 @@ class TableProcessor(ComponentConfig):
         if not isinstance(value, Mapping):
             raise ValueError(f"Got {type(value).__name__}, expected a row: a mapping of values by column.")
         if unknown := sorted(set(value) - set(self.columns)):
-            raise ValueError(f"The row has the columns {unknown}, expected some of {list(self.columns)}.")
+            raise ValueError(
+                f"The row has the columns {_shortened(unknown)}, expected some of {_shortened(self.columns)}."
+            )
         row = torch.tensor(
             [self._number(index, value.get(column)) for index, column in enumerate(self.columns)]
         )
         if row.isnan().all():
             raise ValueError(
-                f"The row holds nothing in any of the columns {list(self.columns)}. Leave it out."
+                f"The row holds nothing in any of the columns {_shortened(self.columns)}. Leave it out."
             )
         return row
 
@@ -189,14 +196,17 @@ class TableProcessor(ComponentConfig):
                 return float(names.index(name))
             if self.unknown == "missing":
                 return math.nan
-            raise ValueError(f"{name!r} in the column {column!r} is no known category: {_listed(names)}.")
+            raise ValueError(
+                f"{name!r:.200} in the column {column!r:.200} is no known category: {printable(_listed(names))}."
+            )
         numbers = _numbers([value])
         if numbers is None or not math.isfinite(numbers[0]):
             raise ValueError(f"The column {column!r} holds {value!r:.100}, expected a number, or None.")
         standardised = float((numbers[0] - self.means[index]) / self.scales[index])
         if not abs(standardised) <= _LARGEST:
             raise ValueError(
-                f"The column {column!r} holds {value!r:.100}, which is too far from its mean {self.means[index]:g}."
+                f"The column {column!r:.200} holds {value!r:.100}, which is too far from its mean "
+                f"{self.means[index]:g}."
             )
         return standardised
 
@@ -214,7 +224,7 @@ def _numbers(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]] | N
         return None
     try:
         return np.array([float(value) for value in values])
-    except (OverflowError, ValueError):
+    except (ValueError, OverflowError):  # it may have a thousand digits
         return None
 
 
@@ -228,5 +238,11 @@ def _order(name: str) -> tuple[bool, float, str]:
     return (numbers is None, 0.0 if numbers is None else float(numbers[0]), name)
 
 
+def _shortened(names: Iterable[str]) -> str:
+    return shortened(repr(list(names)), most=300)
+
+
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return ", ".join(f"{name:.100}" for name in names[:10]) + (
+        f" and {len(names) - 10} more" if len(names) > 10 else ""
+    )

@@ -7,10 +7,19 @@ that walks through them would meet them, without recursion.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["MOST_JSON_VALUES", "MOST_LEVELS", "MOST_VALUES", "check_nesting"]
+__all__ = [
+    "MOST_DECODED_BYTES",
+    "MOST_INFLATION",
+    "MOST_JSON_VALUES",
+    "MOST_LEVELS",
+    "MOST_VALUES",
+    "check_nesting",
+    "most_decoded_bytes",
+]
 
 MOST_LEVELS = 32
 """How deeply values may be nested: configurations have 4 levels, trees of parameters 2, states of optimizers 8."""
@@ -18,9 +27,39 @@ MOST_LEVELS = 32
 MOST_VALUES = 100_000
 """How many values a file may describe whose values can share parts, YAML and pickles."""
 
-
 MOST_JSON_VALUES = 3_000_000
 """How many values a file of JSON may describe, by its brackets and commas: a tokenizer of 256,000 tokens has 2e6."""
+
+MOST_DECODED_BYTES = 4 * 2**30
+"""How many bytes the values of one media or data file may take once it is decoded, unless the environment variable
+`PERCEIVER_IO_MOST_DECODED_BYTES` says otherwise.
+
+That is three hours of stereo sound at 48,000 samples a second, 170 million points of three coordinates in double
+precision, twenty minutes of video in clips of 224 x 224 pixels at 25 frames a second. Readers take up to three times as
+much for a moment.
+"""
+
+MOST_INFLATION = 100_000
+"""How many bytes of frames that are decoded one by one each byte of a video may stand for, beyond the bytes that values
+may take: slides that stand still for an hour in 4K have half of that."""
+
+_DECODED_BYTES = "PERCEIVER_IO_MOST_DECODED_BYTES"
+
+
+def most_decoded_bytes() -> int:
+    """Returns how many bytes the values of one file may take: `MOST_DECODED_BYTES`, or what the environment says.
+
+    Raises:
+        ValueError: It says something that is no number of bytes.
+    """
+    said = os.environ.get(_DECODED_BYTES)
+    if said is None:
+        return MOST_DECODED_BYTES
+    if not (said.isascii() and said.isdigit() and len(said) <= 18 and int(said)):
+        raise ValueError(
+            f"{_DECODED_BYTES} is {said!r:.80}, expected a number of bytes, such as {MOST_DECODED_BYTES}."
+        )
+    return int(said)
 
 
 def _items(value: Any) -> Iterable[Any]:

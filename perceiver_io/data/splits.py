@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 
 from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
+from perceiver_io.printable import printable, shortened
 
 __all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "hold_out_missing", "learned_part", "split_rows"]
 
@@ -224,7 +225,7 @@ def hold_out(
     ):
         raise ValueError(
             f"Too few samples to split in {parts} sets, expected {parts} at least of each class, "
-            f"got fewer of: {', '.join(rare)}. Add samples, or bring test and validation sets of your own."
+            f"got fewer of: {_shown(', '.join(rare))}. Add samples, or bring test and validation sets of your own."
         )
     try:
         remaining, held_out = require("sklearn.model_selection", extra="train").train_test_split(
@@ -256,7 +257,7 @@ def _groups_held_out(
     for label in sorted(set(class_of.values())):
         members = [group for group in sizes if class_of[group] == label]
         if len(members) < parts:
-            name = f" of the class {class_names[label]}" if class_names else ""
+            name = f" of the class {_shown(class_names[label])}" if class_names else ""
             raise ValueError(f"Rows{name} are from {len(members)} sources, too few for {parts} sets.")
         missing = fraction * sum(sizes[group] for group in members)
         most = len(members) - (parts - 1)
@@ -275,3 +276,8 @@ def _groups_held_out(
 
 def _select(rows: Any, indices: Any) -> Subset[Any]:
     return Subset(rows, [int(index) for index in indices])
+
+
+def _shown(names: str) -> str:
+    """Names of a stranger's data, for a message."""
+    return printable(shortened(names, most=500))

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
-from perceiver_io.media.source import Source, unreadable
+from perceiver_io.media.source import Source, check_decoded, unreadable
 from perceiver_io.media.video_stream import (
+    Decoding,
     Picture,
     TimedFrames,
     audio_stream,
@@ -210,6 +211,7 @@ def read_film(path: Source, clip_format: ClipFormat | None = None) -> Film:
 def _read(path: Source, clip_format: ClipFormat, *, start: float, num_frames: float) -> Film:
     frames, origin = _read_frames(path, clip_format, start=start, num_frames=num_frames)
     num_clips = -(-len(frames) // clip_format.num_frames)
+    check_decoded(path, num_clips * clip_format.num_samples * np.dtype(np.float32).itemsize, "its sound")
     sound, num_real = _read_sound(
         path, clip_format, start=start + origin, num_samples=num_clips * clip_format.num_samples
     )
@@ -240,6 +242,7 @@ def _read_frames(
         while (
             shown is not None and len(frames) < num_frames and start + len(frames) / rate < end - _TOLERANCE
         ):
+            check_decoded(path, (len(frames) + 1) * math.prod(clip_format.size) * 3)
             frames.append(shown())
 
     with opened(path) as container:
@@ -306,7 +309,7 @@ def _read_sound(
             return sound, 0
         seek(container, start)
         position: int | None = None
-        for chunk in resampled(container.decode(stream), rate):
+        for chunk in resampled(Decoding(container, path).audio(stream), rate):
             samples = chunk.to_ndarray()[0]
             said = position if chunk.time is None else round((chunk.time - start) * rate)
             if position is None or (said is not None and abs(said - position) > _GAP * rate):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
-from perceiver_io.media.source import Source, fault_of, open_source, unreadable
+from perceiver_io.media.arrays import is_numpy_file, read_array
+from perceiver_io.media.source import (
+    Source,
+    UnreadableError,
+    check_decoded,
+    fault_of,
+    open_source,
+    unreadable,
+)
 
 __all__ = [
     "cloud_fault",
@@ -137,18 +146,22 @@ def write_labelled_cloud(
         plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")]).write(str(partial))
 
 
-def _read(source: Source, *, wanted: str = _POINTS, labelled: bool = False) -> tuple[NDArray[Any], list[str]]:
+def _read(
+    source: Source, *, wanted: str = _POINTS, labelled: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The numbers of a file, and the names of the arrays of a .npz."""
     with open_source(source) as file:
         start = file.read(6)
         file.seek(0)
         try:
-            if start.startswith((b"\x93NUMPY", b"PK")):
-                return _numpy_array(file, wanted)
-            return (_ply_points(file, labelled) if start.startswith(b"ply") else _text_points(file)), []
+            if is_numpy_file(start):
+                return read_array(file, source, name=wanted)
+            if start.startswith(b"ply"):
+                return _ply_points(file.read(), source, labelled), ()
+            return _text_points(file), ()
         except _WrongCloudError as error:
             raise unreadable(source, f"no point cloud: {error}") from error
-        except ImportError:
+        except (ImportError, UnreadableError):
             raise
         except Exception as error:  # readers raise what they like
             raise unreadable(source, f"not a point cloud, or damaged ({str(error).rstrip('.')})") from error
@@ -168,7 +181,7 @@ def _checked(points: NDArray[Any], source: Source) -> Cloud:
             source,
             f"no point cloud: its points have {points.shape[1]} columns, expected two coordinates or more",
         )
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, which is found
         cloud = np.ascontiguousarray(points, np.float32)
     if not np.isfinite(cloud).all():
         place = int(np.argwhere(~np.isfinite(cloud).all(1))[0, 0])
@@ -199,23 +212,9 @@ class _WrongCloudError(ValueError):
     """A file that can be read, but holds no cloud."""
 
 
-def _numpy_array(file: BinaryIO, wanted: str) -> tuple[NDArray[Any], list[str]]:
-    loaded = np.load(file, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded, []
-    with loaded:
-        names = loaded.files
-        name = names[0] if len(names) == 1 else wanted
-        if name not in names:
-            raise _WrongCloudError(f"it holds the arrays {names}, expected one, or one named {wanted!r}")
-        return loaded[name], names
-
-
-def _ply_points(file: BinaryIO, labelled: bool) -> NDArray[Any]:
+def _ply_points(content: bytes, source: Source, labelled: bool) -> NDArray[Any]:
     plyfile = require("plyfile", extra="cloud")
-    elements = plyfile.PlyData.read(io.BytesIO(file.read()))  # files it maps, or leaves open
-    if "vertex" not in elements:
-        raise _WrongCloudError(f"it has the elements {[one.name for one in elements]}, expected vertex")
+    elements = plyfile.PlyData.read(io.BytesIO(_upto_vertices(content)))
     vertices = elements["vertex"]
     lists = [one.name for one in vertices.properties if isinstance(one, plyfile.PlyListProperty)]
     names = [one.name for one in vertices.properties]
@@ -227,7 +226,35 @@ def _ply_points(file: BinaryIO, labelled: bool) -> NDArray[Any]:
         raise _WrongCloudError(f"its vertices have {names}, {_LABEL!r} is not among them")
     order = [*_COORDINATES, *(name for name in names if name not in (*_COORDINATES, _LABEL))]
     order += [_LABEL] if _LABEL in names else []
+    check_decoded(source, len(order) * vertices.count * np.dtype(np.float64).itemsize)
     return np.stack([np.asarray(vertices[name], np.float64) for name in order], axis=1)
+
+
+def _upto_vertices(content: bytes) -> bytes:
+    """Leaves the elements that follow the vertices out of a header, so that faces are not read.
+
+    Raises:
+        ValueError: It has no vertices, or says that it has more of something than there are bytes.
+    """
+    end = re.search(rb"(?m)^end_header[ \t]*(\r\n|\n|\r)", content)
+    if end is None:
+        raise ValueError("its header has no end")
+    kept: list[bytes] = []
+    found: list[str] = []
+    for line in content[: end.start()].splitlines(keepends=True):
+        words = line.decode("ascii", "replace").split()
+        if words[:1] == ["element"] and len(words) == 3:
+            if "vertex" in found:
+                break
+            found.append(words[1])
+            if not 0 <= int(words[2]) <= len(content):  # each takes a byte or more
+                raise _WrongCloudError(
+                    f"it says that it has {words[2]} of {words[1]!r}, and it has {len(content):,} bytes"
+                )
+        kept.append(line)
+    if "vertex" not in found:
+        raise _WrongCloudError(f"it has the elements {found}, expected vertex")
+    return b"".join([*kept, content[end.start() :]])
 
 
 def _text_points(file: BinaryIO) -> NDArray[Any]:

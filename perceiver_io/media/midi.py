@@ -12,12 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from perceiver_io.budget import most_decoded_bytes
 from perceiver_io.extras import require
 from perceiver_io.files import writing
 from perceiver_io.media.source import Source, UnreadableError, fault_of, open_source, unreadable
 
 __all__ = [
     "MAX_EVENTS",
+    "MAX_SECONDS",
     "NOTE",
     "Notes",
     "midi_fault",
@@ -36,6 +38,10 @@ Notes: TypeAlias = "NDArray[np.void]"
 
 MAX_EVENTS = 500_000
 """The most events of a file that is read. A concert of piano with its pedals has a tenth of that."""
+
+MAX_SECONDS = 100_000
+"""The longest music that is read, 27 hours: a file of 60 bytes can have a note after years, and every second is an
+event."""
 
 _SUFFIXES = {".mid", ".midi"}
 _PEDAL, _PEDAL_DOWN = 64, 64  # the controller, and its least value that holds notes
@@ -59,8 +65,8 @@ def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVEN
         max_events: More events (notes, pedals, everything) than that are refused, before they are read.
 
     Raises:
-        UnreadableError: There is no such file, it is no MIDI file, it is damaged or cut short, it has no notes, or too
-            many events.
+        UnreadableError: There is no such file, it is no MIDI file, it is damaged or cut short, it has no notes, too
+            many events, or lasts too long.
         ImportError: pretty_midi is not installed.
     """
     pretty_midi, mido = require("pretty_midi", extra="music"), require("mido", extra="music")
@@ -88,6 +94,10 @@ def read_midi(source: Source, *, drums: bool = False, max_events: int = MAX_EVEN
         raise unreadable(source, f"a damaged MIDI file ({reason:.100})") from error
     read = [instrument for instrument in piece.instruments if drums or not instrument.is_drum]
     total = piece.get_end_time()
+    if not total <= MAX_SECONDS:
+        raise unreadable(
+            source, f"too long: it ends after {total:,.0f} seconds, expected at most {MAX_SECONDS:,}"
+        )
     notes = np.array([note for instrument in read for note in _sounding(instrument, total)], dtype=NOTE)
     if not len(notes):
         has_drums = any(instrument.notes for instrument in piece.instruments)
@@ -148,12 +158,18 @@ def synthesized(notes: Notes, *, sample_rate: int = 22050, program: int = 0) -> 
         (S,) samples from -1 to 1.
 
     Raises:
-        ValueError: There are no notes, or they are as `write_midi` refuses them.
+        ValueError: There are no notes, they are as `write_midi` refuses them, or last too long.
         ImportError: pretty_midi is not installed.
     """
     if not len(notes):
         raise ValueError("There are no notes to be heard, expected one or more.")
     piece = _piece(notes, program)
+    size = 8 * sample_rate * float(notes["end"].max())
+    if size > most_decoded_bytes():
+        raise ValueError(
+            f"The notes last {notes['end'].max():,.0f} seconds, which take {size:,.0f} bytes of samples, and at most "
+            f"{most_decoded_bytes():,} are made. Cut them in pieces, or choose a lower sample_rate."
+        )
     try:
         samples = piece.fluidsynth(fs=sample_rate)
     except ImportError:

@@ -5,18 +5,27 @@ Shape legend: F channels, S samples.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import wave
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
-from perceiver_io.media.source import Source, fault_of, open_source, unreadable
+from perceiver_io.media.source import (
+    Source,
+    UnreadableError,
+    check_decoded,
+    fault_of,
+    open_source,
+    unreadable,
+)
 
 __all__ = ["Sound", "mono_samples", "read_sound", "sound_fault", "sound_suffixes", "write_wav"]
 
@@ -25,6 +34,7 @@ _SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", 
 _STREAMED = 0x7FFF0000
 # The length that the header of an MP3 says is an estimate in some.
 _ENOUGH = 0.9
+_PIECE = 2**18  # samples
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,17 @@ def read_sound(source: Source) -> Sound:
     """
     soundfile = require("soundfile", extra="audio")
     with open_source(source) as file:
+        if _is_sample_dump(file):
+            raise unreadable(source, "a MIDI sample dump (SDS), which is not read; convert it to WAV")
         try:
-            with soundfile.SoundFile(file) as sound:
+            with soundfile.SoundFile(_Steady(file)) as sound:
                 length, log, sample_rate = sound.frames, sound.extra_info, sound.samplerate
-                samples = sound.read(dtype="float32", always_2d=True).T
-        except (RuntimeError, TypeError, ValueError, OSError) as error:
+                # A minute of silence takes a few bytes, and a header says what it likes.
+                check_decoded(source, length * sound.channels * np.dtype(np.float32).itemsize)
+                samples = _samples(sound, source)
+        except UnreadableError:
+            raise
+        except (RuntimeError, TypeError, ValueError, OSError, MemoryError) as error:
             reason = str(error).rpartition(": ")[2].rstrip(".")
             raise unreadable(source, f"not a sound, or damaged ({reason})") from error
     if not samples.size:
@@ -70,7 +86,7 @@ def read_sound(source: Source) -> Sound:
     if not np.isfinite(samples).all():
         place = int(np.argwhere(~np.isfinite(samples).all(0))[0, 0])
         raise unreadable(source, f"NaN or infinite at sample {place}")
-    return Sound(np.ascontiguousarray(samples), sample_rate)
+    return Sound(samples, sample_rate)
 
 
 def sound_suffixes() -> set[str]:
@@ -85,6 +101,42 @@ def sound_fault(source: Source | None) -> str | None:
         source: As `read_sound`; None where there is none.
     """
     return fault_of(read_sound, source)
+
+
+class _Steady:
+    """A file as libsndfile may have it: an exception within its callbacks would be printed, and not raised."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._file = file.read, file.tell, file
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place, or stays where it is if there is no such place: libsndfile sees that."""
+        with contextlib.suppress(ValueError, OSError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
+
+
+def _is_sample_dump(file: BinaryIO) -> bool:
+    """Whether libsndfile would take a file for an SDS; reading these, it writes to the standard output."""
+    place = 0
+    while len(head := file.read(10)) == 10 and head.startswith(b"ID3"):  # it looks behind tags
+        place += 10 + sum(byte << 7 * shift for shift, byte in enumerate(reversed(head[6:])))
+        file.seek(place)
+    file.seek(0)
+    return head.startswith(b"\xf0\x7e")
+
+
+def _samples(sound: Any, source: Source) -> NDArray[np.float32]:
+    """All samples of an open file, (F, S), read in pieces: memory is taken for what is there."""
+    pieces: list[NDArray[np.float32]] = []
+    taken, most = 0, max(_PIECE // sound.channels, 1)
+    while not pieces or pieces[-1].shape[1] == most:  # a piece that is shorter is the last
+        piece = sound.read(most, dtype="float32", always_2d=True)
+        pieces.append(piece.T)
+        taken += piece.nbytes
+        check_decoded(source, taken)  # not all headers hold libsndfile back
+    samples = np.empty((sound.channels, sum(piece.shape[1] for piece in pieces)), np.float32)
+    return np.concatenate(pieces, axis=1, out=samples)
 
 
 def _is_cut_short(log: str) -> bool:

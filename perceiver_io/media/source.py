@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["Source", "UnreadableError", "fault_of", "is_source", "located", "open_source", "unreadable"]
+from perceiver_io.budget import most_decoded_bytes
+from perceiver_io.printable import printable, shortened
+
+__all__ = [
+    "Source",
+    "UnreadableError",
+    "check_decoded",
+    "fault_of",
+    "is_source",
+    "located",
+    "open_source",
+    "unreadable",
+]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any]"
 """A path, the bytes of a file, or ``{"path": …, "bytes": …}``, as rows of `datasets` that are not decoded have it."""
+
+
+_LONGEST_REASON = 500
 
 
 class UnreadableError(ValueError):
@@ -25,10 +41,31 @@ class UnreadableError(ValueError):
 
 
 def unreadable(source: Source, reason: str) -> UnreadableError:
-    """Returns the error that says which content cannot be used, and why."""
-    error = UnreadableError(f"{_name(source)} is {reason}.")
+    """Returns the error that says which content cannot be used, and why; what it quotes is cut and escaped."""
+    reason = printable(shortened(reason, most=_LONGEST_REASON))
+    error = UnreadableError(f"{printable(shortened(_name(source)))} is {reason}.")
     error.reason = reason
     return error
+
+
+def check_decoded(source: Source, num_bytes: int, what: str = "it") -> None:
+    """Refuses content whose values would take more memory than a file may ask for.
+
+    Args:
+        source: The content.
+        num_bytes: How much they take, or a header says that they do.
+        what: What takes it.
+
+    Raises:
+        UnreadableError: It is more than `perceiver_io.budget.most_decoded_bytes`.
+    """
+    most = most_decoded_bytes()
+    if num_bytes > most:
+        raise unreadable(
+            source,
+            f"too large: decoded, {what} takes {num_bytes:,} bytes, and at most {most:,} are read. Set the environment "
+            "variable PERCEIVER_IO_MOST_DECODED_BYTES to a larger number if the file is to be trusted",
+        )
 
 
 def is_source(value: Any) -> bool:
@@ -58,12 +95,20 @@ def open_source(source: Source) -> BinaryIO:
     if isinstance(where, bytes):
         file: BinaryIO = io.BytesIO(where)
     elif isinstance(where, (str, os.PathLike)):
+        path = Path(where)
         try:
-            file = Path(where).open("rb")
+            kind = stat.S_IFMT(path.stat().st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFDIR):
+                raise unreadable(
+                    source, "no file, but a device or a pipe, which may never end; make a file of it"
+                )
+            file = path.open("rb")
         except FileNotFoundError as error:
             raise unreadable(source, "missing") from error
-        except OSError as error:
-            raise unreadable(source, f"not readable ({error.strerror or error})") from error
+        except UnreadableError:
+            raise
+        except (OSError, ValueError) as error:  # a name may hold NUL
+            raise unreadable(source, f"not readable ({getattr(error, 'strerror', None) or error})") from error
     else:
         raise ValueError(
             f"Got {type(where).__name__}, expected the path of a file, its bytes, or a mapping of `path` and `bytes`."

@@ -11,8 +11,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from perceiver_io.media.source import Source, fault_of, unreadable
-from perceiver_io.media.video_stream import Picture, TimedFrame, TimedFrames, opened, upright, video_stream
+from perceiver_io.media.source import Source, check_decoded, fault_of, unreadable
+from perceiver_io.media.video_stream import (
+    Decoding,
+    Picture,
+    TimedFrame,
+    TimedFrames,
+    opened,
+    upright,
+    video_stream,
+)
 
 __all__ = ["sample_frames", "video_fault", "video_frames", "video_suffixes"]
 
@@ -57,7 +65,8 @@ def video_frames(source: Source, *, stride: int = 1) -> Iterator[tuple[int, Pict
     if stride < 1:
         raise ValueError(f"The stride must be at least 1, got {stride}.")
     with opened(source) as container:
-        for index, frame in enumerate(container.decode(video_stream(container, source))):
+        frames = Decoding(container, source).video(video_stream(container, source))
+        for index, frame in enumerate(frames):
             if index % stride == 0:
                 yield index, np.ascontiguousarray(upright(frame))
 
@@ -153,6 +162,7 @@ def _shown_at(source: Source, times: Sequence[float]) -> tuple[list[Picture], fl
         while waiting and waiting[-1] < until - _TOLERANCE:
             waiting.pop()
             if taken != frame.start:
+                check_decoded(source, (len(pictures) + 1) * frame.frame.width * frame.frame.height * 3)
                 pictures.append(np.ascontiguousarray(upright(frame.frame)))
                 taken = frame.start
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from perceiver_io.budget import MOST_INFLATION, most_decoded_bytes
 from perceiver_io.extras import require
-from perceiver_io.media.source import Source, open_source, unreadable
+from perceiver_io.media.source import Source, check_decoded, open_source, unreadable
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 __all__ = [
+    "Decoding",
     "Picture",
     "TimedFrame",
     "TimedFrames",
@@ -41,6 +43,71 @@ Picture: TypeAlias = NDArray[np.uint8]
 
 # Playlists and lists of parts name other files and addresses. The file itself is opened here, so FFmpeg need open none.
 _OPEN_OPTIONS = {"protocol_whitelist": "none"}
+# Of a frame: 16K. Decoders hold several of them, and what comes out takes three bytes a pixel.
+_MOST_PIXELS = 2**27
+_BYTES_A_PIXEL = 4
+# Of sounds: what is slower would become that much more when it is resampled.
+_LEAST_RATE = 1000
+
+
+class Decoding:
+    """Decodes streams of a file, frame by frame, until they take more work than a file of its size may ask for.
+
+    A few bytes can stand for a frame that is like the one before, and a file may hold millions of those.
+
+    Args:
+        container: The file.
+        source: What it is called.
+    """
+
+    def __init__(self, container: InputContainer, source: Source) -> None:
+        self._container = container
+        self._source = source
+        self._most = most_decoded_bytes() + MOST_INFLATION * max(container.size, 0)
+        self._taken = 0
+
+    def video(self, stream: VideoStream) -> Iterator[VideoFrame]:
+        """Decodes the frames of a stream from where the file is.
+
+        Raises:
+            UnreadableError: They are more than may be decoded.
+        """
+        for frame in self._frames(stream):
+            self._take(frame.width * frame.height * _BYTES_A_PIXEL)
+            yield frame
+
+    def audio(self, stream: AudioStream) -> Iterator[AudioFrame]:
+        """Decodes the sound of a stream from where the file is.
+
+        Raises:
+            UnreadableError: It is more than may be decoded, or has too low a rate.
+        """
+        for frame in self._frames(stream):
+            if frame.sample_rate < _LEAST_RATE:
+                raise unreadable(
+                    self._source,
+                    f"damaged: its sound has {frame.sample_rate} samples a second, expected {_LEAST_RATE} or more",
+                )
+            self._take(frame.samples * len(frame.layout.channels) * np.dtype(np.float32).itemsize)
+            yield frame
+
+    def _frames(self, stream: Any) -> Iterator[Any]:
+        try:
+            yield from self._container.decode(stream)
+        except IndexError as error:  # of PyAV, in files that may have streams that their headers lack
+            raise unreadable(
+                self._source, "damaged: it has a stream that appears in the middle of others"
+            ) from error
+
+    def _take(self, num_bytes: int) -> None:
+        self._taken += num_bytes
+        if self._taken > self._most:
+            raise unreadable(
+                self._source,
+                f"too large: what has been decoded of it takes {self._taken:,} bytes, and at most {self._most:,} are "
+                "decoded of a file of its size. Set the environment variable PERCEIVER_IO_MOST_DECODED_BYTES to a "
+                "larger number if the file is to be trusted",
+            )
 
 
 class TimedFrame(NamedTuple):
@@ -72,17 +139,18 @@ class TimedFrames(Iterator[TimedFrame]):
         self.stream = video_stream(container, source)
         self._step = float(1 / self.stream.average_rate) if self.stream.average_rate else 1 / frame_rate
         self._time = -self._step
-        decoded = container.decode(self.stream)
+        self._decoding = Decoding(container, source)
+        decoded = self._decoding.video(self.stream)
         first = next(decoded, None)
         if first is None:
             raise unreadable(source, "damaged or empty: no frame of it can be decoded")
         self.origin = 0.0 if first.time is None else first.time
-        self._decoded = itertools.chain([first], decoded)
+        self._decoded: Iterator[VideoFrame] = itertools.chain([first], decoded)
 
     def seek(self, seconds: float) -> None:
         """Goes on at the last key frame before a time, if the format can do that."""
         if seek(self.container, seconds + self.origin):
-            self._decoded = itertools.chain(self.container.decode(self.stream))
+            self._decoded = self._decoding.video(self.stream)
 
     def __next__(self) -> TimedFrame:
         frame = next(self._decoded)
@@ -120,19 +188,26 @@ def video_stream(container: InputContainer, source: Source) -> VideoStream:
     if not pictures:
         found = ", ".join(stream.type for stream in container.streams) or "nothing that can be decoded"
         raise unreadable(source, f"no video: it has {found}")
-    pictures[0].thread_type = "AUTO"
-    return pictures[0]
+    stream = pictures[0]
+    if stream.codec_context is None:
+        raise unreadable(source, "a video of a codec that FFmpeg does not know, or damaged")
+    check_decoded(source, stream.width * stream.height * _BYTES_A_PIXEL, "a frame of it")
+    # Frames may be larger than the header says.
+    most = min(_MOST_PIXELS, most_decoded_bytes() // _BYTES_A_PIXEL)
+    stream.codec_context.options = {"max_pixels": str(most)}
+    stream.thread_type = "AUTO"
+    return stream
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Returns the first stream of sound, None if there is none."""
-    return next(iter(container.streams.audio), None)
+    """Returns the first stream of sound that can be decoded, None if there is none."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def seek(container: InputContainer, seconds: float) -> bool:
     """Goes to the last key frame before a time, and returns whether it did; some formats can't."""
     av = require("av", extra="video")
-    if seconds <= 1:  # not worth it
+    if not 1 < seconds < 2**63 / 1_000_000:  # not worth it, or no time that FFmpeg can say
         return False
     try:
         container.seek(int(seconds * 1_000_000))

@@ -5,7 +5,6 @@ Shape legend: H height, W width.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceiver_io.data import Content, LabelledRows, file_feature
+from perceiver_io.media.arrays import is_numpy_file, read_array
 from perceiver_io.media.images import open_image
-from perceiver_io.media.source import Source, fault_of, open_source, unreadable
+from perceiver_io.media.source import Source, UnreadableError, fault_of, open_source, unreadable
 
 __all__ = ["DEPTHS", "EMBEDDED", "depth_values", "plain"]
 
@@ -31,18 +31,15 @@ def read_depths(source: Source) -> NDArray[Any]:
         UnreadableError: It is none of these, or damaged.
     """
     with open_source(source) as file:
-        data = file.read()
-    if data[:6] != b"\x93NUMPY" and data[:2] != b"PK":
-        return np.asarray(open_image(source))
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
-    except (ValueError, OSError, EOFError) as error:
-        raise unreadable(source, f"damaged ({error})") from error
-    if len(arrays) != 1:
-        raise unreadable(source, f"an archive of {len(arrays)} arrays, expected one")
-    found: NDArray[Any] = arrays[0]
-    return found
+        if not is_numpy_file(file.read(6)):
+            return np.asarray(open_image(source))
+        file.seek(0)
+        try:
+            return read_array(file, source)[0]
+        except UnreadableError:
+            raise
+        except Exception as error:  # readers raise what they like
+            raise unreadable(source, f"damaged ({str(error).rstrip('.')})") from error
 
 
 DEPTHS = Content(
@@ -73,7 +70,8 @@ def depth_values(values: Any, *, unit: float, unknown: float | None) -> Tensor:
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind not in "uif" or array.size == 0:
         raise ValueError(f"Depths must be one number a pixel, got {array.dtype} {array.shape}.")
-    depth_HW = torch.from_numpy(array.astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite, which is not known
+        depth_HW = torch.from_numpy(array.astype(np.float32))
     is_known_HW = depth_HW.isfinite() if unknown is None else depth_HW.isfinite() & (depth_HW != unknown)
     return torch.where(is_known_HW, depth_HW * unit, float("nan"))
 

@@ -17,7 +17,7 @@ from perceiver_io.adapters.table_processor import TableProcessor
 from perceiver_io.component import ComponentConfig
 from perceiver_io.config_json import json_object
 from perceiver_io.data import Content, file_feature
-from perceiver_io.media.source import Source, fault_of
+from perceiver_io.media.source import Source, fault_of, unreadable
 from perceiver_io.media.texts import read_text
 from perceiver_io.pictures.seen import Seen
 from perceiver_io.pictures.seen_table import SeenTable
@@ -56,9 +56,8 @@ def _read(source: Source) -> dict[str, Any]:
     try:
         return json_object(text, name="a row", may_hold_nan=True)
     except ValueError as error:
-        raise ValueError(
-            f"{source!r:.200} is no row of a table, expected a JSON object of values by column: {error}"
-        ) from error
+        reason = f"no row of a table, expected a JSON object of values by column: {str(error).rstrip('.')}"
+        raise unreadable(source, reason) from error
 
 
 def _decoded(value: Any) -> Any:

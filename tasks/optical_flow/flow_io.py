@@ -18,6 +18,7 @@ from torch import Tensor
 
 from perceiver_io.extras import require
 from perceiver_io.files import writing
+from perceiver_io.media.source import check_decoded, open_source, unreadable
 from perceiver_io.tasks.optical_flow.checks import check_flow, check_valid
 
 __all__ = ["FlowField", "png_range", "read_flo", "read_flow", "read_flow_png", "write_flo", "write_flow_png"]
@@ -34,6 +35,7 @@ _FLO_UNKNOWN = 1e10
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_STEPS = 64.0
 _PNG_ZERO = 2**15
+_PNG_SIZE_ENDS = 24  # the bytes before it: the signature, what the first chunk is called, width and height
 _PNG_HEADER = struct.Struct(">IIBBBBB")
 
 
@@ -173,11 +175,14 @@ def _decode_png(content: bytes, path: str | os.PathLike[str]) -> FlowField:
     io = require("torchvision.io", extra="image")
     if not content.startswith(_PNG_SIGNATURE):
         raise ValueError(f"{path} is no PNG: it begins with {content[:8]!r}.")
+    if len(content) >= _PNG_SIZE_ENDS:
+        width, height = struct.unpack_from(">II", content, _PNG_SIZE_ENDS - 8)
+        check_decoded(path, width * height * 3 * np.dtype(np.float32).itemsize)
     encoded = torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
     try:
         values_3HW = io.decode_png(encoded, mode=io.ImageReadMode.UNCHANGED)
     except RuntimeError as error:
-        raise ValueError(f"{path} is damaged or truncated: {error}.") from error
+        raise unreadable(path, f"damaged or truncated: {error}") from error
     if values_3HW.dtype != torch.uint16 or values_3HW.shape[0] != 3:
         raise ValueError(
             f"{path} is no PNG of flow: it has {values_3HW.shape[0]} channels of {8 * values_3HW.itemsize} bits, "
@@ -221,10 +226,8 @@ def _field(flow_HW2: NDArray[np.float32], known_HW: NDArray[np.bool_]) -> FlowFi
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"The flow {path} cannot be read: {error.strerror or error}.") from error
+    with open_source(path) as file:
+        return file.read()
 
 
 def _write(path: str | os.PathLike[str], content: bytes) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from perceiver_io.data.sources import load_dataset, named_splits
 from perceiver_io.data.splits import hold_out_missing
 from perceiver_io.extras import require
 from perceiver_io.input_tools import listed
+from perceiver_io.media.source import UnreadableError, check_decoded, unreadable
+from perceiver_io.printable import printable, shortened
 from perceiver_io.tasks.modalities.table import ROWS, TableSettings
 
 __all__ = [
@@ -37,6 +42,13 @@ _READERS = {
     ".jsonl": "read_json",
 }
 TABLE_SUFFIXES = set(_READERS)
+# Types are those of whole columns, and not of pieces of them.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    ".csv": {"low_memory": False},
+    ".tsv": {"low_memory": False},
+    ".jsonl": {"lines": True},
+}
+_CELL_BYTES = 64  # of a cell in a row that is a dictionary
 
 _LABEL = "label"
 _NUM_MADE_UP = 4000
@@ -105,13 +117,16 @@ def read_classes(
     sets = _sets(settings, embedded)
     column = settings.label_column
     values = {split: _column(rows, column, split) for split, rows in sets.items()}
-    classes = sorted(set(values["train"]), key=lambda one: (isinstance(one, str), one))
+    try:
+        classes = sorted(set(values["train"]), key=lambda one: (isinstance(one, str), one))
+    except TypeError as error:
+        raise ValueError(f"The column {column!r} must hold names or numbers of classes: {error}.") from error
     if len(classes) < 2:
         raise ValueError(f"The column {column!r} has the class {classes[0]!r} alone, expected two or more.")
     for split, found in values.items():
         if strangers := sorted({str(one) for one in found if one not in classes}):
             raise ValueError(
-                f"The {split} set has the classes {strangers}, of which there are no training rows."
+                f"The {split} set has the classes {_named(strangers)}, of which there are no training rows."
             )
     index = {name: number for number, name in enumerate(classes)}
     labels = {split: [index[one] for one in found] for split, found in values.items()}
@@ -134,9 +149,10 @@ def read_numbers(
         values = _column(rows, column, split)
         try:
             labels[split] = [float(value) for value in values]
-        except ValueError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"The column {column!r} of the {split} set must hold numbers: {error}."
+                f"The column {column!r} of the {split} set must hold numbers: "
+                f"{printable(shortened(str(error), most=300))}."
             ) from error
         if not all(map(math.isfinite, labels[split])):
             raise ValueError(f"The column {column!r} of the {split} set holds infinities.")
@@ -156,17 +172,68 @@ def read_rows(file: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{file} is missing.")
     pandas = require("pandas", extra="train")
-    options = {"lines": True} if path.suffix.lower() == ".jsonl" else {}
     try:
-        frame = getattr(pandas, reader)(path, **options)
+        # A short row of a wide table stands for many cells.
+        check_decoded(path, _CELL_BYTES * _num_cells(path), "its cells")
+        frame = getattr(pandas, reader)(path, **_OPTIONS.get(path.suffix.lower(), {}))
+    except UnreadableError:
+        raise
     except Exception as error:  # each reader has errors of its own
-        raise ValueError(f"{file} is no table: {' '.join(str(error).split()):.200}") from error
+        raise unreadable(path, f"no table: {' '.join(str(error).split()):.200}") from error
     if not len(frame):
         raise ValueError(f"{file} has no rows.")
     frame.columns = [str(column) for column in frame.columns]
     cells = frame.astype(object).where(frame.notna(), None)
     rows: list[dict[str, Any]] = cells.to_dict("records")
     return rows
+
+
+def _num_columns(path: Path) -> int:
+    """Returns how many columns a CSV or TSV has.
+
+    Raises:
+        ValueError: A row has more, of which pandas would make names of the rows.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = filter(None, csv.reader(file, "excel" if path.suffix.lower() == ".csv" else "excel-tab"))
+        header, first = next(rows, []), next(rows, [])
+    if len(first) > len(header):
+        raise ValueError(f"its rows have more cells than its {len(header)} columns; name them all")
+    return len(header)
+
+
+def _num_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return 1 + sum(
+            piece.count(b"\n") + piece.count(b"\r") for piece in iter(partial(file.read, 2**20), b"")
+        )
+
+
+def _num_cells(path: Path) -> int:
+    """Returns how many cells a table has at most: its rows times its columns, without reading all of it as a table."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        file = require("pyarrow.parquet", extra="train").ParquetFile(path)
+        with file:
+            groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        in_bytes = sum(group.total_byte_size for group in groups)
+        return max(sum(group.num_rows * group.num_columns for group in groups), in_bytes // _CELL_BYTES)
+    if suffix in (".csv", ".tsv"):
+        return _num_columns(path) * _num_lines(path)
+    content = path.read_bytes()
+    parsed = (
+        [json.loads(line) for line in content.splitlines() if line.strip()]
+        if suffix == ".jsonl"
+        else json.loads(content)
+    )
+    rows = list(parsed.values()) if isinstance(parsed, dict) else parsed
+    keys = {
+        key
+        for row in rows
+        if isinstance(row, (dict, list))
+        for key in (row if isinstance(row, dict) else range(len(row)))
+    }
+    return len(rows) * max(len(keys), 1)
 
 
 def _of_sklearn(name: str) -> Rows:
@@ -201,7 +268,7 @@ def _sets(settings: DataSettings, embedded: Mapping[str, Callable[[], Rows]]) ->
 def _column(rows: Rows, column: str, split: str) -> list[Any]:
     if column not in rows[0]:
         raise ValueError(
-            f"The {split} set has no column {column!r}, it has {list(rows[0])}. Name one of these with label_column."
+            f"The {split} set has no column {column!r}, it has {_named(rows[0])}. Name one of these with label_column."
         )
     values = [row.get(column) for row in rows]
     if missing := sum(value is None or value != value for value in values):
@@ -219,14 +286,16 @@ def _rows(
     known = [column for column in sets["train"][0] if column != label]
     columns = known if table.columns is None else list(table.columns)
     if unknown := [column for column in columns if column not in known]:
-        raise ValueError(f"The table has no columns {unknown} beside the label {label!r}, it has {known}.")
+        raise ValueError(
+            f"The table has no columns {_named(unknown)} beside the label {label!r}, it has {_named(known)}."
+        )
     found: dict[str, Rows] = {}
     for split, rows in sets.items():
         cells = [{column: row.get(column) for column in columns} for row in rows]
         empty = {number for number, row in enumerate(cells, start=1) if all(map(is_missing, row.values()))}
         if empty and not settings.skip_bad_files:
             raise ValueError(
-                f"{len(empty)} rows of the {split} set hold nothing in the columns {columns}: rows "
+                f"{len(empty)} rows of the {split} set hold nothing in the columns {_named(columns)}: rows "
                 f"{listed(sorted(empty))}. Take them out of the table, or set skip_bad_files to go on without them."
             )
         found[split] = [
@@ -260,6 +329,11 @@ def _split(
         test=parts["test"],
         class_names=class_names,
     )
+
+
+def _named(names: Iterable[str]) -> str:
+    """Names of a stranger's file, for a message."""
+    return shortened(repr(list(names)), most=300)
 
 
 def _name(value: Any) -> str:

@@ -114,3 +114,11 @@ def test_what_is_no_table_is_refused(rows: Any, options: Any, message: str) -> N
 def test_bad_rows_are_refused(row: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted().prepare(row)
+
+
+def test_times_in_nanoseconds_are_numbers_as_others_are() -> None:
+    """Numbers beyond 1e16 are refused by models, and not here, where they are made small."""
+    processor = TableProcessor.fitted([{"time": 1.6e18}, {"time": 1.8e18}])
+    assert processor.prepare({"time": 1.7e18}).tolist() == [0.0]
+    with pytest.raises(ValueError, match="too large for a deviation"):
+        TableProcessor.fitted([{"time": 1e200}, {"time": -1e200}])
