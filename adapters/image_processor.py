@@ -306,7 +306,7 @@ def _as_pixel_array(image: Any, name: str) -> np.ndarray[Any, Any]:
     if isinstance(image, torch.Tensor):
         check_plain(image, name=name, device=None)
         if image.dtype not in (torch.uint8, torch.uint16):  # of some NumPy has no name
-            raise _unfit_type(name, image.dtype)
+            raise _unfit_type(name, str(image.dtype).removeprefix("torch."))
         array = image.detach().cpu().numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
         layout = "(H, W) or (C, H, W)"
