@@ -83,4 +83,4 @@ class SeenTable(Seen):
             axes.tick_params(axis="y", length=0, labelsize=7, labelcolor=INK)
 
     def _label(self, index: int) -> str:
-        return f"{shortened(str(self.names[index]))} = {shortened(str(self.values[index]))}"
+        return f"{shortened(str(self.names[index]))} = {shortened(str(self.values[index]))}".rstrip()

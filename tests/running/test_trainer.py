@@ -275,7 +275,8 @@ def test_a_file_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch:
     def forbid(*_: object, **__: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", forbid)  # whoever runs the tests may be allowed to read all
+    # Whoever runs the tests may be allowed to read all.
+    monkeypatch.setattr("perceiver_io.running.checkpoints.read_json_object", forbid)
     with pytest.raises(PermissionError, match="may not be read: Permission denied"):
         checkpoint_state(tmp_path)
 
