@@ -34,10 +34,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: $(READY) ## Try many more cases of tests/fuzz: make fuzz CASES=10000 FUZZ='-k sound'
-	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -n auto -o timeout=0 --hypothesis-show-statistics $(FUZZ)
+	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -n auto --dist worksteal -o timeout=0 --hypothesis-show-statistics $(FUZZ)
 
 demo: $(READY) ## Train on handwritten digits, evaluate, and keep the run in runs/digits
 	$(BIN)/perceiver-io train image-classification --config $(RECIPE) --output-dir $(RUN) --seed $(SEED) --overwrite
