@@ -168,7 +168,7 @@ def check_hidden(draw: Any, made: PerceiverIO, inputs: Any, given_masks: Any, la
     if key in ("image", "table"):
         return
     hidden = torch.rand(inputs[key].shape[:2], generator=generator(draw)) < 0.5
-    first = tried(made.encode, inputs, given_masks, hidden={key: forms(draw, hidden)})
+    first = tried(made.encode, inputs, given_masks, hidden={key: forms(draw, hidden, keep=True)})
     if isinstance(first, Refused):
         return
     other = inputs[key].flip(1) if key == "text" else inputs[key] + 1
