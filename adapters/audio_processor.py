@@ -29,8 +29,8 @@ __all__ = ["AudioSettings", "PerceiverIOFeatureExtractor"]
 
 # What transformers writes into a preprocessor_config.json beside the settings.
 _SERVICE_KEYS = {"auto_map", "feature_extractor_type", "processor_class"}
-# Rates without a common divisor need a filter for each pair of samples of a second: gigabytes. So many bytes are taken
-# for each weight of the filters, and so many weights are besides those.
+# Rates without a common divisor need a filter for each pair of samples of a second: gigabytes. These are the bytes for
+# each weight of a filter, and the weights at its sides.
 _FILTER_BYTES, _FILTER_MARGIN = 40, 14
 # A standard deviation of logarithms that is rounding.
 _CONSTANT = 1e-4

@@ -82,7 +82,7 @@ def latent_indices(latents: Iterable[int] | None, num_latents: int) -> list[int]
     """Returns the indices of the latents that are wanted; of all if None.
 
     Raises:
-        ValueError: An index is out of range, or is none.
+        ValueError: An index is out of range, or is not a whole number.
     """
     if latents is None:
         return list(range(num_latents))

@@ -27,8 +27,8 @@ MOST_LEVELS = 32
 MOST_VALUES = 100_000
 """How many values a file may describe whose values can share parts, YAML and pickles."""
 
-MOST_JSON_VALUES = 3_000_000
-"""How many values a file of JSON may describe, by its brackets and commas: a tokenizer of 256,000 tokens has 2e6."""
+MOST_JSON_VALUES = 5_000_000
+"""How many values a file of JSON may describe, by its brackets and commas: a tokenizer of a million tokens has 3e6."""
 
 MOST_DECODED_BYTES = 4 * 2**30
 """How many bytes the values of one media or data file may take once it is decoded, unless the environment variable

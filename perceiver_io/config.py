@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, cast
 
 from torch import nn
@@ -89,7 +90,9 @@ class PerceiverIOConfig(PreTrainedConfig):
             _by_name(where, classes, type, "a class")
             for where, classes in (("adapters", adapters), ("decoders", decoders))
         )
-        label2id = None if label2id is None else _by_name("label2id", label2id, int, "an index")
+        if label2id is not None:
+            indices = _by_name("label2id", label2id, Integral, "an index")
+            label2id = {name: int(index) for name, index in indices.items()}
         for where, part, kind in (
             ("packing", packing, PackingConfig),
             ("shared_attention", shared_attention, SharedAttentionConfig),

@@ -69,7 +69,7 @@ def whole_number(value: Any, *, name: str, least: int = 1) -> int:
         least: The least that it may be.
 
     Raises:
-        ValueError: It is none, or less.
+        ValueError: It is not a whole number, or too small.
     """
     number = value
     if not isinstance(value, torch.SymInt):
@@ -92,7 +92,7 @@ def check_names(given: object, *, name: str) -> None:
         name: What the message calls it.
 
     Raises:
-        ValueError: It is none, or a key is no text.
+        ValueError: It is not a mapping, or a key is not a string.
     """
     if given is None:
         return
@@ -101,7 +101,7 @@ def check_names(given: object, *, name: str) -> None:
             f"{name} must be a mapping by name, such as {{'image': …}}, got {type(given).__name__}."
         )
     if wrong := [key for key in given if not isinstance(key, str)]:
-        raise ValueError(f"{name} must have texts for names, got {listed(wrong):.200}.")
+        raise ValueError(f"{name} must have strings for keys, got {listed(wrong):.200}.")
 
 
 def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: str) -> None:
@@ -172,7 +172,7 @@ def check_plain(x: object, *, name: str, device: torch.device | None) -> None:
 
 
 def _check_plain_anywhere(x: object, *, name: str) -> None:
-    """As `check_plain`, for who does not know where the model is."""
+    """As `check_plain`, where the model's device is not known."""
     check_plain(x, name=name, device=x.device if isinstance(x, Tensor) else None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -36,6 +37,11 @@ from perceiver_io.weight_files import (
 )
 
 __all__ = ["PerceiverIOPreTrainedModel", "building", "resolved_config"]
+
+# What torch says of sizes that no tensor can have.
+_OF_SIZES = re.compile(
+    r"overflow|allocat|memory|negative dimension|invalid combination of arguments|too large", re.I
+)
 
 ModelT = TypeVar("ModelT", bound="PerceiverIOPreTrainedModel")
 
@@ -142,8 +148,9 @@ class PerceiverIOPreTrainedModel(PreTrainedModel):
         )
         super().save_pretrained(folder, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            for weights in folder.glob("*.safetensors"):
-                set_mode(weights)
+            for weights in folder.glob("model*.safetensors"):
+                if not weights.is_symlink():
+                    set_mode(weights)
             if card is not None or not (folder / CARD_FILE).exists():
                 self._write_card(folder, name=of_push.get("repo_id"), fields=card)
         if push:
@@ -259,6 +266,8 @@ def building(model_name: str) -> Iterator[None]:
     except torch.OutOfMemoryError:  # of an accelerator, which the caller may want to free
         raise
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if isinstance(error, (RuntimeError, TypeError)) and not _OF_SIZES.search(str(error)):
+            raise  # a part's own, or a device's
         reason = " ".join(str(error).split("\n")[0].split())
         raise ValueError(
             f"A {model_name} of these settings cannot be built ({printable(reason):.200}). Are all sizes right?"
@@ -270,7 +279,7 @@ def _putting_together(source: str | os.PathLike[str]) -> Iterator[None]:
     """For the block that has torchao make tensors of what a file says of them, in which anything can go wrong."""
     try:
         yield
-    except (OSError, ValueError, torch.OutOfMemoryError):
+    except (OSError, ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         reason = printable(" ".join(str(error).split()) or type(error).__name__)

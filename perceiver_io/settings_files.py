@@ -24,13 +24,14 @@ def reading_settings(source: str | os.PathLike[str], *names: str) -> Iterator[No
     Raises:
         ValueError: A file holds no JSON object, or values that nobody can use.
         OSError: A file cannot be read or fetched.
+        ImportError: What reads one needs a package that is not installed.
     """
     present = [name for name in names if Path(source, name).is_file()]
     for name in present:
         _check_object(Path(source, name))
     try:
         yield
-    except OSError:
+    except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

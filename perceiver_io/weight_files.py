@@ -270,6 +270,8 @@ def _read_pickle(path: str, *, device: str) -> dict[str, Tensor]:
             f"{path} is refused: it asks for something that tensors do not need, or is damaged. Nothing in it has been "
             f"run. ({printable(str(error).splitlines()[0]):.200})"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged program leads to
         raise ValueError(
             f"{path} cannot be read ({error!r:.200}): the file is truncated or was not written by torch.save. Fetch it "
@@ -306,8 +308,8 @@ def _check_program(path: str, size: int) -> None:
 def _check_directory(file: BinaryIO, size: int) -> None:
     """Checks that the directory of an archive ends where its end begins, and that nothing follows.
 
-    Python and PyTorch look for a directory in different ways, and could be shown two: one that is checked, one that is
-    used.
+    Python and PyTorch look for a directory in different ways, so a file could show each another one: one is checked,
+    and the other used.
     """
 
     def read(structure: struct.Struct, position: int) -> tuple[Any, ...]:

@@ -289,3 +289,13 @@ PARTS = ("inputs", "outputs", "packing", "shared_attention", "label2id", "adapte
 def test_parts_of_other_types(part: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{part} must be "):
         config(**{part: value})
+
+
+def test_a_parts_own_errors_stay_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object) -> None:
+        raise TypeError("a fault of mine")
+
+    monkeypatch.setattr(ElementsAdapter, "__init__", faulty)
+    inputs = {"elements": ElementsAdapter.Config(num_channels=4)}
+    with pytest.raises(TypeError, match="a fault of mine"):
+        pio.PerceiverIO(config(inputs=inputs, adapters={"elements": ElementsAdapter}))

@@ -74,9 +74,13 @@ def test_saved_models_have_the_mode_of_the_umask(tmp_path: Path) -> None:
     """safetensors 0.5 and later lets only the owner read what it writes."""
     adapters = {"x": FeaturesAdapter.Config(num_features=2)}
     outputs = {"label": ClassificationDecoder.Config(num_classes=2)}
+    (tmp_path / "mine.safetensors").touch(0o600)
     PerceiverIO(PerceiverIOConfig(inputs=adapters, encoder=tiny_encoder(), outputs=outputs)).save_pretrained(
         tmp_path
     )
+    mine = tmp_path / "mine.safetensors"
+    assert mine.stat().st_mode & 0o777 == 0o600
+    mine.unlink()
     assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, list(tmp_path.iterdir())
 
 

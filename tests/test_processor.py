@@ -21,6 +21,7 @@ from perceiver_io.adapters.video_processor import PerceiverIOVideoProcessor
 from perceiver_io.config import EncoderConfig, PerceiverIOConfig
 from perceiver_io.input_processor import InputProcessor
 from perceiver_io.processor import PerceiverIOProcessor
+from perceiver_io.registry import PROCESSORS
 from perceiver_io.vector_decoders import ClassificationDecoder
 
 RNG = np.random.default_rng(0)
@@ -145,3 +146,13 @@ def test_a_damaged_file_of_one_kind_is_not_taken_for_another(
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=message):
         AutoProcessor.from_pretrained(folder)
+
+
+def test_a_package_that_is_not_installed_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ImportError("AutoImageProcessor requires the PIL library")
+
+    (folder / "processor_config.json").write_text('{"type": "table"}')
+    monkeypatch.setattr(PROCESSORS, "untagged", lacking)
+    with pytest.raises(ImportError, match="requires the PIL library"):
+        PerceiverIOProcessor.from_pretrained(folder)

@@ -236,7 +236,7 @@ def _upto_vertices(content: bytes) -> bytes:
     Raises:
         ValueError: It has no vertices, or says that it has more of something than there are bytes.
     """
-    end = re.search(rb"(?m)^end_header[ \t]*(\r\n|\n|\r)", content)
+    end = re.search(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\n|\r)", content)
     if end is None:
         raise ValueError("its header has no end")
     kept: list[bytes] = []

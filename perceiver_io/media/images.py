@@ -106,7 +106,7 @@ def _opened(source: Source, *, smallest: bool = False) -> Image:
             raise unreadable(source, "not an image") from error
         except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
             raise unreadable(
-                source, f"too large ({error}); raise PIL.Image.MAX_IMAGE_PIXELS if the file is to be trusted"
+                source, f"too large ({error}); raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
             ) from error
         except Exception as error:  # decoders raise what they like
             raise unreadable(source, f"damaged ({error or type(error).__name__})") from error

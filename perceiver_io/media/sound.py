@@ -35,6 +35,7 @@ _STREAMED = 0x7FFF0000
 # The length that the header of an MP3 says is an estimate in some.
 _ENOUGH = 0.9
 _PIECE = 2**18  # samples
+_UNKNOWN = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ def read_sound(source: Source) -> Sound:
         try:
             with soundfile.SoundFile(_Steady(file)) as sound:
                 length, log, sample_rate = sound.frames, sound.extra_info, sound.samplerate
+                if length == _UNKNOWN:
+                    raise unreadable(
+                        source, "a stream whose header does not say how long it is; write it anew"
+                    )
                 # A minute of silence takes a few bytes, and a header says what it likes.
                 check_decoded(source, length * sound.channels * np.dtype(np.float32).itemsize)
                 samples = _samples(sound, source)

@@ -63,8 +63,8 @@ def check_decoded(source: Source, num_bytes: int, what: str = "it") -> None:
     if num_bytes > most:
         raise unreadable(
             source,
-            f"too large: decoded, {what} takes {num_bytes:,} bytes, and at most {most:,} are read. Set the environment "
-            "variable PERCEIVER_IO_MOST_DECODED_BYTES to a larger number if the file is to be trusted",
+            f"too large: decoded, {what} would take {num_bytes:,} bytes, and at most {most:,} are read. Set the "
+            "environment variable PERCEIVER_IO_MOST_DECODED_BYTES to a larger number if you trust the file",
         )
 
 
@@ -87,8 +87,9 @@ def open_source(source: Source) -> BinaryIO:
 
     Raises:
         UnreadableError: There is no such file, it is empty, or it may not be read.
-        ValueError: It is no content at all.
+        ValueError: It is no content at all; or the budget of what may be decoded is no number.
     """
+    most_decoded_bytes()  # what is wrong with the setting is not wrong with the file
     where = located(source)
     if where is None:
         raise unreadable(source, "missing")

@@ -106,7 +106,7 @@ class Decoding:
                 self._source,
                 f"too large: what has been decoded of it takes {self._taken:,} bytes, and at most {self._most:,} are "
                 "decoded of a file of its size. Set the environment variable PERCEIVER_IO_MOST_DECODED_BYTES to a "
-                "larger number if the file is to be trusted",
+                "larger number if you trust the file",
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -409,7 +410,7 @@ def _positions(count: int | None, channels: int) -> LearnedArray | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def _check_at_least(least: int, *, or_none: bool = False, **numbers: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 from transformers import HfArgumentParser
 
 from perceiver_io.plugins import PROVIDED_BY
+from perceiver_io.printable import printable
 from perceiver_io.running.recipe import TrainingRecipe, section_names
 from perceiver_io.running.yaml_text import LONGEST_YAML, read_yaml
 
@@ -168,7 +169,7 @@ def parse_recipe(
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message.rstrip('.'):.500}.")  # a value may be of any length
+        raise ValueError(f"{printable(message).rstrip('.'):.500}.")  # a value may be of any length
 
 
 def _copy(one: dataclasses.Field[Any]) -> Any:

@@ -182,7 +182,7 @@ def _decode_png(content: bytes, path: str | os.PathLike[str]) -> FlowField:
     try:
         values_3HW = io.decode_png(encoded, mode=io.ImageReadMode.UNCHANGED)
     except RuntimeError as error:
-        raise unreadable(path, f"damaged or truncated: {error}") from error
+        raise unreadable(path, f"damaged or truncated: {str(error).rstrip('.')}") from error
     if values_3HW.dtype != torch.uint16 or values_3HW.shape[0] != 3:
         raise ValueError(
             f"{path} is no PNG of flow: it has {values_3HW.shape[0]} channels of {8 * values_3HW.itemsize} bits, "

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.adapters.table_processor import is_missing
+from perceiver_io.budget import most_decoded_bytes
 from perceiver_io.data import Splits
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.data.sources import load_dataset, named_splits
@@ -172,6 +173,7 @@ def read_rows(file: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{file} is missing.")
     pandas = require("pandas", extra="train")
+    most_decoded_bytes()  # what is wrong with the setting is not wrong with the file
     try:
         # A short row of a wide table stands for many cells.
         check_decoded(path, _CELL_BYTES * _num_cells(path), "its cells")
@@ -179,7 +181,8 @@ def read_rows(file: str | Path) -> list[dict[str, Any]]:
     except UnreadableError:
         raise
     except Exception as error:  # each reader has errors of its own
-        raise unreadable(path, f"no table: {' '.join(str(error).split()):.200}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise unreadable(path, f"no table: {reason:.200}") from error
     if not len(frame):
         raise ValueError(f"{file} has no rows.")
     frame.columns = [str(column) for column in frame.columns]
@@ -195,8 +198,13 @@ def _num_columns(path: Path) -> int:
         ValueError: A row has more, of which pandas would make names of the rows.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = filter(None, csv.reader(file, "excel" if path.suffix.lower() == ".csv" else "excel-tab"))
-        header, first = next(rows, []), next(rows, [])
+        cells = csv.reader(file, "excel" if path.suffix.lower() == ".csv" else "excel-tab")
+        rows = (row for row in cells if len(row) > 1 or "".join(row).strip())  # pandas skips blank lines
+        limit = csv.field_size_limit(2**31 - 1)
+        try:
+            header, first = next(rows, []), next(rows, [])
+        finally:
+            csv.field_size_limit(limit)
     if len(first) > len(header):
         raise ValueError(f"its rows have more cells than its {len(header)} columns; name them all")
     return len(header)
@@ -205,7 +213,8 @@ def _num_columns(path: Path) -> int:
 def _num_lines(path: Path) -> int:
     with path.open("rb") as file:
         return 1 + sum(
-            piece.count(b"\n") + piece.count(b"\r") for piece in iter(partial(file.read, 2**20), b"")
+            piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
+            for piece in iter(partial(file.read, 2**20), b"")
         )
 
 

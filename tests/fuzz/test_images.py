@@ -209,7 +209,7 @@ def _png_that_declares(width: int, height: int) -> bytes:
         ),  # a warning of Pillow's
         (
             _png_that_declares(5_000, 5_000),
-            "too large: decoded, it takes 100,000,000 bytes, and at most 33,554,432",
+            "too large: decoded, it would take 100,000,000 bytes, and at most 33,554,432",
         ),
         (encoded(noise("RGB"), "GIF").replace(struct.pack("<HH", 13, 9), b"\xff\xff\xff\xff"), "too large"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),

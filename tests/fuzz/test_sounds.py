@@ -158,7 +158,7 @@ def test_silence_does_not_fill_the_memory(kind: str) -> None:
     found = tried(read_sound, content)
     assert isinstance(found, Refused)
     assert re.search(
-        "too large: decoded, it takes [0-9,]+ bytes, and at most 33,554,432 are read", str(found.error)
+        "too large: decoded, it would take [0-9,]+ bytes, and at most 33,554,432 are read", str(found.error)
     )
 
 

@@ -25,6 +25,7 @@ from perceiver_io.data import byte_windows, read_texts
 from perceiver_io.data.settings import DataSettings
 from perceiver_io.media.texts import read_text, text_fault
 from perceiver_io.tasks.modalities.table import ROWS, TableSettings
+from perceiver_io.tasks.tabular import data as tabular
 from perceiver_io.tasks.tabular.data import read_classes, read_numbers, read_rows
 
 BUDGET = 32 * 2**20
@@ -227,7 +228,7 @@ def test_a_wide_table_of_short_rows_does_not_fill_the_memory(suffix: str, tmp_pa
     assert path.stat().st_size < 1_000_000
     found = tried(read_rows, path)
     assert isinstance(found, Refused)
-    assert "too large: decoded, its cells takes" in str(found.error)
+    assert "too large: decoded, its cells would take" in str(found.error)
     path.write_bytes(_wide(suffix, 30, 10))
     assert len(read_rows(path)) == (300 if suffix == ".parquet" else 10)
 
@@ -239,6 +240,24 @@ def test_rows_of_more_cells_than_columns_are_refused(tmp_path: Path) -> None:
     found = tried(read_rows, path)
     assert isinstance(found, Refused)
     assert "its rows have more cells than its 2 columns" in str(found.error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["text,label\n" + "long " * 40_000 + ",1\nb,2\n", "  \ntext,label\na,1\nb,2\n", "text,label\r\na,1\r\n"],
+)
+def test_tables_that_pandas_reads_are_read(content: str, tmp_path: Path) -> None:
+    """Cells beyond the csv module's limit and blank first lines were refused, lines of Windows counted twice."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode())
+    assert list(read_rows(path)[0]) == ["text", "label"]
+    assert _num_lines(b"a\r\n" * 5, tmp_path) == _num_lines(b"a\n" * 5, tmp_path) == 6
+
+
+def _num_lines(content: bytes, folder: Path) -> int:
+    path = folder / "lines.csv"
+    path.write_bytes(content)
+    return tabular._num_lines(path)
 
 
 def test_messages_about_wide_tables_are_short(tmp_path: Path) -> None:

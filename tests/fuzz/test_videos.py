@@ -243,11 +243,11 @@ def test_a_frame_that_is_shown_for_minutes_is_not_copied_without_end() -> None:
     for read in (read_clips, read_film):
         found = tried(read, content, large, **({"num_clips": None} if read is read_clips else {}))
         assert isinstance(found, Refused)
-        assert "too large: decoded, it takes" in str(found.error)
+        assert "too large: decoded, it would take" in str(found.error)
     many = ClipFormat(num_frames=1, size=(1, 1), frame_rate=10, num_samples=100_000)
     found = tried(read_film, content, many)
     assert isinstance(found, Refused)
-    assert "too large: decoded, its sound takes" in str(found.error)
+    assert "too large: decoded, its sound would take" in str(found.error)
 
 
 def test_a_frame_of_more_pixels_than_the_header_says() -> None:

@@ -45,6 +45,7 @@ FILES = {
     "two.npz": saved(np.savez_compressed, labels=np.zeros(3), points=POINTS),
     "binary.ply": ply(POINTS),
     "text.ply": ply(POINTS, text=True),
+    "old.ply": ply(POINTS, text=True).replace(b"\n", b"\r"),
     "other order.ply": ply(POINTS[:, [3, 2, 0, 1]], "wzxy"),
     "a.xyz": "\n".join(LINES).encode(),
     "a.txt": ("# a comment\n\n" + "\r\n".join(LINES) + "\n").encode(),

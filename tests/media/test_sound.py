@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from perceiver_io.media.sound import mono_samples, read_sound, sound_fault, sound_suffixes, write_wav
+from perceiver_io.media.source import UnreadableError
 
 
 def test_wav_holds_the_samples(tmp_path: Path) -> None:
@@ -102,3 +103,23 @@ def test_a_file_that_was_written_as_a_stream_is_whole() -> None:
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
     assert content[36:40] == b"data"
     assert read_sound(bytes(content)).samples.shape == (2, 8000)
+
+
+def test_a_stream_of_unknown_length_says_so() -> None:
+    """FLAC that was written to a pipe: soundfile cannot go on after the first samples."""
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(3000, np.float32), 16000, format="FLAC")
+    content = bytearray(written.getvalue())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count the samples
+    content[22:26] = bytes(4)
+    with pytest.raises(UnreadableError, match="does not say how long it is"):
+        read_sound(bytes(content))
+
+
+def test_a_budget_that_is_no_number_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(3000, np.float32), 16000, format="WAV")
+    monkeypatch.setenv("PERCEIVER_IO_MOST_DECODED_BYTES", "8e9")
+    with pytest.raises(ValueError, match="expected a number of bytes") as error:
+        read_sound(written.getvalue())
+    assert not isinstance(error.value, UnreadableError)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,6 +205,11 @@ def test_changes_leave_out_what_weights_do_not_depend_on() -> None:
     earlier = Recipe().settings()
     assert Recipe(num_workers=3, log_every=7, output_dir="y", resume=True).changes_from(earlier) == {}
     assert Recipe(seed=3).changes_from(earlier) == {"seed": (0, 3)}
+
+
+def test_errors_of_flags_do_not_steer_the_terminal() -> None:
+    with pytest.raises(ValueError, match=re.escape(r"got \u202e but expected")):
+        parse_recipe(Recipe, values={"compile": "\u202e"})
 
 
 def test_a_list_in_a_file_is_no_way_to_set_flags() -> None:
