@@ -60,7 +60,7 @@ def batches(draw: Any, name: str, *, odd: bool) -> tuple[Any, Any, bool | None]:
     batch, wrong = draw(st.integers(1, 3)), False
     inputs: dict[str, Any] = {}
     given_masks: dict[str, Any] = {}
-    real = torch.zeros(batch, dtype=torch.bool)
+    real, extra_real = torch.zeros(batch, dtype=torch.bool), True
     for key in made:
         if inputs and draw(one_in(5)):  # one may be missing
             continue
@@ -71,6 +71,7 @@ def batches(draw: Any, name: str, *, odd: bool) -> tuple[Any, Any, bool | None]:
         if is_right:
             some_real = torch.ones(rows, dtype=torch.bool) if mask is None else mask.flatten(1).any(dim=1)
             real[: len(some_real)] |= some_real[:batch]
+            extra_real = extra_real and bool(some_real[batch:].all())
         x = forms(draw, x) if key != "table" else x
         if odd and draw(one_in(30)):
             x, wrong = NO_TENSORS[draw(st.sampled_from(list(NO_TENSORS)))](x), True
@@ -88,7 +89,7 @@ def batches(draw: Any, name: str, *, odd: bool) -> tuple[Any, Any, bool | None]:
     if not wrong and any(mask is None for mask in given_masks.values()):
         wrong_or_not: bool | None = None
     else:
-        wrong_or_not = True if wrong else (False if real.all() else None)
+        wrong_or_not = True if wrong else (False if real.all() and extra_real else None)
     return result[0], result[1], wrong_or_not
 
 
