@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["BAD_INPUT", "main", "printing"]
+__all__ = ["BAD_INPUT", "INTERRUPTED", "main", "printing"]
 
 BAD_INPUT = 2
-_INTERRUPTED = 130
+INTERRUPTED = 130
 _NO_READER = 141  # that of a process that SIGPIPE ended
 
 
@@ -25,7 +25,7 @@ def main() -> int:
         return main()
     except KeyboardInterrupt:
         print("perceiver-io: interrupted.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def printing(run: Callable[[], int]) -> int:

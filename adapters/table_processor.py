@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from perceiver_io.component import ComponentConfig
-from perceiver_io.printable import printable, shortened
+from perceiver_io.input_tools import LARGEST_INPUT
+from perceiver_io.printable import listing, printable
 from perceiver_io.registry import register_processor
 
 __all__ = ["TableProcessor", "is_missing"]
-
-
-# Squares of larger numbers overflow in float32.
-_LARGEST = 1e16
 
 
 @register_processor("table")
@@ -104,11 +101,11 @@ class TableProcessor(ComponentConfig):
             raise ValueError("There are no rows to fit a table to, or they have no columns.")
         if absent := sorted({*categorical} - values.keys()):
             raise ValueError(
-                f"The columns {absent} are said to be categorical, but the table has {_shortened(values)}."
+                f"The columns {absent} are said to be categorical, but the table has {listing(values)}."
             )
         if empty := [column for column, present in values.items() if not present]:
             raise ValueError(
-                f"The columns {_shortened(empty)} hold nothing in any row. Leave them out of `columns`."
+                f"The columns {listing(empty)} hold nothing in any row. Leave them out of `columns`."
             )
         categories: list[tuple[str, ...] | None] = []
         means, scales = [], []
@@ -166,14 +163,14 @@ class TableProcessor(ComponentConfig):
             raise ValueError(f"Got {type(value).__name__}, expected a row: a mapping of values by column.")
         if unknown := sorted(set(value) - set(self.columns)):
             raise ValueError(
-                f"The row has the columns {_shortened(unknown)}, expected some of {_shortened(self.columns)}."
+                f"The row has the columns {listing(unknown)}, expected some of {listing(self.columns)}."
             )
         row = torch.tensor(
             [self._number(index, value.get(column)) for index, column in enumerate(self.columns)]
         )
         if row.isnan().all():
             raise ValueError(
-                f"The row holds nothing in any of the columns {_shortened(self.columns)}. Leave it out."
+                f"The row holds nothing in any of the columns {listing(self.columns)}. Leave it out."
             )
         return row
 
@@ -203,7 +200,7 @@ class TableProcessor(ComponentConfig):
         if numbers is None or not math.isfinite(numbers[0]):
             raise ValueError(f"The column {column!r} holds {value!r:.100}, expected a number, or None.")
         standardised = float((numbers[0] - self.means[index]) / self.scales[index])
-        if not abs(standardised) <= _LARGEST:
+        if not abs(standardised) <= LARGEST_INPUT:
             raise ValueError(
                 f"The column {column!r:.200} holds {value!r:.100}, which is too far from its mean "
                 f"{self.means[index]:g}."
@@ -236,10 +233,6 @@ def _category(value: Any) -> str:
 def _order(name: str) -> tuple[bool, float, str]:
     numbers = _numbers([name])
     return (numbers is None, 0.0 if numbers is None else float(numbers[0]), name)
-
-
-def _shortened(names: Iterable[str]) -> str:
-    return shortened(repr(list(names)), most=300)
 
 
 def _listed(names: Sequence[str]) -> str:

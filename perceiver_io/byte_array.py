@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from perceiver_io.component import ComponentConfig
-from perceiver_io.input_tools import check_plain
+from perceiver_io.input_tools import check_plain_anywhere
 from perceiver_io.layers import LearnedArray, under_autocast
 
 __all__ = ["ByteArray", "ByteArrayPacker", "PackingConfig", "Segment"]
@@ -40,10 +40,9 @@ class ByteArray:
     num_content_channels: int
 
     def __post_init__(self) -> None:
-        for name, part in (("values", self.values), ("mask", self.mask)):
-            if part is not None or name == "values":
-                device = part.device if isinstance(part, Tensor) else None
-                check_plain(part, name=f"The {name} of a byte array", device=device)
+        check_plain_anywhere(self.values, name="The values of a byte array")
+        if self.mask is not None:
+            check_plain_anywhere(self.mask, name="The mask of a byte array")
         if self.values.ndim != 3:
             raise ValueError(
                 f"A byte array's values must be (B, M, C), got the shape {tuple(self.values.shape)}."

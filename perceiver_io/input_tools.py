@@ -21,6 +21,7 @@ from perceiver_io.sizes import same_sizes
 from perceiver_io.value_checks import looks_at
 
 __all__ = [
+    "LARGEST_INPUT",
     "beside",
     "bool_mask",
     "check_finite",
@@ -29,6 +30,7 @@ __all__ = [
     "check_mask",
     "check_names",
     "check_plain",
+    "check_plain_anywhere",
     "check_positive",
     "check_shape",
     "element_mask",
@@ -38,7 +40,9 @@ __all__ = [
     "whole_number",
 ]
 
-_LARGEST = 1e16
+LARGEST_INPUT = 1e16
+"""The largest number that is taken: squares of larger ones overflow in float32."""
+
 # Types of 8 bits are for storing: next to nothing is computed in them.
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -116,7 +120,7 @@ def check_shape(x: Tensor, layout: Sequence[int | str], *, name: str, advice: st
     Raises:
         ValueError: It is no plain tensor, the rank or a size does not fit, or the input is empty.
     """
-    _check_plain_anywhere(x, name=f"The batch of {name.lower()}")
+    check_plain_anywhere(x, name=f"The batch of {name.lower()}")
     fits = x.ndim == len(layout) and all(
         isinstance(expected, str) or size == expected for size, expected in zip(x.shape, layout, strict=True)
     )
@@ -171,7 +175,7 @@ def check_plain(x: object, *, name: str, device: torch.device | None) -> None:
         raise ValueError(f"{name} is on the device meta, so it has no values; the model has.")
 
 
-def _check_plain_anywhere(x: object, *, name: str) -> None:
+def check_plain_anywhere(x: object, *, name: str) -> None:
     """As `check_plain`, where the model's device is not known."""
     check_plain(x, name=name, device=x.device if isinstance(x, Tensor) else None)
 
@@ -181,7 +185,7 @@ def check_finite(
     *,
     name: str,
     advice: str = "Clean them, or mask the elements that are missing.",
-    largest: float = _LARGEST,
+    largest: float = LARGEST_INPUT,
 ) -> None:
     """Raises a ValueError if a tensor holds what cannot be computed with, where values are checked; see `check_values`.
 
@@ -251,7 +255,7 @@ def check_mask(mask: Tensor | None, shape: Sequence[int], *, x: Tensor, name: st
     """
     if mask is None:
         return
-    _check_plain_anywhere(mask, name=f"The mask of {name}")
+    check_plain_anywhere(mask, name=f"The mask of {name}")
     if mask.shape != tuple(shape) or mask.dtype != torch.bool:
         raise ValueError(
             f"The mask of {name} {tuple(x.shape)} must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}. "

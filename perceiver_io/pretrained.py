@@ -23,7 +23,7 @@ from perceiver_io.config_json import read_json_object
 from perceiver_io.files import set_mode, writing
 from perceiver_io.layers import LearnedArray, TiedOutput, reset_parameters
 from perceiver_io.model_card import CARD_FILE, model_card, upload
-from perceiver_io.printable import printable
+from perceiver_io.printable import printable, reason_of
 from perceiver_io.quantized_weights import QUANTIZATION, joined_shapes
 from perceiver_io.weight_files import (
     HUB_OPTIONS,
@@ -282,10 +282,9 @@ def _putting_together(source: str | os.PathLike[str]) -> Iterator[None]:
     except (OSError, ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise ValueError(
             f"The quantised weights in {source} cannot be put together: what the files say of them does not fit them "
-            f"({reason:.300})."
+            f"({reason_of(error):.300})."
         ) from error
 
 
@@ -309,9 +308,8 @@ def _check_generation(source: str | os.PathLike[str], hub_options: Mapping[str, 
     try:
         GenerationConfig.from_dict(values)
     except Exception as error:  # of whatever type
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"The {GENERATION_CONFIG_NAME} of {source} cannot be used: {printable(reason):.300}"
+            f"The {GENERATION_CONFIG_NAME} of {source} cannot be used: {reason_of(error):.300}"
         ) from error
 
 

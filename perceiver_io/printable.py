@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["printable", "shortened"]
+from collections.abc import Iterable
+
+__all__ = ["listing", "printable", "reason_of", "shortened", "shown"]
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -26,3 +28,18 @@ def shortened(text: str, *, most: int = 1500) -> str:
         return text
     left_out = len(text) - most
     return f"{text[: 2 * most // 3]} [… {left_out:,} characters …] {text[-most // 3 :]}"
+
+
+def shown(text: str, *, most: int = 1500) -> str:
+    """Returns a text of strangers as a message may quote it: cut in its middle, and printable."""
+    return printable(shortened(text, most=most))
+
+
+def listing(names: Iterable[str]) -> str:
+    """Returns names of strangers as a message may quote them: a list as Python writes it, cut in its middle."""
+    return shortened(repr(list(names)), most=300)
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what an error says, on one line and printable; its type if it says nothing."""
+    return printable(" ".join(str(error).split()) or type(error).__name__)

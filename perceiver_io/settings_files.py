@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perceiver_io.config_json import read_json_object
-from perceiver_io.printable import printable
+from perceiver_io.printable import reason_of
 
 __all__ = ["reading_settings"]
 
@@ -34,9 +34,8 @@ def reading_settings(source: str | os.PathLike[str], *names: str) -> Iterator[No
     except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"The {' or '.join(present or names[:1])} of {source} is damaged: {printable(reason):.500}"
+            f"The {' or '.join(present or names[:1])} of {source} is damaged: {reason_of(error):.500}"
         ) from error
 
 

@@ -35,11 +35,10 @@ from perceiver_io.running.interrupt import Terminated, terminating
 from perceiver_io.running.json_text import json_text
 from perceiver_io.running.loaded_model import check_source
 from perceiver_io.running.recipe_parsing import merged
-from perceiver_io_command import BAD_INPUT, printing
+from perceiver_io_command import BAD_INPUT, INTERRUPTED, printing
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130
 _TERMINATED = 143
 # Commands whose other flags depend on the task, and are parsed once that is known.
 _TWO_STEPS = ("train", "evaluate", "predict")
@@ -117,7 +116,7 @@ def _main(argv: Sequence[str] | None) -> int:
 def _stopped(stop: KeyboardInterrupt, how_to_go_on: str = "") -> int:
     terminated = isinstance(stop, Terminated)
     print(f"perceiver-io: {'terminated' if terminated else 'interrupted'}.{how_to_go_on}", file=sys.stderr)
-    return _TERMINATED if terminated else _INTERRUPTED
+    return _TERMINATED if terminated else INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):

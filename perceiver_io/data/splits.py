@@ -12,9 +12,11 @@ from torch.utils.data import Subset
 
 from perceiver_io.data.settings import SplitSettings
 from perceiver_io.extras import require
-from perceiver_io.printable import printable, shortened
+from perceiver_io.printable import shown
 
 __all__ = ["TEST_SPLIT_SEED", "Splits", "hold_out", "hold_out_missing", "learned_part", "split_rows"]
+
+_LONGEST = 500  # of the names of classes in a message
 
 TEST_SPLIT_SEED = 0
 """A test set that is taken out of the training set is the same whatever the run's seed is."""
@@ -225,7 +227,8 @@ def hold_out(
     ):
         raise ValueError(
             f"Too few samples to split in {parts} sets, expected {parts} at least of each class, "
-            f"got fewer of: {_shown(', '.join(rare))}. Add samples, or bring test and validation sets of your own."
+            f"got fewer of: {shown(', '.join(rare), most=_LONGEST)}. Add samples, or bring test and validation sets of "
+            "your own."
         )
     try:
         remaining, held_out = require("sklearn.model_selection", extra="train").train_test_split(
@@ -257,7 +260,7 @@ def _groups_held_out(
     for label in sorted(set(class_of.values())):
         members = [group for group in sizes if class_of[group] == label]
         if len(members) < parts:
-            name = f" of the class {_shown(class_names[label])}" if class_names else ""
+            name = f" of the class {shown(class_names[label], most=_LONGEST)}" if class_names else ""
             raise ValueError(f"Rows{name} are from {len(members)} sources, too few for {parts} sets.")
         missing = fraction * sum(sizes[group] for group in members)
         most = len(members) - (parts - 1)
@@ -276,8 +279,3 @@ def _groups_held_out(
 
 def _select(rows: Any, indices: Any) -> Subset[Any]:
     return Subset(rows, [int(index) for index in indices])
-
-
-def _shown(names: str) -> str:
-    """Names of a stranger's data, for a message."""
-    return printable(shortened(names, most=500))

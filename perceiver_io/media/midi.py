@@ -164,11 +164,11 @@ def synthesized(notes: Notes, *, sample_rate: int = 22050, program: int = 0) -> 
     if not len(notes):
         raise ValueError("There are no notes to be heard, expected one or more.")
     piece = _piece(notes, program)
-    size = 8 * sample_rate * float(notes["end"].max())
-    if size > most_decoded_bytes():
+    size, most = 8 * sample_rate * float(notes["end"].max()), most_decoded_bytes()
+    if size > most:
         raise ValueError(
             f"The notes last {notes['end'].max():,.0f} seconds, which take {size:,.0f} bytes of samples, and at most "
-            f"{most_decoded_bytes():,} are made. Cut them in pieces, or choose a lower sample_rate."
+            f"{most:,} are made. Cut them in pieces, or choose a lower sample_rate."
         )
     try:
         samples = piece.fluidsynth(fs=sample_rate)

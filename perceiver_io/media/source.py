@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from perceiver_io.budget import most_decoded_bytes
-from perceiver_io.printable import printable, shortened
+from perceiver_io.printable import shown
 
 __all__ = [
     "Source",
@@ -42,8 +42,8 @@ class UnreadableError(ValueError):
 
 def unreadable(source: Source, reason: str) -> UnreadableError:
     """Returns the error that says which content cannot be used, and why; what it quotes is cut and escaped."""
-    reason = printable(shortened(reason, most=_LONGEST_REASON))
-    error = UnreadableError(f"{printable(shortened(_name(source)))} is {reason}.")
+    reason = shown(reason, most=_LONGEST_REASON)
+    error = UnreadableError(f"{shown(_name(source))} is {reason}.")
     error.reason = reason
     return error
 

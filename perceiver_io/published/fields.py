@@ -11,7 +11,7 @@ from perceiver_io.attention import Activation
 from perceiver_io.causal.encoder import CausalEncoderConfig
 from perceiver_io.config import PerceiverIOConfig
 from perceiver_io.encoder import EncoderConfig
-from perceiver_io.printable import printable
+from perceiver_io.printable import reason_of
 
 __all__ = [
     "activation",
@@ -52,9 +52,8 @@ def all_fields(config_json: Mapping[str, Any]) -> dict[str, Any]:
     try:
         config = PerceiverConfig.from_dict(dict(config_json))
     except Exception as error:  # the strict dataclasses of huggingface_hub have errors of their own
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"The config.json of this Perceiver cannot be used: {printable(reason):.300}"
+            f"The config.json of this Perceiver cannot be used: {reason_of(error):.300}"
         ) from error
     label_query = getattr(config, "_label_trainable_num_channels", 1024)
     return {**config.to_dict(), "id2label": config.id2label, "_label_trainable_num_channels": label_query}

@@ -9,7 +9,7 @@ from transformers import TrainerState
 
 from perceiver_io.config_json import read_json_object
 from perceiver_io.files import PARTIAL, remove
-from perceiver_io.printable import printable
+from perceiver_io.printable import reason_of
 
 __all__ = ["checkpoint_state", "newest_checkpoint", "remove_old_checkpoints", "whole_checkpoints"]
 
@@ -72,7 +72,7 @@ def remove_old_checkpoints(folder: Path, *, keep: int, best: str | None) -> None
 
 def damaged(checkpoint: Path, error: Exception) -> ValueError:
     """Returns an error for a checkpoint that cannot be read that says what to do."""
-    reason = printable(" ".join(str(error).split()) or type(error).__name__)
     return ValueError(
-        f"The checkpoint {checkpoint} is damaged ({reason:.200}). Remove it, and --resume goes on from the one before."
+        f"The checkpoint {checkpoint} is damaged ({reason_of(error):.200}). Remove it, and --resume goes on from the "
+        "one before."
     )

@@ -35,7 +35,6 @@ from perceiver_io.processor import PROCESSOR_FILES, PerceiverIOProcessor
 from perceiver_io.registry import register_task
 from perceiver_io.running import LoadedModel, Setup
 from perceiver_io.running.task import OURS, Collate, Drawing, Layout
-from perceiver_io.settings_files import reading_settings
 from perceiver_io.tasks.autoregressive.collator import WindowCollator
 from perceiver_io.tasks.autoregressive.model import PerceiverARForCausalLM
 from perceiver_io.tasks.autoregressive.options import GenerateOptions
@@ -259,14 +258,16 @@ class SymbolicMusicTask(AutoregressiveTask):
         """
         if Path(source).is_dir() and not any(Path(source, name).is_file() for name in PROCESSOR_FILES):
             return _krasserm_processor()
-        with reading_settings(source, *PROCESSOR_FILES):
-            try:
-                loaded = PerceiverIOProcessor.from_pretrained(source)
-            except OSError:
-                return _krasserm_processor()
-            of = getattr(loaded, "processors", {}).get(TOKENS)
-            if not isinstance(of, MusicProcessor):
-                raise ValueError(f"it holds a {type(of or loaded).__name__}, expected the events of music")
+        try:
+            loaded = PerceiverIOProcessor.from_pretrained(source)
+        except OSError:
+            return _krasserm_processor()
+        of = getattr(loaded, "processors", {}).get(TOKENS)
+        if not isinstance(of, MusicProcessor):
+            raise ValueError(
+                f"The processor in {source} is damaged: it holds a {type(of or loaded).__name__}, expected the events "
+                "of music."
+            )
         assert isinstance(loaded, PerceiverIOProcessor)
         return loaded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from perceiver_io.data.splits import hold_out_missing
 from perceiver_io.extras import require
 from perceiver_io.input_tools import listed
 from perceiver_io.media.source import UnreadableError, check_decoded, unreadable
-from perceiver_io.printable import printable, shortened
+from perceiver_io.printable import listing, shown
 from perceiver_io.tasks.modalities.table import ROWS, TableSettings
 
 __all__ = [
@@ -127,7 +127,7 @@ def read_classes(
     for split, found in values.items():
         if strangers := sorted({str(one) for one in found if one not in classes}):
             raise ValueError(
-                f"The {split} set has the classes {_named(strangers)}, of which there are no training rows."
+                f"The {split} set has the classes {listing(strangers)}, of which there are no training rows."
             )
     index = {name: number for number, name in enumerate(classes)}
     labels = {split: [index[one] for one in found] for split, found in values.items()}
@@ -152,8 +152,7 @@ def read_numbers(
             labels[split] = [float(value) for value in values]
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"The column {column!r} of the {split} set must hold numbers: "
-                f"{printable(shortened(str(error), most=300))}."
+                f"The column {column!r} of the {split} set must hold numbers: {shown(str(error), most=300)}."
             ) from error
         if not all(map(math.isfinite, labels[split])):
             raise ValueError(f"The column {column!r} of the {split} set holds infinities.")
@@ -277,7 +276,7 @@ def _sets(settings: DataSettings, embedded: Mapping[str, Callable[[], Rows]]) ->
 def _column(rows: Rows, column: str, split: str) -> list[Any]:
     if column not in rows[0]:
         raise ValueError(
-            f"The {split} set has no column {column!r}, it has {_named(rows[0])}. Name one of these with label_column."
+            f"The {split} set has no column {column!r}, it has {listing(rows[0])}. Name one of these with label_column."
         )
     values = [row.get(column) for row in rows]
     if missing := sum(value is None or value != value for value in values):
@@ -296,7 +295,7 @@ def _rows(
     columns = known if table.columns is None else list(table.columns)
     if unknown := [column for column in columns if column not in known]:
         raise ValueError(
-            f"The table has no columns {_named(unknown)} beside the label {label!r}, it has {_named(known)}."
+            f"The table has no columns {listing(unknown)} beside the label {label!r}, it has {listing(known)}."
         )
     found: dict[str, Rows] = {}
     for split, rows in sets.items():
@@ -304,7 +303,7 @@ def _rows(
         empty = {number for number, row in enumerate(cells, start=1) if all(map(is_missing, row.values()))}
         if empty and not settings.skip_bad_files:
             raise ValueError(
-                f"{len(empty)} rows of the {split} set hold nothing in the columns {_named(columns)}: rows "
+                f"{len(empty)} rows of the {split} set hold nothing in the columns {listing(columns)}: rows "
                 f"{listed(sorted(empty))}. Take them out of the table, or set skip_bad_files to go on without them."
             )
         found[split] = [
@@ -338,11 +337,6 @@ def _split(
         test=parts["test"],
         class_names=class_names,
     )
-
-
-def _named(names: Iterable[str]) -> str:
-    """Names of a stranger's file, for a message."""
-    return shortened(repr(list(names)), most=300)
 
 
 def _name(value: Any) -> str:
